@@ -1,0 +1,495 @@
+//! Inode numbers and the real inodes behind them.
+//!
+//! A node lives as long as the kernel knows its number (lookups, `forget`) or this process needs it (pins: open files,
+//! mutations in flight). Its real inode is held by an `O_PATH` descriptor, as an NFS client holds a file handle:
+//! another client's rename moves nothing under this one. Descriptors are bounded: past the bound the coldest are
+//! closed, and opened again on demand by file handle or by name, checking that it is still the same inode.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::sys::{self, FileHandle, Identity, Result, Stat};
+use crate::error::Error;
+
+/// The number by which the kernel and programs know an inode.
+pub type Ino = u64;
+
+/// The root's number, fixed by the FUSE protocol.
+pub const ROOT: Ino = 1;
+
+/// Numbers for inodes without a free backing number start here, far above what file systems use.
+const FIRST_PRIVATE: Ino = 1 << 62;
+
+/// A name in a directory.
+#[derive(Clone, Debug)]
+struct Place {
+    directory: Ino,
+    name: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Node {
+    serial: u64,
+    /// The real inode; `None` until it has landed.
+    identity: Option<Identity>,
+    /// The type bits of its mode.
+    kind: u32,
+    lookups: u64,
+    pins: u32,
+    /// Where this client's programs know it.
+    place: Place,
+    /// Where it is in the backing directory, if that is elsewhere because a rename is in flight.
+    backing_place: Option<Box<Place>>,
+    descriptor: Option<Arc<OwnedFd>>,
+    handle: Option<Box<FileHandle>>,
+    /// Used since the last look for cold ones.
+    warm: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    nodes: HashMap<Ino, Node>,
+    /// Real inodes by (device, number): the newest with that number.
+    by_number: HashMap<(u64, u64), Ino>,
+    /// Nodes with a descriptor, the one opened first in front; some have lost it again.
+    opened: VecDeque<(Ino, u64)>,
+    descriptors: usize,
+    next_private: Ino,
+    last_serial: u64,
+}
+
+/// A node as others may know it: a number that was forgotten and given out again has another serial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeId {
+    pub ino: Ino,
+    pub serial: u64,
+}
+
+/// All nodes of one client. Its lock is never held over a system call.
+#[derive(Debug)]
+pub struct InodeTable {
+    inner: Mutex<Inner>,
+    root: Arc<OwnedFd>,
+    device: u64,
+    bound: usize,
+}
+
+impl InodeTable {
+    /// A table with the root only, which keeps at most `bound` descriptors open.
+    ///
+    /// # Errors
+    /// What `statx(2)` of the root answers.
+    pub fn new(root: OwnedFd, bound: usize) -> Result<InodeTable> {
+        let root = Arc::new(root);
+        let stat = sys::stat(root.as_fd())?;
+        let mut inner = Inner { next_private: FIRST_PRIVATE, ..Inner::default() };
+        inner.nodes.insert(
+            ROOT,
+            Node {
+                serial: 0,
+                identity: Some(stat.identity),
+                kind: stat.mode & TYPE_BITS,
+                lookups: 1,
+                pins: 1,
+                place: Place { directory: ROOT, name: Box::default() },
+                backing_place: None,
+                descriptor: Some(root.clone()),
+                handle: None,
+                warm: true,
+            },
+        );
+        inner.by_number.insert(number_of(&stat.identity), ROOT);
+        Ok(InodeTable { inner: Mutex::new(inner), root, device: stat.identity.device, bound: bound.max(8) })
+    }
+
+    /// The root's own descriptor.
+    pub fn root(&self) -> &Arc<OwnedFd> {
+        &self.root
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the number is known under that serial.
+    pub fn knows(&self, id: NodeId) -> bool {
+        self.lock().nodes.get(&id.ino).is_some_and(|node| node.serial == id.serial)
+    }
+
+    /// Counts one more lookup by the kernel of a node that `id` names, unless it is gone.
+    pub fn look_up(&self, id: NodeId) -> bool {
+        match self.lock().nodes.get_mut(&id.ino) {
+            Some(node) if node.serial == id.serial => {
+                node.lookups += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The node behind a number that is in use.
+    pub fn id_of(&self, ino: Ino) -> Option<NodeId> {
+        self.lock().nodes.get(&ino).map(|node| NodeId { ino, serial: node.serial })
+    }
+
+    /// The type bits of a node's mode.
+    pub fn kind(&self, ino: Ino) -> Option<u32> {
+        self.lock().nodes.get(&ino).map(|node| node.kind)
+    }
+
+    /// The node of an inode found at `name`, made if it is new, with one more lookup. `descriptor` becomes its handle
+    /// if it has none.
+    pub fn intern(&self, stat: &Stat, descriptor: Option<OwnedFd>, directory: Ino, name: &[u8]) -> NodeId {
+        let surplus;
+        let id;
+        {
+            let mut inner = self.lock();
+            let known = inner.find(&stat.identity);
+            let ino = known.unwrap_or_else(|| inner.add(self.device, stat, directory, name));
+            let node = inner.node(ino);
+            node.lookups += 1;
+            node.warm = true;
+            id = NodeId { ino, serial: node.serial };
+            if known.is_some() && node.backing_place.is_none() {
+                node.move_to(directory, name);
+            }
+            surplus = match descriptor {
+                Some(descriptor) if node.descriptor.is_none() => inner.hold(ino, Arc::new(descriptor)),
+                other => other.map(Arc::new),
+            };
+        }
+        drop(surplus);
+        self.close_coldest();
+        id
+    }
+
+    /// A node for an inode that has no backing inode yet, with one lookup. Its number is private and stays.
+    pub fn make(&self, kind: u32, directory: Ino, name: &[u8]) -> NodeId {
+        let mut inner = self.lock();
+        let ino = inner.private_number();
+        inner.insert(ino, None, kind, directory, name);
+        let node = inner.node(ino);
+        node.lookups = 1;
+        NodeId { ino, serial: node.serial }
+    }
+
+    /// A made node has landed at this place: `stat` is its real inode. If that inode has a number here already (another
+    /// client's file was taken over), both numbers lead to it.
+    pub fn bind(&self, ino: Ino, stat: &Stat, descriptor: Option<OwnedFd>, directory: Ino, name: &[u8]) {
+        {
+            let mut inner = self.lock();
+            let Some(node) = inner.nodes.get_mut(&ino) else { return };
+            node.identity = Some(stat.identity);
+            node.landed_at(directory, name);
+            if inner.find(&stat.identity).is_none() {
+                inner.by_number.insert(number_of(&stat.identity), ino);
+            }
+            if let Some(descriptor) = descriptor {
+                drop(inner.hold(ino, Arc::new(descriptor)));
+            }
+        }
+        self.close_coldest();
+    }
+
+    /// The kernel takes back `count` lookups. Returns whether the node is gone with that.
+    pub fn forget(&self, ino: Ino, count: u64) -> bool {
+        let mut inner = self.lock();
+        let Some(node) = inner.nodes.get_mut(&ino) else { return false };
+        node.lookups = node.lookups.saturating_sub(count);
+        inner.drop_unused(ino)
+    }
+
+    /// Keeps a node whatever the kernel forgets, until [`InodeTable::unpin`].
+    pub fn pin(&self, ino: Ino) {
+        if let Some(node) = self.lock().nodes.get_mut(&ino) {
+            node.pins += 1;
+        }
+    }
+
+    /// Takes one pin back. Returns whether the node is gone with that.
+    pub fn unpin(&self, ino: Ino) -> bool {
+        let mut inner = self.lock();
+        let Some(node) = inner.nodes.get_mut(&ino) else { return false };
+        node.pins = node.pins.saturating_sub(1);
+        inner.drop_unused(ino)
+    }
+
+    /// Whether anybody could still ask for the node: the kernel, or more than `pins` users here.
+    pub fn is_wanted(&self, ino: Ino, pins: u32) -> bool {
+        self.lock().nodes.get(&ino).is_some_and(|node| node.lookups > 0 || node.pins > pins)
+    }
+
+    /// This client's programs know the node at another place now. With `landed` the backing directory does, too.
+    pub fn moved(&self, ino: Ino, directory: Ino, name: &[u8], landed: bool) {
+        let mut inner = self.lock();
+        let Some(node) = inner.nodes.get_mut(&ino) else { return };
+        if !landed && node.identity.is_some() && node.backing_place.is_none() {
+            node.backing_place = Some(Box::new(node.place.clone()));
+        }
+        node.move_to(directory, name);
+    }
+
+    /// A rename of the node has landed at this place.
+    pub fn landed_at(&self, ino: Ino, directory: Ino, name: &[u8]) {
+        let mut inner = self.lock();
+        if let Some(node) = inner.nodes.get_mut(&ino) {
+            node.landed_at(directory, name);
+        }
+    }
+
+    /// The name by which programs know the node, and the directory it is in.
+    pub fn place(&self, ino: Ino) -> Option<(Ino, Box<[u8]>)> {
+        self.lock().nodes.get(&ino).map(|node| (node.place.directory, node.place.name.clone()))
+    }
+
+    /// Whether the node has a real inode.
+    pub fn has_landed(&self, ino: Ino) -> bool {
+        self.lock().nodes.get(&ino).is_some_and(|node| node.identity.is_some())
+    }
+
+    /// The real inode behind a node.
+    pub fn identity(&self, ino: Ino) -> Option<Identity> {
+        self.lock().nodes.get(&ino)?.identity
+    }
+
+    /// The directory in which programs know the node.
+    pub fn parent(&self, ino: Ino) -> Ino {
+        self.lock().nodes.get(&ino).map_or(ROOT, |node| node.place.directory)
+    }
+
+    /// The path by which programs know the node, from the root (`/`). It is a name for people, draws and logs; nothing
+    /// is ever opened by it.
+    pub fn path(&self, ino: Ino) -> Vec<u8> {
+        let inner = self.lock();
+        let mut names: Vec<&[u8]> = Vec::new();
+        let mut at = ino;
+        // A loop can appear for a moment while two directories move; no real path is this deep.
+        while at != ROOT && names.len() < 4096 {
+            let Some(node) = inner.nodes.get(&at) else { break };
+            names.push(&node.place.name);
+            at = node.place.directory;
+        }
+        let mut path = Vec::new();
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() { b"/".to_vec() } else { path }
+    }
+
+    /// The number under which an entry of a listing is or would be known.
+    pub fn shown_number(&self, device: u64, ino: u64) -> Ino {
+        self.lock().by_number.get(&(device, ino)).copied().unwrap_or(ino)
+    }
+
+    /// How many nodes there are, and how many hold a descriptor.
+    pub fn size(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.nodes.len(), inner.descriptors)
+    }
+
+    /// The descriptor on the real inode, opened again if it had been closed.
+    ///
+    /// # Errors
+    /// ESTALE if the inode is not to be found any more, or never was (it has not landed).
+    pub fn descriptor(&self, ino: Ino) -> Result<Arc<OwnedFd>> {
+        let (identity, place, handle) = {
+            let mut inner = self.lock();
+            let node = inner.nodes.get_mut(&ino).ok_or(Error::Stale)?;
+            node.warm = true;
+            if let Some(descriptor) = &node.descriptor {
+                return Ok(descriptor.clone());
+            }
+            let identity = node.identity.ok_or(Error::Stale)?;
+            let place = node.backing_place.as_deref().unwrap_or(&node.place).clone();
+            (identity, place, node.handle.clone())
+        };
+        let descriptor = Arc::new(self.open_again(identity, &place, handle.as_deref())?);
+        let surplus = self.lock().hold(ino, descriptor.clone());
+        drop(surplus);
+        self.close_coldest();
+        Ok(descriptor)
+    }
+
+    fn open_again(&self, identity: Identity, place: &Place, handle: Option<&FileHandle>) -> Result<OwnedFd> {
+        let by_handle = handle.filter(|_| identity.device == self.device);
+        let found = match by_handle.map(|handle| self.retrying(|| sys::open_handle(self.root.as_fd(), handle))) {
+            Some(Ok(descriptor)) => Ok(descriptor),
+            _ => {
+                let directory = self.descriptor(place.directory)?;
+                self.retrying(|| sys::open_path(directory.as_fd(), &place.name))
+            }
+        };
+        let descriptor = found.map_err(|error| if error.is(Error::NotFound) { Error::Stale } else { error })?;
+        if sys::stat(descriptor.as_fd())?.identity == identity { Ok(descriptor) } else { Err(Error::Stale) }
+    }
+
+    /// Tries again after closing cold descriptors if this process has run out of them.
+    pub fn retrying<T>(&self, mut call: impl FnMut() -> Result<T>) -> Result<T> {
+        match call() {
+            Err(error) if error.is(Error::TooManyOpen) => {
+                self.close_down_to(self.size().1 / 2);
+                call()
+            }
+            result => result,
+        }
+    }
+
+    fn close_coldest(&self) {
+        if self.size().1 > self.bound {
+            self.close_down_to(self.bound - self.bound / 8);
+        }
+    }
+
+    fn close_down_to(&self, target: usize) {
+        let mut tries = 2 * self.size().1;
+        while self.size().1 > target && tries > 0 {
+            tries -= 1;
+            let Some((ino, descriptor)) = self.lock().coldest() else { break };
+            // An inode without a name could not be found again: its descriptor stays.
+            let findable = sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.links > 0);
+            let handle = if findable && sys::is_root() { sys::file_handle(descriptor.as_fd()).ok() } else { None };
+            let mut inner = self.lock();
+            if findable { inner.let_go(ino, handle) } else { inner.queue_again(ino) }
+        }
+    }
+}
+
+/// `S_IFMT`: the type bits of a mode.
+const TYPE_BITS: u32 = 0o170_000;
+
+impl Node {
+    fn move_to(&mut self, directory: Ino, name: &[u8]) {
+        if self.place.directory != directory || *self.place.name != *name {
+            self.place = Place { directory, name: name.into() };
+        }
+    }
+}
+
+impl Node {
+    fn landed_at(&mut self, directory: Ino, name: &[u8]) {
+        let caught_up = self.place.directory == directory && *self.place.name == *name;
+        self.backing_place =
+            if caught_up { None } else { Some(Box::new(Place { directory, name: name.into() })) };
+    }
+}
+
+fn number_of(identity: &Identity) -> (u64, u64) {
+    (identity.device, identity.ino)
+}
+
+impl Inner {
+    fn find(&self, identity: &Identity) -> Option<Ino> {
+        let ino = *self.by_number.get(&number_of(identity))?;
+        self.nodes.get(&ino).filter(|node| node.identity == Some(*identity)).map(|_| ino)
+    }
+
+    fn node(&mut self, ino: Ino) -> &mut Node {
+        self.nodes.get_mut(&ino).expect("callers have just found or made this node")
+    }
+
+    fn private_number(&mut self) -> Ino {
+        while self.nodes.contains_key(&self.next_private) {
+            self.next_private += 1;
+        }
+        self.next_private += 1;
+        self.next_private - 1
+    }
+
+    /// Makes a node for a real inode, under its own number where that is free.
+    fn add(&mut self, device: u64, stat: &Stat, directory: Ino, name: &[u8]) -> Ino {
+        let own = stat.identity.ino;
+        let free = stat.identity.device == device && own > ROOT && !self.nodes.contains_key(&own);
+        let ino = if free { own } else { self.private_number() };
+        self.insert(ino, Some(stat.identity), stat.mode & TYPE_BITS, directory, name);
+        self.by_number.insert(number_of(&stat.identity), ino);
+        ino
+    }
+
+    fn insert(&mut self, ino: Ino, identity: Option<Identity>, kind: u32, directory: Ino, name: &[u8]) {
+        self.last_serial += 1;
+        let node = Node {
+            serial: self.last_serial,
+            identity,
+            kind,
+            lookups: 0,
+            pins: 0,
+            place: Place { directory, name: name.into() },
+            backing_place: None,
+            descriptor: None,
+            handle: None,
+            warm: true,
+        };
+        self.nodes.insert(ino, node);
+    }
+
+    /// Gives a node its descriptor; returns the one too many, to be closed outside the lock.
+    fn hold(&mut self, ino: Ino, descriptor: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
+        let Some(node) = self.nodes.get_mut(&ino) else { return Some(descriptor) };
+        let surplus = node.descriptor.replace(descriptor);
+        node.handle = None;
+        let serial = node.serial;
+        if surplus.is_none() {
+            self.descriptors += 1;
+            self.opened.push_back((ino, serial));
+        }
+        surplus
+    }
+
+    /// The descriptor to close next: the oldest that was not used since it was last passed over.
+    fn coldest(&mut self) -> Option<(Ino, Arc<OwnedFd>)> {
+        for _ in 0..2 * self.opened.len() + 1 {
+            let (ino, serial) = self.opened.pop_front()?;
+            let Some(node) = self.nodes.get_mut(&ino).filter(|node| node.serial == serial) else { continue };
+            let Some(descriptor) = node.descriptor.clone() else { continue };
+            if node.warm {
+                node.warm = false;
+                self.opened.push_back((ino, serial));
+                continue;
+            }
+            return Some((ino, descriptor));
+        }
+        None
+    }
+
+    fn let_go(&mut self, ino: Ino, handle: Option<FileHandle>) {
+        if let Some(node) = self.nodes.get_mut(&ino)
+            && node.descriptor.take().is_some()
+        {
+            node.handle = handle.map(Box::new);
+            self.descriptors -= 1;
+        }
+    }
+
+    fn queue_again(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.warm = true;
+            let serial = node.serial;
+            self.opened.push_back((ino, serial));
+        }
+    }
+
+    fn drop_unused(&mut self, ino: Ino) -> bool {
+        let Some(node) = self.nodes.get(&ino) else { return false };
+        if node.lookups > 0 || node.pins > 0 {
+            return false;
+        }
+        let Some(node) = self.nodes.remove(&ino) else { return false };
+        if node.descriptor.is_some() {
+            self.descriptors -= 1;
+        }
+        if let Some(number) = node.identity.as_ref().map(number_of)
+            && self.by_number.get(&number) == Some(&ino)
+        {
+            self.by_number.remove(&number);
+        }
+        if self.opened.len() > 2 * self.descriptors + 1024 {
+            let nodes = &self.nodes;
+            self.opened.retain(|(ino, serial)| nodes.get(ino).is_some_and(|node| node.serial == *serial));
+        }
+        true
+    }
+}

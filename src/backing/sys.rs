@@ -1,0 +1,544 @@
+//! One safe wrapper per system call; the only file with `unsafe` code.
+//!
+//! Every wrapper returns the errno of its call as [`Error::System`], untouched; its manual page says what that may
+//! be. Inodes are addressed by descriptor, mostly `O_PATH` ones, never by a path that could be swapped meanwhile. What
+//! has no call for `O_PATH` descriptors goes through `/proc/self/fd` (`proc_pid_fd(5)`): that link leads to the inode
+//! itself and cannot be redirected.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{CString, OsStr},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::Path,
+};
+
+use nix::{
+    fcntl::{AtFlags, OFlag, RenameFlags},
+    sys::{
+        stat::{Mode, SFlag},
+        statvfs::{FsFlags, fstatvfs},
+    },
+    unistd::{Gid, Uid, UnlinkatFlags},
+};
+
+use crate::error::Error;
+
+/// The result of a call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A wall clock time as `(seconds, nanoseconds)`.
+pub type WallTime = (i64, u32);
+
+/// What `statx(2)` says of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub identity: Identity,
+    /// Type and permission bits.
+    pub mode: u32,
+    pub links: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u64,
+    pub size: u64,
+    pub blocks: u64,
+    pub block_size: u32,
+    pub atime: WallTime,
+    pub mtime: WallTime,
+    pub ctime: WallTime,
+}
+
+/// What makes an inode that inode: the number alone may be given to a new file once the old one is gone. File systems
+/// without birth times leave `birth` at zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub device: u64,
+    pub ino: u64,
+    pub birth: WallTime,
+}
+
+/// The figures of `statvfs(3)`.
+#[derive(Clone, Copy, Debug)]
+pub struct FsFigures {
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub blocks_available: u64,
+    pub files: u64,
+    pub files_free: u64,
+    pub block_size: u32,
+    pub fragment_size: u32,
+    pub name_max: u32,
+    pub read_only: bool,
+}
+
+/// One entry as `getdents64(2)` gives it; `kind` is the type bits of a mode, 0 if the file system does not say.
+#[derive(Clone, Debug)]
+pub struct RawEntry {
+    pub name: Vec<u8>,
+    pub ino: u64,
+    pub kind: u32,
+}
+
+impl From<nix::errno::Errno> for Error {
+    fn from(errno: nix::errno::Errno) -> Error {
+        Error::System(errno as i32)
+    }
+}
+
+fn last_error() -> Error {
+    Error::from(io::Error::last_os_error())
+}
+
+fn check(result: libc::c_int) -> Result<libc::c_int> {
+    if result < 0 { Err(last_error()) } else { Ok(result) }
+}
+
+fn check_length(result: libc::ssize_t) -> Result<usize> {
+    usize::try_from(result).map_err(|_| last_error())
+}
+
+fn c_name(name: &[u8]) -> Result<CString> {
+    CString::new(name).map_err(|_| Error::Invalid)
+}
+
+/// The link in `/proc/self/fd` that leads to the inode behind `fd`.
+fn proc_path(fd: BorrowedFd<'_>) -> CString {
+    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
+}
+
+/// `open(2)` of a directory for good; its path is followed like any other.
+pub fn open_root(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    match nix::fcntl::open(path, flags, Mode::empty()) {
+        // A directory that may be searched but not listed can still be served.
+        Err(nix::errno::Errno::EACCES) => {
+            Ok(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// `openat(2)` with `O_PATH | O_NOFOLLOW`: a handle on whatever stands at `name`, a symlink included.
+pub fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::openat(directory, OsStr::from_bytes(name), flags, Mode::empty())?)
+}
+
+/// `openat(2)` with `O_CREAT | O_EXCL`: makes a regular file and opens it.
+pub fn create(directory: BorrowedFd<'_>, name: &[u8], flags: i32, permissions: u32) -> Result<OwnedFd> {
+    let flags = flags | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let flags = OFlag::from_bits_retain(flags);
+    let mode = Mode::from_bits_truncate(permissions);
+    Ok(nix::fcntl::openat(directory, OsStr::from_bytes(name), flags, mode)?)
+}
+
+/// `open(2)` with `O_TMPFILE`: a file without a name in that directory's file system, gone when it is closed.
+pub fn create_nameless(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::openat(directory, c".", flags, Mode::from_bits_truncate(0o600))?)
+}
+
+/// Opens the inode behind `fd` anew with `flags`.
+pub fn reopen(fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd> {
+    let flags = OFlag::from_bits_retain((flags & !libc::O_NOFOLLOW) | libc::O_CLOEXEC);
+    Ok(nix::fcntl::open(proc_path(fd).as_c_str(), flags, Mode::empty())?)
+}
+
+/// `statx(2)` of the inode behind `fd`.
+pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat> {
+    statx(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+/// `statx(2)` of `name` in a directory; a symlink is not followed.
+pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
+    statx(directory, &c_name(name)?, 0)
+}
+
+fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> {
+    let mut buffer = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    // SAFETY: the path is NUL-terminated and the buffer is a statx, both alive during the call.
+    check(unsafe {
+        libc::statx(fd.as_raw_fd(), path.as_ptr(), flags | libc::AT_SYMLINK_NOFOLLOW, mask, buffer.as_mut_ptr())
+    })?;
+    // SAFETY: all zeros is a valid statx, and the call has filled it.
+    let raw = unsafe { buffer.assume_init() };
+    let time = |time: libc::statx_timestamp| (time.tv_sec, time.tv_nsec);
+    let has_birth = raw.stx_mask & libc::STATX_BTIME != 0;
+    Ok(Stat {
+        identity: Identity {
+            device: libc::makedev(raw.stx_dev_major, raw.stx_dev_minor),
+            ino: raw.stx_ino,
+            birth: if has_birth { time(raw.stx_btime) } else { (0, 0) },
+        },
+        mode: u32::from(raw.stx_mode),
+        links: raw.stx_nlink,
+        uid: raw.stx_uid,
+        gid: raw.stx_gid,
+        rdev: libc::makedev(raw.stx_rdev_major, raw.stx_rdev_minor),
+        size: raw.stx_size,
+        blocks: raw.stx_blocks,
+        block_size: raw.stx_blksize,
+        atime: time(raw.stx_atime),
+        mtime: time(raw.stx_mtime),
+        ctime: time(raw.stx_ctime),
+    })
+}
+
+/// `fstatvfs(3)`.
+pub fn figures(fd: BorrowedFd<'_>) -> Result<FsFigures> {
+    let raw = fstatvfs(fd)?;
+    Ok(FsFigures {
+        blocks: raw.blocks(),
+        blocks_free: raw.blocks_free(),
+        blocks_available: raw.blocks_available(),
+        files: raw.files(),
+        files_free: raw.files_free(),
+        block_size: u32::try_from(raw.block_size()).unwrap_or(4096),
+        fragment_size: u32::try_from(raw.fragment_size()).unwrap_or(4096),
+        name_max: u32::try_from(raw.name_max()).unwrap_or(255),
+        read_only: raw.flags().contains(FsFlags::ST_RDONLY),
+    })
+}
+
+/// All entries of a directory but `.` and `..`, as `readdir(3)` gives them.
+pub fn list(directory: BorrowedFd<'_>) -> Result<Vec<RawEntry>> {
+    let mut entries = Vec::new();
+    for_each_entry(directory, |entry| {
+        entries.push(entry);
+        true
+    })?;
+    Ok(entries)
+}
+
+/// Goes through the entries of a directory until `visit` says `false`.
+pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry) -> bool) -> Result<()> {
+    use nix::dir::Type;
+    let fd = nix::fcntl::openat(
+        directory,
+        c".",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut open = nix::dir::Dir::from_fd(fd)?;
+    for entry in open.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            Some(Type::Fifo) => libc::S_IFIFO,
+            Some(Type::CharacterDevice) => libc::S_IFCHR,
+            Some(Type::Directory) => libc::S_IFDIR,
+            Some(Type::BlockDevice) => libc::S_IFBLK,
+            Some(Type::File) => libc::S_IFREG,
+            Some(Type::Symlink) => libc::S_IFLNK,
+            Some(Type::Socket) => libc::S_IFSOCK,
+            None => 0,
+        };
+        if !visit(RawEntry { name: name.to_vec(), ino: entry.ino(), kind }) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// `mkdirat(2)`.
+pub fn make_directory(directory: BorrowedFd<'_>, name: &[u8], permissions: u32) -> Result<()> {
+    Ok(nix::sys::stat::mkdirat(directory, OsStr::from_bytes(name), Mode::from_bits_truncate(permissions))?)
+}
+
+/// `mknodat(2)`; `mode` has type and permission bits.
+pub fn make_node(directory: BorrowedFd<'_>, name: &[u8], mode: u32, rdev: u64) -> Result<()> {
+    let (kind, permissions) = (SFlag::from_bits_truncate(mode), Mode::from_bits_truncate(mode));
+    Ok(nix::sys::stat::mknodat(directory, OsStr::from_bytes(name), kind, permissions, rdev)?)
+}
+
+/// `symlinkat(2)`.
+pub fn make_symlink(target: &[u8], directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    Ok(nix::unistd::symlinkat(OsStr::from_bytes(target), directory, OsStr::from_bytes(name))?)
+}
+
+/// `readlinkat(2)` of the symlink behind `fd`.
+pub fn read_link(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    Ok(nix::fcntl::readlinkat(fd, c"")?.into_vec())
+}
+
+/// `linkat(2)`: one more name for the inode behind `fd`.
+pub fn link(fd: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let from = proc_path(fd);
+    let flags = AtFlags::AT_SYMLINK_FOLLOW;
+    Ok(nix::unistd::linkat(nix::fcntl::AT_FDCWD, from.as_c_str(), directory, OsStr::from_bytes(name), flags)?)
+}
+
+/// `unlinkat(2)` of a name that is not a directory.
+pub fn unlink(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    Ok(nix::unistd::unlinkat(directory, OsStr::from_bytes(name), UnlinkatFlags::NoRemoveDir)?)
+}
+
+/// `unlinkat(2)` of an empty directory.
+pub fn remove_directory(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    Ok(nix::unistd::unlinkat(directory, OsStr::from_bytes(name), UnlinkatFlags::RemoveDir)?)
+}
+
+/// `renameat2(2)` with its own flag bits.
+pub fn rename(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    to: BorrowedFd<'_>,
+    new_name: &[u8],
+    flags: u32,
+) -> Result<()> {
+    let flags = RenameFlags::from_bits_retain(flags);
+    Ok(nix::fcntl::renameat2(from, OsStr::from_bytes(name), to, OsStr::from_bytes(new_name), flags)?)
+}
+
+/// `chmod(2)` of the inode behind `fd`.
+pub fn set_permissions(fd: BorrowedFd<'_>, permissions: u32) -> Result<()> {
+    let path = proc_path(fd);
+    // SAFETY: the path is NUL-terminated and alive during the call.
+    check(unsafe { libc::chmod(path.as_ptr(), permissions) }).map(drop)
+}
+
+/// `fchownat(2)` of the inode behind `fd`; `None` leaves as it is.
+pub fn set_owner(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    let flags = AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW;
+    Ok(nix::unistd::fchownat(fd, c"", uid.map(Uid::from_raw), gid.map(Gid::from_raw), flags)?)
+}
+
+/// `utimensat(2)` of the inode behind `fd`; `None` leaves as it is.
+pub fn set_times(fd: BorrowedFd<'_>, atime: Option<WallTime>, mtime: Option<WallTime>) -> Result<()> {
+    let spec = |time: Option<WallTime>| match time {
+        Some((seconds, nanos)) => libc::timespec { tv_sec: seconds, tv_nsec: i64::from(nanos) },
+        None => libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT },
+    };
+    let times = [spec(atime), spec(mtime)];
+    let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: the path is NUL-terminated and `times` has two elements, both alive during the call.
+    check(unsafe { libc::utimensat(fd.as_raw_fd(), c"".as_ptr(), times.as_ptr(), flags) }).map(drop)
+}
+
+/// `pread(2)` until `buffer` is full or the file ends; returns how much there was.
+pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match nix::sys::uio::pread(fd, &mut buffer[done..], signed(offset + done as u64)?) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// `pwrite(2)`; returns how much was written.
+pub fn write_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
+    Ok(nix::sys::uio::pwrite(fd, data, signed(offset)?)?)
+}
+
+/// `pwritev2(2)` with `RWF_APPEND`: writes at the end of the file, wherever that is when the kernel gets there.
+pub fn append(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize> {
+    let piece = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: the one iovec covers `data`, which outlives the call and is only read.
+    check_length(unsafe { libc::pwritev2(fd.as_raw_fd(), &piece, 1, 0, libc::RWF_APPEND) })
+}
+
+fn signed(offset: u64) -> Result<i64> {
+    i64::try_from(offset).map_err(|_| Error::Invalid)
+}
+
+/// `ftruncate(2)`.
+pub fn resize(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    Ok(nix::unistd::ftruncate(fd, signed(size)?)?)
+}
+
+/// `fallocate(2)` with its own mode bits.
+pub fn allocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, length: u64) -> Result<()> {
+    let mode = nix::fcntl::FallocateFlags::from_bits_retain(mode);
+    Ok(nix::fcntl::fallocate(fd, mode, signed(offset)?, signed(length)?)?)
+}
+
+/// `copy_file_range(2)`; returns how much was copied.
+pub fn copy_range(
+    from: BorrowedFd<'_>,
+    from_offset: u64,
+    to: BorrowedFd<'_>,
+    to_offset: u64,
+    length: u64,
+) -> Result<usize> {
+    let (mut from_offset, mut to_offset) = (signed(from_offset)?, signed(to_offset)?);
+    let length = usize::try_from(length).map_err(|_| Error::Invalid)?;
+    Ok(nix::fcntl::copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)?)
+}
+
+/// `lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`, given as its number.
+pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<i64> {
+    // SAFETY: no memory is involved.
+    let at = unsafe { libc::lseek(fd.as_raw_fd(), offset, whence) };
+    if at < 0 { Err(last_error()) } else { Ok(at) }
+}
+
+/// `fdatasync(2)` or `fsync(2)`.
+pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
+    Ok(if data_only { nix::unistd::fdatasync(fd) } else { nix::unistd::fsync(fd) }?)
+}
+
+/// `setxattr(2)` of the inode behind `fd`, with its own flag bits.
+pub fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8], flags: i32) -> Result<()> {
+    let (path, name) = (proc_path(fd), c_name(name)?);
+    // SAFETY: both strings are NUL-terminated and the value has the given length; all live during the call.
+    check(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) })
+        .map(drop)
+}
+
+/// `getxattr(2)` of the inode behind `fd`.
+pub fn get_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    let (path, name) = (proc_path(fd), c_name(name)?);
+    // SAFETY: as above; the buffer has the given length.
+    read_growing(|buffer| unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
+    })
+}
+
+/// `listxattr(2)` of the inode behind `fd`: names, each with a NUL behind it.
+pub fn list_xattrs(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let path = proc_path(fd);
+    // SAFETY: as above.
+    read_growing(|buffer| unsafe { libc::listxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// `removexattr(2)` of the inode behind `fd`.
+pub fn remove_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let (path, name) = (proc_path(fd), c_name(name)?);
+    // SAFETY: both strings are NUL-terminated and alive during the call.
+    check(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
+}
+
+fn read_growing(mut call: impl FnMut(&mut [u8]) -> libc::ssize_t) -> Result<Vec<u8>> {
+    // XATTR_SIZE_MAX and XATTR_LIST_MAX are both 64 KiB (linux/limits.h): the second try is always large enough.
+    for size in [256, 65536] {
+        let mut buffer = vec![0; size];
+        match check_length(call(&mut buffer)) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(error) if error.is(Error::OutOfRange) && size == 256 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::OutOfRange)
+}
+
+/// A file handle of `name_to_handle_at(2)`: finds an inode again without a descriptor and whatever its name.
+#[derive(Clone, Debug)]
+pub struct FileHandle {
+    kind: i32,
+    bytes: Box<[u8]>,
+}
+
+/// The kernel's `struct file_handle` with room for the longest handle (`MAX_HANDLE_SZ`).
+#[repr(C)]
+struct RawHandle {
+    length: libc::c_uint,
+    kind: libc::c_int,
+    bytes: [u8; 128],
+}
+
+/// `name_to_handle_at(2)` of the inode behind `fd`.
+pub fn file_handle(fd: BorrowedFd<'_>) -> Result<FileHandle> {
+    let mut raw = RawHandle { length: 128, kind: 0, bytes: [0; 128] };
+    let mut mount = 0;
+    // SAFETY: `raw` has the layout of file_handle and as much room as it says.
+    check(unsafe {
+        libc::name_to_handle_at(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            (&raw mut raw).cast(),
+            &mut mount,
+            libc::AT_EMPTY_PATH,
+        )
+    })?;
+    Ok(FileHandle { kind: raw.kind, bytes: raw.bytes[..raw.length as usize].into() })
+}
+
+/// `open_by_handle_at(2)` with `O_PATH`. Needs `CAP_DAC_READ_SEARCH` (EPERM without) and a real descriptor on the same
+/// file system.
+pub fn open_handle(on: BorrowedFd<'_>, handle: &FileHandle) -> Result<OwnedFd> {
+    let mut raw = RawHandle { length: handle.bytes.len() as libc::c_uint, kind: handle.kind, bytes: [0; 128] };
+    raw.bytes[..handle.bytes.len()].copy_from_slice(&handle.bytes);
+    let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    // SAFETY: `raw` has the layout of file_handle and its length is that of the handle.
+    let fd = check(unsafe { libc::open_by_handle_at(on.as_raw_fd(), (&raw mut raw).cast(), flags) })?;
+    // SAFETY: the call has just returned this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether a thread has been killed and only waits to die: SIGKILL stands in `SigPnd` of its status (`proc(5)`), where
+/// the kernel puts it for every fatal signal. A thread that is gone counts, too; one that cannot be seen does not.
+pub fn is_dying(thread: u32) -> bool {
+    const SIGKILL_BIT: u64 = 1 << 8;
+    if thread == 0 {
+        return false;
+    }
+    match std::fs::read_to_string(format!("/proc/{thread}/status")) {
+        Ok(status) => status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigPnd:"))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|mask| mask & SIGKILL_BIT != 0),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// How many descriptors this process may have.
+pub fn descriptor_limit() -> u64 {
+    nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
+/// Raises the limit of descriptors to what the system allows this process.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Failing leaves the limit as it is, which works with fewer open files.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// `umask(2)` to nothing: every mode is worked out before it is asked for.
+pub fn clear_umask() {
+    nix::sys::stat::umask(Mode::empty());
+}
+
+/// Whether this process is root, and so may give files away and pass by permissions.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The user and group that this process's files belong to.
+pub fn own_ids() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
+/// Lets large buffers come fresh from the kernel (`mallopt(3)`): fuser's 16 MiB request buffers then take only the
+/// pages that requests really fill.
+pub fn map_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt only sets numbers; called before any other thread runs.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
+/// The descriptor of something that has one, for the wrappers above.
+pub fn borrow<T: AsFd>(owner: &T) -> BorrowedFd<'_> {
+    owner.as_fd()
+}

@@ -1,0 +1,288 @@
+//! The commands, their flags and their variables.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+use chaosfs::{
+    check_client_id,
+    error::Refusal,
+    knobs::{Delay, Knobs, parse_bytes, parse_delay, parse_probability, parse_span, parse_switch},
+};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, CommandFactory, Error, FromArgMatches, Parser, Subcommand,
+    builder::Resettable, error::ErrorKind, parser::ValueSource,
+};
+use clap_complete::Shell;
+use std::time::Duration;
+
+/// Make one machine stand in for many: mount clients over one directory that see it late, stale and failing
+///
+/// Each client is a FUSE mount of the same backing directory. Run your own program on two of them and watch it meet
+/// what hosts on shared storage meet: writes that others see late, metadata that is old, operations that fail.
+#[derive(Debug, Parser)]
+#[command(name = "chaosfs", version, after_help = EXAMPLE, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  mkdir shared a b
+  chaosfs mount shared a --client-id a --background --log-dir logs
+  chaosfs mount shared b --client-id b --background --log-dir logs
+  echo hello > a/file; ls b; sleep 3; ls b
+  chaosfs umount -m a -m b";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Mount(Box<MountArgs>),
+    Umount(UmountArgs),
+    /// Print a completion script
+    Completions {
+        /// The shell to print it for
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+const CONSISTENCY: &str = "Consistency";
+const FAULTS: &str = "Faults";
+const LOG: &str = "Log";
+const PROCESS: &str = "Process";
+
+/// Mount one client over a backing directory
+///
+/// A TIME is a number of milliseconds or has a unit: `1.5s`, `200ms`, `2m`. A DELAY is a TIME or a range of them,
+/// `500..1200`, from which each change draws its own. A flag goes before its variable, a variable before the default.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Directory that all clients share
+    #[arg(value_name = "BACKING")]
+    pub backing: PathBuf,
+
+    /// Empty directory on which this client's view appears
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+
+    /// Believe fetched attributes, names, absences and listings for this long; 0 asks every time
+    #[arg(
+        long,
+        env = "CHAOSFS_META_TTL_MS",
+        hide_env_values = true,
+        value_name = "TIME",
+        default_value = "1500"
+    )]
+    #[arg(value_parser = parse_span, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub meta_ttl: Duration,
+
+    /// Let others see data changes and new files after this long; 0 writes through
+    #[arg(
+        long,
+        env = "CHAOSFS_WRITE_DELAY_MS",
+        hide_env_values = true,
+        value_name = "DELAY",
+        default_value = "800"
+    )]
+    #[arg(value_parser = parse_delay, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub write_delay: Delay,
+
+    /// Let others see changes of names, directories and attributes after this long; 0 writes through
+    #[arg(
+        long,
+        env = "CHAOSFS_RENAME_DELAY_MS",
+        hide_env_values = true,
+        value_name = "DELAY",
+        default_value = "1200"
+    )]
+    #[arg(value_parser = parse_delay, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub rename_delay: Delay,
+
+    /// Show this client its own changes before they have landed (true or false)
+    #[arg(
+        long,
+        env = "CHAOSFS_READ_YOUR_WRITES",
+        hide_env_values = true,
+        value_name = "BOOL",
+        default_value = "true"
+    )]
+    #[arg(value_parser = parse_switch, action = ArgAction::Set, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub read_your_writes: bool,
+
+    /// Let writers wait while more data than this has not landed (bytes, or with KiB, MiB, GiB)
+    #[arg(
+        long,
+        env = "CHAOSFS_MAX_IN_FLIGHT",
+        hide_env_values = true,
+        value_name = "SIZE",
+        default_value = "256MiB"
+    )]
+    #[arg(value_parser = parse_bytes, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub max_in_flight: u64,
+
+    /// Fail each operation with EIO with this probability (0 to 1)
+    #[arg(
+        long,
+        env = "CHAOSFS_DROP_PROB",
+        hide_env_values = true,
+        value_name = "PROBABILITY",
+        default_value = "0"
+    )]
+    #[arg(value_parser = parse_probability, allow_hyphen_values = true, help_heading = FAULTS)]
+    pub drop_prob: f64,
+
+    /// Repeat the faults and delays of the run with this seed [default: drawn, and logged]
+    #[arg(long, env = "CHAOSFS_SEED", hide_env_values = true, value_name = "NUMBER")]
+    #[arg(value_parser = parse_seed, allow_hyphen_values = true, help_heading = FAULTS)]
+    pub seed: Option<u64>,
+
+    /// Name this client in logs, in the mount table and in the draws
+    #[arg(
+        long,
+        env = "CHAOSFS_CLIENT_ID",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = "client"
+    )]
+    #[arg(value_parser = parse_client_id, allow_hyphen_values = true, help_heading = PROCESS)]
+    pub client_id: String,
+
+    /// Return once the mount serves, and go on in the background
+    #[arg(long, help_heading = PROCESS)]
+    pub background: bool,
+
+    /// Let other users in; the kernel then checks permissions, and new files belong to their callers
+    #[arg(long, help_heading = PROCESS)]
+    pub allow_other: bool,
+
+    /// Append the log to this file [default: standard error]
+    #[arg(long, value_name = "FILE", help_heading = LOG)]
+    pub log_file: Option<PathBuf>,
+
+    /// Append the log to <client-id>.log in this directory
+    #[arg(long, env = "LOG_DIR", hide_env_values = true, value_name = "DIR", help_heading = LOG)]
+    pub log_dir: Option<PathBuf>,
+
+    /// Log every operation: its outcome, where its answer came from and how old that was
+    #[arg(long, help_heading = LOG)]
+    pub debug: bool,
+}
+
+impl MountArgs {
+    /// The tunables of the client.
+    pub fn knobs(&self) -> Knobs {
+        Knobs {
+            meta_ttl: self.meta_ttl,
+            write_delay: self.write_delay,
+            rename_delay: self.rename_delay,
+            failure_probability: self.drop_prob,
+            read_your_writes: self.read_your_writes,
+            max_in_flight: self.max_in_flight,
+            ..Knobs::default()
+        }
+    }
+
+    /// The file that the log goes to, if it goes to one.
+    pub fn log_path(&self) -> Option<PathBuf> {
+        let in_folder = || self.log_dir.as_ref().map(|folder| folder.join(format!("{}.log", self.client_id)));
+        self.log_file.clone().or_else(in_folder)
+    }
+}
+
+/// Land everything that clients have in flight and unmount them
+///
+/// Returns when all has landed and the mounts are gone. Prints what happened to each; fails if one of them was not
+/// mounted, was busy or could not land everything. Also cleans up mounts whose daemon has died.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("targets").required(true).multiple(true))]
+pub struct UmountArgs {
+    /// Unmount the client at this mountpoint (repeatable)
+    #[arg(short, long = "mount", value_name = "PATH", group = "targets")]
+    pub mounts: Vec<PathBuf>,
+
+    /// Unmount every client directly below this directory; the variable counts only without --mount
+    #[arg(long, env = "MOUNT_BASE", hide_env_values = true, value_name = "DIR", group = "targets")]
+    pub mount_base: Option<PathBuf>,
+}
+
+/// Reads the command line and the variables; prints help or what is wrong and exits if that is all there is to do.
+pub fn parse() -> Command {
+    read().unwrap_or_else(|error| error.exit())
+}
+
+fn read() -> Result<Command, Error> {
+    let matches = Cli::command().try_get_matches().map_err(|error| match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue | ErrorKind::InvalidUtf8 => {
+            let command = env::args_os().nth(1);
+            command.and_then(|command| wrong_variable(&command.to_string_lossy())).unwrap_or(error)
+        }
+        _ => error,
+    })?;
+    let Some((name, given)) = matches.subcommand() else { unreachable!("clap requires a subcommand") };
+    wrong_variable(name).map_or(Ok(()), Err)?;
+    let mut command = Cli::from_arg_matches(&matches)?.command;
+    match &mut command {
+        Command::Mount(args) => prefer_log_flag(args, given)?,
+        Command::Umount(args) if !args.mounts.is_empty() && !is_flag(given, "mount_base") => {
+            args.mount_base = None;
+        }
+        _ => {}
+    }
+    Ok(command)
+}
+
+fn is_flag(given: &ArgMatches, id: &str) -> bool {
+    given.value_source(id) == Some(ValueSource::CommandLine)
+}
+
+/// One of the two flags, before the variable of the other.
+fn prefer_log_flag(args: &mut MountArgs, given: &ArgMatches) -> Result<(), Error> {
+    match (args.log_file.is_some(), is_flag(given, "log_dir")) {
+        (true, true) => {
+            let text = "--log-file and --log-dir cannot be used together; give one of them\n";
+            Err(Error::raw(ErrorKind::ArgumentConflict, text))
+        }
+        (true, false) => {
+            args.log_dir = None;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks every variable that the command knows, also one that a flag goes before: clap alone would blame the flag
+/// for a wrong variable, and would not look at a variable that it does not need.
+fn wrong_variable(command: &str) -> Option<Error> {
+    let cli = Cli::command();
+    let arguments = cli.find_subcommand(command)?.get_arguments();
+    let wrong = |argument: &Arg| {
+        let name = argument.get_env()?;
+        let reason = why_wrong(argument, &env::var_os(name)?)?;
+        Some(Error::raw(ErrorKind::ValueValidation, format!("{}: {reason}\n", name.to_string_lossy())))
+    };
+    arguments.into_iter().find_map(wrong)
+}
+
+/// Lets clap judge the value as if it stood on the command line.
+fn why_wrong(argument: &Arg, value: &OsStr) -> Option<String> {
+    let argument = argument.clone().env(Resettable::Reset).index(1).required(true);
+    let positional = argument.short(Resettable::Reset).long(Resettable::Reset);
+    let judge = clap::Command::new("chaosfs").no_binary_name(true).arg(positional);
+    let error = judge.try_get_matches_from([OsString::from("--"), value.to_os_string()]).err()?;
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    Some(source.unwrap_or_else(|| "it is empty or not text; set it to a value or unset it".to_string()))
+}
+
+fn parse_seed(text: &str) -> Result<u64, Refusal> {
+    let wrong =
+        |_| Refusal::new(format!("`{text}` is not a seed; write a whole number from 0 to {}", u64::MAX));
+    text.parse().map_err(wrong)
+}
+
+fn parse_client_id(text: &str) -> Result<String, Refusal> {
+    check_client_id(text).map(|()| text.to_string())
+}

@@ -1,0 +1,112 @@
+//! What makes a process a daemon: leaving the terminal while the parent waits to hear how that went, and signals.
+
+use std::{
+    env,
+    io::{PipeReader, PipeWriter, Read, Write, pipe},
+    process::{self, ExitCode},
+    sync::Arc,
+    thread,
+};
+
+use anyhow::{Context, bail};
+use chaosfs::Mount;
+use daemonize::{Daemonize, Outcome};
+use nix::sys::{
+    signal::{SigSet, Signal},
+    stat::{Mode, umask},
+};
+
+const READY: &str = "ready\n";
+
+/// Which of the two processes this is after the fork.
+pub enum Side {
+    /// The one that was started; its part is over with this exit code.
+    Parent(ExitCode),
+    /// The one in the background; the parent waits for its word.
+    Daemon(Report),
+}
+
+/// The daemon's way to tell its parent how it went.
+pub struct Report(PipeWriter);
+
+impl Report {
+    /// Lets the parent return: the mount serves.
+    pub fn ready(mut self) {
+        let _ = self.0.write_all(READY.as_bytes());
+    }
+
+    /// Lets the parent fail, for this reason.
+    pub fn failed(mut self, error: &anyhow::Error) {
+        let _ = write!(self.0, "{error:#}");
+    }
+}
+
+/// Goes on in the background. To be called while there is only one thread. The working directory stays, so that
+/// relative paths keep their meaning until the mount is made.
+///
+/// # Errors
+/// In the parent, the reason that the daemon gave.
+pub fn detach() -> anyhow::Result<Side> {
+    let (ours, theirs) = pipe().context("--background")?;
+    let directory = env::current_dir().context("--background: the working directory is gone")?;
+    match Daemonize::new().working_directory(directory).umask(0).execute() {
+        Outcome::Parent(forked) => {
+            forked.context("--background")?;
+            drop(theirs);
+            await_word(ours).map(Side::Parent)
+        }
+        Outcome::Child(Ok(_)) => Ok(Side::Daemon(Report(theirs))),
+        Outcome::Child(Err(error)) => {
+            Report(theirs).failed(&anyhow::Error::new(error).context("--background"));
+            process::exit(1)
+        }
+    }
+}
+
+fn await_word(mut daemon: PipeReader) -> anyhow::Result<ExitCode> {
+    let mut word = String::new();
+    daemon.read_to_string(&mut word).context("--background")?;
+    match word.as_str() {
+        READY => Ok(ExitCode::SUCCESS),
+        "" => bail!("the daemon died before it could mount"),
+        reason => bail!("{reason}"),
+    }
+}
+
+/// Makes files get exactly the mode that the calling program asked for; the kernel has applied that program's own
+/// mask already.
+pub fn clear_umask() {
+    umask(Mode::empty());
+}
+
+/// The signals that end a mount, held back from every thread that is started later and waited for by one.
+pub struct Endings(SigSet);
+
+impl Endings {
+    /// Holds them back, and `SIGXFSZ` for good: a write past the file size limit then fails with EFBIG and the
+    /// daemon lives. To be called before any thread is started.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn hold_back() -> anyhow::Result<Endings> {
+        let endings = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        let mut blocked = endings;
+        blocked.add(Signal::SIGXFSZ);
+        blocked.thread_block().context("cannot block signals")?;
+        Ok(Endings(endings))
+    }
+
+    /// From now on the first of them leaves the mount and the second gives up what has not landed.
+    pub fn end(self, mount: &Arc<Mount>) {
+        let mount = mount.clone();
+        thread::spawn(move || {
+            if self.0.wait().is_ok() {
+                let leaving = mount.clone();
+                thread::spawn(move || leaving.leave());
+            }
+            while self.0.wait().is_ok() {
+                mount.give_up();
+            }
+        });
+    }
+}

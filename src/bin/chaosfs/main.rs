@@ -1,0 +1,35 @@
+//! The command line of chaosfs. Everything it does is in the library; here words become options and outcomes become
+//! words and exit codes: 0 for done, 1 for failed, 2 for a wrong command line or variable.
+
+mod args;
+mod daemon;
+mod logging;
+mod mount;
+mod pages;
+mod umount;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use args::Command;
+
+fn main() -> ExitCode {
+    chaosfs::prepare_process();
+    let outcome = match args::parse() {
+        Command::Mount(args) => mount::run(args),
+        Command::Umount(args) => umount::run(&args),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man => pages::man(),
+    };
+    outcome.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Says one line to a person; if nobody listens any more, that is no reason to fail.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "chaosfs: {line}");
+}

@@ -1,0 +1,77 @@
+//! `chaosfs mount`.
+
+use std::{env, fs::File, process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use chaosfs::{
+    ClientOptions, Farewell, Mount, MountOptions, clock::Clock, dice::Dice, event::EventLog, mount,
+};
+
+use crate::{
+    args::MountArgs,
+    complain,
+    daemon::{self, Endings, Report, Side},
+    logging,
+};
+
+/// Mounts and serves until the mount is gone. With `--background` the caller's process returns when it serves.
+pub fn run(args: Box<MountArgs>) -> anyhow::Result<ExitCode> {
+    let log = args.log_path().map(|path| logging::open(&path)).transpose()?;
+    if !args.background {
+        daemon::clear_umask();
+        return start(&args, log).map(|mount| serve(&mount));
+    }
+    if log.is_none() {
+        complain("warning: events are not logged; give --log-file or --log-dir with --background");
+    }
+    match daemon::detach()? {
+        Side::Parent(code) => Ok(code),
+        Side::Daemon(report) => start_in_background(&args, log, report),
+    }
+}
+
+fn start_in_background(args: &MountArgs, log: Option<File>, report: Report) -> anyhow::Result<ExitCode> {
+    let started = start(args, log).and_then(|mount| {
+        env::set_current_dir("/").context("cannot leave the working directory")?;
+        Ok(mount)
+    });
+    match started {
+        Ok(mount) => {
+            report.ready();
+            Ok(serve(&mount))
+        }
+        Err(error) => {
+            report.failed(&error);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn start(args: &MountArgs, log: Option<File>) -> anyhow::Result<Arc<Mount>> {
+    let endings = Endings::hold_back()?;
+    logging::start(log, args.debug)?;
+    let client = ClientOptions {
+        backing: args.backing.clone(),
+        id: args.client_id.clone(),
+        seed: args.seed.unwrap_or_else(Dice::random_seed),
+        knobs: args.knobs(),
+        allow_other: args.allow_other,
+    };
+    let options = MountOptions { client, mountpoint: args.mountpoint.clone() };
+    let mount = mount(options, Clock::Monotonic, EventLog::to_tracing(&args.client_id, args.debug))?;
+    let mount = Arc::new(mount);
+    endings.end(&mount);
+    Ok(mount)
+}
+
+fn serve(mount: &Mount) -> ExitCode {
+    mount.wait();
+    name_lost(&mount.land())
+}
+
+fn name_lost(farewell: &Farewell) -> ExitCode {
+    for line in &farewell.lost {
+        complain(&format!("could not land: {line}"));
+    }
+    if farewell.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

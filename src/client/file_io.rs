@@ -1,0 +1,410 @@
+//! Operations on open files.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use super::{Caller, Client, State, Trace, open_files::OpenFile, store::clear_setid};
+use crate::{
+    backing::sys,
+    consistency::{
+        Attributes, Change, Ino,
+        mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
+    },
+    error::Error,
+};
+
+const O_TRUNC: i32 = 0o1000;
+const O_APPEND: i32 = 0o2000;
+const O_SYNC: i32 = 0o4_010_000;
+/// `ENXIO`: what `lseek(2)` answers past the last data or hole.
+const ENXIO: i32 = 6;
+const SEEK_DATA: i32 = 3;
+
+/// Sizes up to this are taken for granted; beyond, the backing file system is asked whether it can hold them.
+const UNDOUBTED_SIZE: u64 = 1 << 40;
+
+/// The most that one `copy_file_range(2)` copies through this process; the program is told how much it was.
+const MOST_COPIED: u64 = 4 << 20;
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug)]
+enum Offset {
+    At(u64),
+    End,
+}
+
+/// The two ends of a `copy_file_range(2)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Copy {
+    pub from: u64,
+    pub from_offset: u64,
+    pub to: u64,
+    pub to_offset: u64,
+    pub length: u64,
+}
+
+impl Client {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// ESTALE if the inode is gone (the kernel then looks the name up again); whatever the backing directory answers.
+    pub fn open_file(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {
+        self.operate("open", || self.table.path(ino), |trace| self.open_known(caller, ino, flags, trace))
+    }
+
+    pub(super) fn open_known(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        flags: i32,
+        trace: &mut Trace,
+    ) -> Result<u64, Error> {
+        let landed = self.table.has_landed(ino);
+        let truncation = Change::Resize { ino, size: 0, clears_setid: caller.uid != 0 };
+        if flags & O_TRUNC == 0 {
+            let descriptor = if landed { self.open_landed(ino, flags)? } else { None };
+            return Ok(self.open_new(ino, flags, descriptor));
+        }
+        if landed && self.goes_through(&self.lock(), &truncation) {
+            let opened = sys::reopen(self.descriptor(ino)?.as_fd(), self.backing_flags(flags) | O_TRUNC);
+            self.lock_changed(&truncation);
+            let opened = opened?;
+            if caller.uid != 0 {
+                clear_setid(opened.as_fd())?;
+            }
+            return Ok(self.open_new(ino, flags, Some(opened)));
+        }
+        let descriptor = if landed { self.open_landed(ino, flags)? } else { None };
+        self.change_data(truncation, trace)?;
+        Ok(self.open_new(ino, flags, descriptor))
+    }
+
+    fn open_landed(&self, ino: Ino, flags: i32) -> Result<Option<OwnedFd>, Error> {
+        let node = self.descriptor(ino)?;
+        let flags = self.backing_flags(flags);
+        match self.table.retrying(|| sys::reopen(node.as_fd(), flags)) {
+            // The kernel has checked permissions by this client's view. The store's may be behind: a chmod of ours is
+            // in flight.
+            Err(error) if error.is(Error::AccessDenied) && self.lock().in_flight.overlay().touches(ino) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// The flags with which the real file is opened: no making and no truncating, which are changes of their own; no
+    /// `O_APPEND`, because the place is decided here; no `O_DIRECT`, whose alignment rules are the backing file
+    /// system's and not the program's.
+    pub(super) fn backing_flags(&self, flags: i32) -> i32 {
+        const ACCESS_MODE: i32 = 0o3;
+        const O_NOATIME: i32 = 0o1_000_000;
+        const O_NOCTTY: i32 = 0o400;
+        let sync = if self.knobs.write_delay.is_zero() { flags & O_SYNC } else { 0 };
+        (flags & (ACCESS_MODE | O_NOATIME)) | O_NOCTTY | sync
+    }
+
+    pub(super) fn open_new(&self, ino: Ino, flags: i32, descriptor: Option<OwnedFd>) -> u64 {
+        self.pin(ino);
+        let seen = self.lock().errors.get(&ino).map_or(0, |(number, _)| *number);
+        self.files.add(OpenFile::new(ino, flags, descriptor, seen))
+    }
+
+    /// The real file behind an open one, opened now if the file has landed since.
+    fn real_file(&self, file: &OpenFile) -> Result<Arc<OwnedFd>, Error> {
+        if let Some(descriptor) = file.descriptor.get() {
+            return Ok(descriptor.clone());
+        }
+        let node = self.descriptor(file.ino)?;
+        let flags = self.backing_flags(file.flags);
+        let opened = Arc::new(self.table.retrying(|| sys::reopen(node.as_fd(), flags))?);
+        Ok(file.descriptor.get_or_init(|| opened).clone())
+    }
+
+    /// Reports a failed landing of this file's data once to each open file (`close(2)`, `fsync(2)`).
+    fn report_late_error(&self, file: &OpenFile) -> Result<(), Error> {
+        let latest = self.lock().errors.get(&file.ino).copied();
+        match latest {
+            Some((number, error)) if file.learns_of(number) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads up to `size` bytes at `offset`; fewer where the file ends in this client's view.
+    ///
+    /// # Errors
+    /// EBADF; whatever the backing directory answers.
+    pub fn read(&self, handle: u64, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+        let file = self.files.get(handle)?;
+        self.operate("read", || self.table.path(file.ino), |trace| {
+            if !file.is_readable() {
+                return Err(Error::BadHandle);
+            }
+            if self.shows_backing_bytes(file.ino) {
+                let mut buffer = vec![0; size];
+                let length = sys::read_at(self.real_file(&file)?.as_fd(), &mut buffer, offset)?;
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            self.read_view(&file, offset, size, trace)
+        })
+    }
+
+    /// Whether a file's bytes are simply those of the backing directory.
+    fn shows_backing_bytes(&self, ino: Ino) -> bool {
+        let state = self.lock();
+        state.belief.is_off() && !state.in_flight.overlay().touches(ino)
+    }
+
+    fn read_view(&self, file: &OpenFile, offset: u64, size: usize, trace: &mut Trace) -> Result<Vec<u8>, Error> {
+        let own_data = self.knobs.read_your_writes;
+        let asked = self.now();
+        // Size, bytes in flight, bytes believed and gaps are taken at one moment; only the gaps are read later.
+        let (length, mine, believed, gaps, extends) = self.on_base(file.ino, trace, |state, base| {
+            let overlay = state.in_flight.overlay();
+            let end = overlay.view(file.ino, base, own_data).size.min(offset.saturating_add(size as u64));
+            let range = offset..end.max(offset);
+            let mine = if own_data { overlay.content(file.ino, range.clone()) } else { Vec::new() };
+            let real = range.start..range.end.min(base.size).max(range.start);
+            let (believed, gaps) = if overlay.unlanded(file.ino).is_some() {
+                (Vec::new(), Vec::new())
+            } else {
+                state.belief.bytes(file.ino, real, asked)
+            };
+            let extends = own_data && overlay.has_data(file.ino);
+            ((range.end - range.start) as usize, mine, believed, gaps, extends)
+        })?;
+        let mut buffer = vec![0; length];
+        believed.iter().for_each(|segment| segment.lay_over(&mut buffer, offset));
+        let mut end = length;
+        for gap in gaps.into_iter().filter(|gap| !gap.is_empty()) {
+            let (from, to) = ((gap.start - offset) as usize, (gap.end - offset) as usize);
+            let read = sys::read_at(self.real_file(file)?.as_fd(), &mut buffer[from..to], gap.start)?;
+            let bytes: Arc<[u8]> = buffer[from..from + read].into();
+            let now = self.now();
+            self.lock().belief.believe_bytes(file.ino, asked, gap.start, &bytes, now);
+            if read < to - from && !extends {
+                // Somebody has made the file shorter: there is nothing where the believed size says there is.
+                end = end.min(from + read);
+            }
+        }
+        buffer.truncate(end);
+        mine.iter().for_each(|segment| segment.lay_over(&mut buffer, offset));
+        Ok(buffer)
+    }
+
+    /// Writes at `offset`, or at the end of the file if it was opened to append; returns how much. Pages that a shared
+    /// mapping has changed (`from_cache`) go where they belong, whoever's handle brings them.
+    ///
+    /// # Errors
+    /// EBADF; the error of an earlier landing, once; whatever the backing directory answers, where it goes through.
+    pub fn write(
+        &self,
+        caller: &Caller,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        from_cache: bool,
+    ) -> Result<usize, Error> {
+        let file = self.files.get(handle)?;
+        let place = if file.flags & O_APPEND != 0 && !from_cache { Offset::End } else { Offset::At(offset) };
+        self.operate("write", || self.table.path(file.ino), |trace| {
+            if !file.is_writable() {
+                return Err(Error::BadHandle);
+            }
+            self.report_late_error(&file)?;
+            if data.is_empty() {
+                return Ok(0);
+            }
+            // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
+            let shape = Change::Write { ino: file.ino, offset, data: Arc::default(), clears_setid: false };
+            if self.goes_through(&self.lock(), &shape) {
+                let written = self.write_through_to(&file, caller, place, data);
+                self.lock_changed(&shape);
+                return written;
+            }
+            self.check_writable()?;
+            self.check_size(offset + data.len() as u64)?;
+            self.write_late(&file, caller, place, data.into(), trace)?;
+            Ok(data.len())
+        })
+    }
+
+    fn write_through_to(&self, file: &OpenFile, caller: &Caller, place: Offset, data: &[u8]) -> Result<usize, Error> {
+        let descriptor = self.real_file(file)?;
+        let written = match place {
+            Offset::End => sys::append(descriptor.as_fd(), data)?,
+            Offset::At(offset) => sys::write_at(descriptor.as_fd(), data, offset)?,
+        };
+        if caller.uid != 0 && sys::is_root() {
+            clear_setid(descriptor.as_fd())?;
+        }
+        Ok(written)
+    }
+
+    fn write_late(
+        &self,
+        file: &OpenFile,
+        caller: &Caller,
+        place: Offset,
+        data: Arc<[u8]>,
+        trace: &mut Trace,
+    ) -> Result<(), Error> {
+        let stamp = self.clock.wall();
+        self.on_base(file.ino, trace, |state, base| {
+            // The end of the file is where this client's programs see it: two appenders here never overwrite each
+            // other, two on different clients may.
+            let view = state.in_flight.overlay().view(file.ino, base, true);
+            let offset = match place {
+                Offset::End => view.size,
+                Offset::At(offset) => offset,
+            };
+            let clears_setid = caller.uid != 0 && view.permissions & 0o6000 != 0;
+            let change = Change::Write { ino: file.ino, offset, data, clears_setid };
+            self.expect(state, file.ino, base);
+            self.put_in_flight(state, change, stamp);
+        })
+    }
+
+    /// Remembers what the store looks like under data that goes in flight, to see on landing whether somebody else was
+    /// there.
+    fn expect(&self, state: &mut State, ino: Ino, base: &Attributes) {
+        if state.in_flight.overlay().unlanded(ino).is_none() {
+            let ctime = state.belief.undisguised_ctime(ino, base.ctime);
+            state.expected.entry(ino).or_insert(ctime);
+        }
+    }
+
+    /// Lets a change of data go through or puts it in flight.
+    pub(super) fn change_data(&self, change: Change, trace: &mut Trace) -> Result<(), Error> {
+        if let Some(outcome) = self.try_through(&change) {
+            return outcome.map(drop);
+        }
+        self.check_writable()?;
+        let (ino, stamp) = (change.subject(), self.clock.wall());
+        self.on_base(ino, trace, |state, base| {
+            self.expect(state, ino, base);
+            self.put_in_flight(state, change, stamp);
+        })
+    }
+
+    /// Refuses at once a size that the backing file system cannot hold, found out on a file without a name.
+    pub(super) fn check_size(&self, size: u64) -> Result<(), Error> {
+        if size <= UNDOUBTED_SIZE {
+            return Ok(());
+        }
+        let Ok(nameless) = sys::create_nameless(self.table.root().as_fd()) else { return Ok(()) };
+        match sys::resize(nameless.as_fd(), size) {
+            Err(error) if error.is(Error::TooBig) || error.is(Error::Invalid) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Allocates, punches or zeroes a part of a file (`fallocate(2)`).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP for other modes; ENOSPC if the backing file system has less room than asked for; whatever it
+    /// answers, where it goes through.
+    pub fn fallocate(&self, handle: u64, mode: i32, offset: u64, length: u64) -> Result<(), Error> {
+        let file = self.files.get(handle)?;
+        self.operate("fallocate", || self.table.path(file.ino), |trace| {
+            self.report_late_error(&file)?;
+            if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
+                return Err(Error::NotSupported);
+            }
+            let change = Change::Allocate { ino: file.ino, mode, offset, length };
+            if !self.goes_through(&self.lock(), &change) {
+                self.check_size(offset.saturating_add(length))?;
+                if mode & PUNCH_HOLE == 0 {
+                    self.check_free_space(length)?;
+                }
+            }
+            self.change_data(change, trace)
+        })
+    }
+
+    fn check_free_space(&self, length: u64) -> Result<(), Error> {
+        let figures = crate::backing::figures(&self.table)?;
+        let available = figures.blocks_available.saturating_mul(u64::from(figures.fragment_size));
+        if length > available { Err(Error::NoSpace) } else { Ok(()) }
+    }
+
+    /// Copies between two open files; returns how much.
+    ///
+    /// # Errors
+    /// As for reading and writing.
+    pub fn copy_range(&self, caller: &Caller, copy: &Copy) -> Result<usize, Error> {
+        let (from, to) = (self.files.get(copy.from)?, self.files.get(copy.to)?);
+        let shape = Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears_setid: false };
+        if self.shows_backing_bytes(from.ino) && self.goes_through(&self.lock(), &shape) {
+            return self.operate("copy_file_range", || self.table.path(to.ino), |_| {
+                let (source, target) = (self.real_file(&from)?, self.real_file(&to)?);
+                let copied = sys::copy_range(
+                    source.as_fd(),
+                    copy.from_offset,
+                    target.as_fd(),
+                    copy.to_offset,
+                    copy.length,
+                );
+                self.lock_changed(&shape);
+                copied
+            });
+        }
+        let size = usize::try_from(copy.length.min(MOST_COPIED)).unwrap_or(0);
+        let data = self.read(copy.from, copy.from_offset, size)?;
+        self.write(caller, copy.to, copy.to_offset, &data, false)
+    }
+
+    /// Finds data or a hole (`lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`). A file with data in flight counts as all
+    /// data, as file systems without holes have it.
+    ///
+    /// # Errors
+    /// ENXIO past the end; whatever the backing directory answers.
+    pub fn seek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, Error> {
+        let file = self.files.get(handle)?;
+        self.operate("lseek", || self.table.path(file.ino), |trace| {
+            if !self.lock().in_flight.overlay().has_data(file.ino) && self.table.has_landed(file.ino) {
+                return sys::seek(self.real_file(&file)?.as_fd(), offset, whence);
+            }
+            let size = i64::try_from(self.view(file.ino, trace)?.size).unwrap_or(i64::MAX);
+            if offset < 0 || offset >= size {
+                return Err(Error::System(ENXIO));
+            }
+            Ok(if whence == SEEK_DATA { offset } else { size })
+        })
+    }
+
+    /// What `close(2)` of any descriptor on an open file reports.
+    ///
+    /// # Errors
+    /// The error of an earlier landing, once.
+    pub fn flush(&self, handle: u64) -> Result<(), Error> {
+        let file = self.files.get(handle)?;
+        self.operate("flush", || self.table.path(file.ino), |_| self.report_late_error(&file))
+    }
+
+    /// Closes an open file for good.
+    pub fn release(&self, handle: u64) {
+        let Some(file) = self.files.remove(handle) else { return };
+        if let Some(descriptor) = file.descriptor.get().filter(|_| file.is_writable()) {
+            self.keep_writer(file.ino, descriptor);
+        }
+        self.unpin(file.ino);
+    }
+
+    /// The inode behind a file handle, after reporting the error of an earlier landing: what `fsync(2)` starts with.
+    ///
+    /// # Errors
+    /// EBADF; the error of an earlier landing, once.
+    pub fn start_sync(&self, handle: u64) -> Result<Ino, Error> {
+        let file = self.files.get(handle)?;
+        self.report_late_error(&file)?;
+        Ok(file.ino)
+    }
+
+    /// Takes note that `fsync(2)` has just reported the latest landing error of an open file.
+    pub fn has_reported(&self, handle: u64) {
+        if let Ok(file) = self.files.get(handle) {
+            let _ = self.report_late_error(&file);
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! One client: faults, what is in flight and belief over a backing directory.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the client, its state and how one operation goes |
+//! | `view.rs` | what this client sees: names, attributes, listings |
+//! | `namespace.rs` | operations on names and attributes |
+//! | `file_io.rs` | operations on open files |
+//! | `xattr.rs` | extended attributes |
+//! | `store.rs` | carrying a change out on the backing directory, and what happens when the store has changed |
+//! | `lander.rs` | the threads that land what is due, `fsync`, and leaving |
+//! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
+//!
+//! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
+//! The locks of the inode table and of the open files are innermost: nothing else is locked while they are held.
+
+mod file_io;
+mod lander;
+mod namespace;
+mod open_files;
+mod store;
+mod view;
+mod waits;
+mod xattr;
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+pub use file_io::Copy;
+pub use lander::Farewell;
+pub use namespace::SetAttributes;
+pub use view::Entry;
+pub use waits::Done;
+
+use crate::{
+    backing::{self, InodeTable, NodeId, ROOT},
+    clock::Clock,
+    consistency::{Attributes, Belief, Change, DelayClass, InFlight, Ino, MutationId, Place},
+    dice::{Dice, Purpose},
+    error::{Error, Refusal},
+    event::{Event, EventLog, readable},
+    fault::{Injector, Verdict},
+    knobs::{Delay, Knobs},
+    time::{Time, Timestamp},
+};
+use open_files::OpenFiles;
+use store::Manner;
+use waits::Waits;
+
+/// Where a client comes from and how it behaves.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The backing directory.
+    pub backing: PathBuf,
+    /// Its name in logs and draws.
+    pub id: String,
+    /// The seed of every draw.
+    pub seed: u64,
+    /// Its tunables.
+    pub knobs: Knobs,
+    /// Whether other users may come in; new files then belong to their callers.
+    pub allow_other: bool,
+}
+
+/// The program behind a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    /// Its thread, 0 if it cannot be seen from here.
+    pub thread: u32,
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Backing,
+    InFlight,
+    /// Fetched then.
+    Belief(Time),
+}
+
+/// What is noted about an operation while it goes on.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    source: Source,
+}
+
+/// Everything that decides what is seen.
+struct State {
+    belief: Belief,
+    in_flight: InFlight,
+    waits: Waits,
+    /// Landing errors by inode: number of the latest, and what it was.
+    errors: HashMap<Ino, (u64, Error)>,
+    last_error: u64,
+    /// The backing `ctime` that an inode with data in flight should have: another one means that somebody else has
+    /// changed it.
+    expected: HashMap<Ino, Timestamp>,
+    /// Inodes whose last name this client itself has removed.
+    removed_here: std::collections::HashSet<Ino>,
+    /// Descriptors for landing data, kept while more of it is in flight.
+    writers: HashMap<Ino, Arc<OwnedFd>>,
+    /// Nothing new is delayed.
+    write_through: bool,
+    /// What cannot land is given up and named.
+    leaving: bool,
+    lost: Vec<String>,
+    stopping: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    landed: AtomicU64,
+    conflicts: AtomicU64,
+    faults: AtomicU64,
+}
+
+/// One client. Operations take numbers and names and return values; nothing here knows about FUSE.
+pub struct Client {
+    table: InodeTable,
+    state: Mutex<State>,
+    /// Landing threads wait here.
+    work: Condvar,
+    /// Whoever waits for the end of landing waits here.
+    progress: Condvar,
+    files: OpenFiles,
+    knobs: Knobs,
+    dice: Dice,
+    injector: Injector,
+    clock: Clock,
+    log: EventLog,
+    counters: Counters,
+    landers: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    name_max: usize,
+    allow_other: bool,
+    /// This process may give files away: they belong to their callers.
+    gives_away: bool,
+    own_ids: (u32, u32),
+}
+
+/// The most descriptors kept open for landing data of files that are not open.
+const MOST_WRITERS: usize = 64;
+
+/// How often an answer that own changes keep overtaking is asked for again before it is taken as it is. Each round
+/// has seen a change, so any of the answers was right at some moment of the call.
+const MOST_ROUNDS: usize = 16;
+
+impl Client {
+    /// Opens the backing directory. No thread runs yet: see [`Client::start`].
+    ///
+    /// # Errors
+    /// Says why the directory cannot be opened.
+    pub fn open(options: ClientOptions, clock: Clock, log: EventLog) -> Result<Arc<Client>, Refusal> {
+        let table = backing::open(&options.backing)?;
+        let name_max = backing::figures(&table).map_or(255, |figures| figures.name_max as usize);
+        let state = State {
+            belief: Belief::new(options.knobs.meta_ttl),
+            in_flight: InFlight::default(),
+            waits: Waits::default(),
+            errors: HashMap::new(),
+            last_error: 0,
+            expected: HashMap::new(),
+            removed_here: std::collections::HashSet::new(),
+            writers: HashMap::new(),
+            write_through: false,
+            leaving: false,
+            lost: Vec::new(),
+            stopping: false,
+        };
+        Ok(Arc::new(Client {
+            table,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            files: OpenFiles::default(),
+            dice: Dice::new(options.seed, &options.id),
+            injector: Injector::new(options.knobs.failure_probability),
+            knobs: options.knobs,
+            clock,
+            log,
+            counters: Counters::default(),
+            landers: Mutex::default(),
+            name_max,
+            allow_other: options.allow_other,
+            gives_away: options.allow_other && backing::sys::is_root(),
+            own_ids: backing::sys::own_ids(),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in one operation must not take the others down: state changes are made of calls that do not panic
+        // half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// The number shown as `st_ino`: the protocol fixes the root's node number, not what programs see.
+    pub fn shown_number(&self, ino: Ino) -> Ino {
+        if ino == ROOT { self.table.identity(ROOT).map_or(ROOT, |identity| identity.ino) } else { ino }
+    }
+
+    /// How many inodes are known, and how many descriptors they hold.
+    pub fn known_inodes(&self) -> (usize, usize) {
+        self.table.size()
+    }
+
+    /// How many mutations are in flight, and how many bytes they carry.
+    pub fn in_flight(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.in_flight.len(), state.in_flight.bytes())
+    }
+
+    /// From now on nothing new is delayed.
+    pub fn write_through(&self) {
+        self.lock().write_through = true;
+    }
+
+    /// Runs one operation: lets the injector judge it before it has any effect, and logs it if operations are logged.
+    fn operate<T>(
+        &self,
+        operation: &'static str,
+        path: impl Fn() -> Vec<u8>,
+        run: impl FnOnce(&mut Trace) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut trace = Trace { source: Source::Backing };
+        let result = self.judge(operation, &path).and_then(|()| run(&mut trace));
+        if self.log.wants_operations() {
+            self.log_operation(operation, &path(), result.as_ref().err(), trace.source);
+        }
+        result
+    }
+
+    fn judge(&self, operation: &'static str, path: impl Fn() -> Vec<u8>) -> Result<(), Error> {
+        if !self.injector.is_armed() {
+            return Ok(());
+        }
+        let path = path();
+        match self.injector.judge(&self.dice, operation, &path) {
+            Verdict::Pass => Ok(()),
+            Verdict::Fail { error, nth } => {
+                self.counters.faults.fetch_add(1, Ordering::Relaxed);
+                let event = Event::Fault { operation, path: readable(&path), nth, error: error.symbol() };
+                self.log.record(self.now(), &event);
+                Err(error)
+            }
+        }
+    }
+
+    fn log_operation(&self, operation: &'static str, path: &[u8], error: Option<&Error>, source: Source) {
+        let now = self.now();
+        let (source, age) = match source {
+            Source::Backing => ("backing", Duration::ZERO),
+            Source::InFlight => ("in-flight", Duration::ZERO),
+            Source::Belief(fetched) => ("belief", now.since(fetched)),
+        };
+        let outcome = error.map_or_else(|| "ok".to_string(), |error| error.symbol());
+        let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        let event = Event::Operation { operation, path: readable(path), outcome, source, age_us };
+        self.log.record(now, &event);
+    }
+
+    fn path_of(&self, place: &Place) -> Vec<u8> {
+        let mut path = self.table.path(place.directory);
+        if path != b"/" {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&place.name);
+        path
+    }
+
+    /// Whether the kernel has to check permissions, because callers may be somebody else than this process or this
+    /// process may not do everything itself. It costs one more request for each path.
+    pub fn needs_permission_checks(&self) -> bool {
+        self.allow_other || !backing::sys::is_root()
+    }
+
+    /// Whether closing a file can report anything: a late error, or an injected one.
+    pub fn close_can_fail(&self) -> bool {
+        !self.knobs.write_delay.is_zero() || !self.knobs.rename_delay.is_zero() || self.injector.is_armed()
+    }
+
+    /// Whether one more mutation with this much data may go in flight now. A mutation larger than the whole bound goes
+    /// alone.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let state = self.lock();
+        state.in_flight.is_empty()
+            || (state.in_flight.len() < self.knobs.max_mutations
+                && state.in_flight.bytes() + bytes as u64 <= self.knobs.max_in_flight)
+    }
+
+    /// Calls `done` when there may be room again, or with EINTR when the waiting thread has been killed.
+    pub fn wait_for_room(&self, thread: u32, done: Done) {
+        let mut state = self.lock();
+        state.waits.for_room(thread, done);
+        drop(state);
+        self.work.notify_all();
+    }
+
+    fn delay_of(&self, change: &Change) -> Delay {
+        match change.delay_class() {
+            DelayClass::Data => self.knobs.write_delay,
+            DelayClass::Names => self.knobs.rename_delay,
+        }
+    }
+
+    /// Whether a change is applied before its call returns: its delay is zero and nothing that it needs is in flight.
+    fn goes_through(&self, state: &State, change: &Change) -> bool {
+        (state.write_through || self.delay_of(change).is_zero()) && !state.in_flight.blocks(change)
+    }
+
+    /// Carries a change out at once if it goes through; `None` if it has to go in flight.
+    fn try_through(&self, change: &Change) -> Option<Result<store::Outcome, Error>> {
+        if !self.goes_through(&self.lock(), change) {
+            return None;
+        }
+        let outcome = self.carry_out(change, Timestamp::NOW, Manner::Through);
+        self.lock_changed(change);
+        Some(outcome)
+    }
+
+    /// What was believed about all that a change touches is dropped.
+    fn lock_changed(&self, change: &Change) {
+        let mut state = self.lock();
+        state.belief.changed(change);
+        if !state.expected.is_empty() {
+            state.expected.retain(|ino, _| !change.inodes().contains(ino));
+        }
+    }
+
+    /// Puts a change in flight: from here on this client's programs see it.
+    fn put_in_flight(&self, state: &mut State, change: Change, stamp: Timestamp) -> MutationId {
+        let delay = self.delay_of(&change);
+        let span = if state.write_through || delay.is_zero() {
+            Duration::ZERO
+        } else if delay.min == delay.max {
+            delay.min
+        } else {
+            let path = self.table.path(change.subject());
+            delay.at(self.dice.draw(Purpose::Delay, change.verb(), &path).value)
+        };
+        for ino in change.inodes() {
+            self.table.pin(ino);
+        }
+        state.belief.changed(&change);
+        let id = state.in_flight.add(change, stamp, self.now() + span);
+        self.work.notify_one();
+        id
+    }
+
+    /// The kernel gives back lookups of a number.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        if self.table.forget(ino, count) {
+            self.forgotten(ino);
+        } else {
+            self.drop_unseen_data(ino);
+        }
+    }
+
+    /// Keeps an inode for somebody in this process.
+    fn pin(&self, ino: Ino) {
+        self.table.pin(ino);
+    }
+
+    fn unpin(&self, ino: Ino) {
+        if self.table.unpin(ino) {
+            self.forgotten(ino);
+        } else {
+            self.drop_unseen_data(ino);
+        }
+    }
+
+    /// Lets go of data in flight that nobody can see any more.
+    fn drop_unseen_data(&self, ino: Ino) {
+        let mut state = self.lock();
+        if !state.removed_here.contains(&ino) {
+            return;
+        }
+        let (cancelled, over) = self.cancel_unseen(&mut state, ino);
+        drop(state);
+        over.into_iter().for_each(waits::Over::go_on);
+        for _ in 0..cancelled {
+            if self.table.unpin(ino) {
+                self.forgotten(ino);
+            }
+        }
+    }
+
+    fn forgotten(&self, ino: Ino) {
+        let mut state = self.lock();
+        state.belief.forget(ino);
+        state.errors.remove(&ino);
+        state.expected.remove(&ino);
+        state.removed_here.remove(&ino);
+        state.writers.remove(&ino);
+    }
+
+    /// An inode could not be found any more: what leads to it is not believed any longer, so that the kernel's second
+    /// try finds what is there now.
+    fn distrust(&self, ino: Ino) {
+        let place = self.table.place(ino);
+        let mut state = self.lock();
+        state.belief.distrust_inode(ino);
+        if let Some((directory, name)) = place {
+            state.belief.distrust_name(&Place::new(directory, &name));
+        }
+    }
+
+    /// A descriptor on the real inode. An inode that has lost its name is still there for those who have it open; one
+    /// that is lost is not believed in any longer.
+    fn descriptor(&self, ino: Ino) -> Result<Arc<OwnedFd>, Error> {
+        match self.table.descriptor(ino) {
+            Err(error) if error.is(Error::Stale) => self.files.descriptor(ino, false).ok_or_else(|| {
+                self.distrust(ino);
+                error
+            }),
+            result => result,
+        }
+    }
+
+    fn check_name(&self, name: &[u8]) -> Result<(), Error> {
+        if name.len() > self.name_max { Err(Error::NameTooLong) } else { Ok(()) }
+    }
+
+    /// Refuses at once what the backing directory would refuse for being read-only.
+    fn check_writable(&self) -> Result<(), Error> {
+        if backing::figures(&self.table)?.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// The figures of the backing file system.
+    ///
+    /// # Errors
+    /// What `fstatvfs(3)` answers.
+    pub fn figures(&self) -> Result<backing::FsFigures, Error> {
+        self.operate("statfs", || b"/".to_vec(), |_| backing::figures(&self.table))
+    }
+}
+
+/// A node with one lookup counted, so that it cannot vanish; gives the lookup back unless it is handed to the kernel.
+struct Looked<'a> {
+    client: &'a Client,
+    id: NodeId,
+    /// Attributes that came with the lookup, as this client sees them.
+    view: Option<Attributes>,
+}
+
+impl Looked<'_> {
+    fn ino(&self) -> Ino {
+        self.id.ino
+    }
+
+    /// Hands the lookup to the kernel, which will `forget` it.
+    fn keep(self) -> Ino {
+        let ino = self.id.ino;
+        std::mem::forget(self);
+        ino
+    }
+}
+
+impl Drop for Looked<'_> {
+    fn drop(&mut self) {
+        self.client.forget(self.id.ino, 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! What programs have open: file and directory handles by number.
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    consistency::{Ino, Listing},
+    error::Error,
+};
+
+const ACCESS_MODE: i32 = 0o3;
+const WRITE_ONLY: i32 = 0o1;
+
+/// One open file.
+#[derive(Debug)]
+pub struct OpenFile {
+    pub ino: Ino,
+    /// The flags of `open(2)`.
+    pub flags: i32,
+    /// On the real file; empty until it is needed and the file has landed.
+    pub descriptor: OnceLock<Arc<OwnedFd>>,
+    /// The last landing error that this open file has reported.
+    seen_error: AtomicU64,
+}
+
+impl OpenFile {
+    /// A file that has been opened; errors up to `seen_error` are not its own.
+    pub fn new(ino: Ino, flags: i32, descriptor: Option<OwnedFd>, seen_error: u64) -> OpenFile {
+        let slot = OnceLock::new();
+        if let Some(descriptor) = descriptor {
+            let _ = slot.set(Arc::new(descriptor));
+        }
+        OpenFile { ino, flags, descriptor: slot, seen_error: AtomicU64::new(seen_error) }
+    }
+
+    /// Whether it may be written through.
+    pub fn is_writable(&self) -> bool {
+        self.flags & ACCESS_MODE != 0
+    }
+
+    /// Whether it may be read through.
+    pub fn is_readable(&self) -> bool {
+        self.flags & ACCESS_MODE != WRITE_ONLY
+    }
+
+    /// Takes note of landing error number `latest`; whether it was news.
+    pub fn learns_of(&self, latest: u64) -> bool {
+        self.seen_error.fetch_max(latest, Ordering::SeqCst) < latest
+    }
+}
+
+/// One open directory.
+#[derive(Debug)]
+pub struct OpenDirectory {
+    pub ino: Ino,
+    snapshot: Mutex<Option<Arc<Listing>>>,
+}
+
+impl OpenDirectory {
+    /// The snapshot that this handle reads, taken by `list` when reading starts, or starts again (`rewinddir(3)`).
+    pub fn snapshot(
+        &self,
+        from_start: bool,
+        list: impl FnOnce() -> Result<Arc<Listing>, Error>,
+    ) -> Result<Arc<Listing>, Error> {
+        let kept = if from_start { None } else { lock(&self.snapshot).clone() };
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let listing = list()?;
+        *lock(&self.snapshot) = Some(listing.clone());
+        Ok(listing)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    by_handle: HashMap<u64, Arc<OpenFile>>,
+    by_ino: HashMap<Ino, Vec<u64>>,
+}
+
+/// All that is open. Numbers go up and are never given out again.
+#[derive(Debug, Default)]
+pub struct OpenFiles {
+    files: Mutex<Files>,
+    directories: Mutex<HashMap<u64, Arc<OpenDirectory>>>,
+    last: AtomicU64,
+}
+
+impl OpenFiles {
+    fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Takes in an open file and returns its handle.
+    pub fn add(&self, file: OpenFile) -> u64 {
+        let handle = self.next();
+        let mut files = lock(&self.files);
+        files.by_ino.entry(file.ino).or_default().push(handle);
+        files.by_handle.insert(handle, Arc::new(file));
+        handle
+    }
+
+    /// The open file behind a handle.
+    ///
+    /// # Errors
+    /// EBADF if there is none.
+    pub fn get(&self, handle: u64) -> Result<Arc<OpenFile>, Error> {
+        lock(&self.files).by_handle.get(&handle).cloned().ok_or(Error::BadHandle)
+    }
+
+    /// Closes a file.
+    pub fn remove(&self, handle: u64) -> Option<Arc<OpenFile>> {
+        let mut files = lock(&self.files);
+        let file = files.by_handle.remove(&handle)?;
+        if let Some(handles) = files.by_ino.get_mut(&file.ino) {
+            handles.retain(|other| *other != handle);
+            if handles.is_empty() {
+                files.by_ino.remove(&file.ino);
+            }
+        }
+        Some(file)
+    }
+
+    /// A descriptor of an inode that is open somewhere; with `writable` one through which it can be written.
+    pub fn descriptor(&self, ino: Ino, writable: bool) -> Option<Arc<OwnedFd>> {
+        let files = lock(&self.files);
+        let open = files.by_ino.get(&ino)?.iter().filter_map(|handle| files.by_handle.get(handle));
+        open.filter(|file| !writable || file.is_writable()).find_map(|file| file.descriptor.get().cloned())
+    }
+
+    /// Takes in an open directory and returns its handle.
+    pub fn add_directory(&self, ino: Ino) -> u64 {
+        let handle = self.next();
+        lock(&self.directories).insert(handle, Arc::new(OpenDirectory { ino, snapshot: Mutex::default() }));
+        handle
+    }
+
+    /// The open directory behind a handle.
+    ///
+    /// # Errors
+    /// EBADF if there is none.
+    pub fn directory(&self, handle: u64) -> Result<Arc<OpenDirectory>, Error> {
+        lock(&self.directories).get(&handle).cloned().ok_or(Error::BadHandle)
+    }
+
+    /// Closes a directory.
+    pub fn remove_directory(&self, handle: u64) -> Option<Arc<OpenDirectory>> {
+        lock(&self.directories).remove(&handle)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,274 @@
+//! What this client sees: the overlay of what is in flight, laid over belief or over what is fetched now.
+
+use std::{os::fd::AsFd, sync::Arc};
+
+use super::{Client, Looked, MOST_ROUNDS, Source, State, Trace};
+use crate::{
+    backing::{Stat, sys},
+    consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Place},
+    error::Error,
+    time::Timestamp,
+};
+
+/// An inode and its attributes: what a lookup answers. The caller owes one `forget`.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub ino: Ino,
+    pub attributes: Attributes,
+}
+
+/// Whether a lookup gets hold of the real inode, or leaves that to who needs it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    Yes,
+    No,
+}
+
+pub(super) fn attributes_of(stat: &Stat) -> Attributes {
+    let time = |(seconds, nanos)| Timestamp { seconds, nanos };
+    Attributes {
+        kind: Kind::of_mode(stat.mode),
+        permissions: stat.mode & 0o7777,
+        links: stat.links,
+        uid: stat.uid,
+        gid: stat.gid,
+        rdev: stat.rdev,
+        size: stat.size,
+        blocks: stat.blocks,
+        block_size: stat.block_size,
+        atime: time(stat.atime),
+        mtime: time(stat.mtime),
+        ctime: time(stat.ctime),
+    }
+}
+
+impl Client {
+    /// Looks a name up for the kernel, which owes a `forget` for it.
+    ///
+    /// # Errors
+    /// ENOENT if the name is absent in this client's view; ENAMETOOLONG; whatever the backing directory answers.
+    pub fn lookup(&self, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
+        let place = Place::new(directory, name);
+        self.operate("lookup", || self.path_of(&place), |trace| self.entry(&place, Hold::Yes, trace))
+    }
+
+    /// The same for one entry of a listing.
+    ///
+    /// # Errors
+    /// As for a lookup; ENOENT for an entry that has gone since it was listed.
+    pub fn lookup_listed(&self, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
+        self.entry(&Place::new(directory, name), Hold::No, &mut Trace { source: Source::Backing })
+    }
+
+    fn entry(&self, place: &Place, hold: Hold, trace: &mut Trace) -> Result<Entry, Error> {
+        self.check_name(&place.name)?;
+        let looked = self.find(place, hold, trace)?.ok_or(Error::NotFound)?;
+        let attributes = self.attributes_of_looked(&looked, trace)?;
+        Ok(Entry { ino: looked.keep(), attributes })
+    }
+
+    pub(super) fn attributes_of_looked(&self, looked: &Looked<'_>, trace: &mut Trace) -> Result<Attributes, Error> {
+        looked.view.map_or_else(|| self.view(looked.ino(), trace), Ok)
+    }
+
+    /// What stands at a name in this client's view.
+    pub(super) fn find(&self, place: &Place, hold: Hold, trace: &mut Trace) -> Result<Option<Looked<'_>>, Error> {
+        for round in 0.. {
+            let (ticket, changes, started) = {
+                let state = self.lock();
+                match state.in_flight.overlay().name(place) {
+                    Some(Binding::Absent) => {
+                        trace.source = Source::InFlight;
+                        return Ok(None);
+                    }
+                    Some(Binding::Present { ino, .. }) => {
+                        if let Some(id) = self.table.id_of(ino).filter(|id| self.table.look_up(*id)) {
+                            trace.source = Source::InFlight;
+                            return Ok(Some(Looked { client: self, id, view: None }));
+                        }
+                    }
+                    None => {}
+                }
+                if state.in_flight.overlay().unlanded(place.directory).is_some() {
+                    trace.source = Source::InFlight;
+                    return Ok(None);
+                }
+                let now = self.now();
+                if let Some(believed) = state.belief.name(place, now) {
+                    let Some(known) = believed.value else {
+                        trace.source = Source::Belief(believed.fetched);
+                        return Ok(None);
+                    };
+                    let id = crate::backing::NodeId { ino: known.ino, serial: known.serial };
+                    if self.table.look_up(id) {
+                        trace.source = Source::Belief(believed.fetched);
+                        return Ok(Some(Looked { client: self, id, view: None }));
+                    }
+                }
+                (state.belief.fetch_name(place, now), state.belief.changes(), now)
+            };
+            trace.source = Source::Backing;
+            let (mut found, fetched) = self.fetch_name(place, hold)?.unzip();
+            let known = found.as_ref().map(|looked| Known { ino: looked.id.ino, serial: looked.id.serial });
+            let mut state = self.lock();
+            if let (Some(looked), Some(fetched)) = (&mut found, fetched)
+                && state.belief.changes() == changes
+            {
+                let ticket = state.belief.fetch_attributes(looked.ino(), started);
+                let base = state.belief.believe_attributes(ticket, looked.ino(), fetched).unwrap_or(fetched);
+                looked.view = Some(self.lay_over(&state, looked.ino(), &base));
+            }
+            let believed = state.belief.believe_name(ticket, place.clone(), known);
+            drop(state);
+            if believed || round >= MOST_ROUNDS {
+                return Ok(found);
+            }
+        }
+        unreachable!("the rounds are bounded")
+    }
+
+    fn fetch_name(&self, place: &Place, hold: Hold) -> Result<Option<(Looked<'_>, Attributes)>, Error> {
+        let directory = self.descriptor(place.directory)?;
+        let found = match hold {
+            Hold::No => sys::stat_at(directory.as_fd(), &place.name).map(|stat| (stat, None)),
+            Hold::Yes => self
+                .table
+                .retrying(|| sys::open_path(directory.as_fd(), &place.name))
+                .and_then(|descriptor| Ok((sys::stat(descriptor.as_fd())?, Some(descriptor)))),
+        };
+        let (stat, descriptor) = match found {
+            Ok(found) => found,
+            Err(error) if error.is(Error::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let id = self.table.intern(&stat, descriptor, place.directory, &place.name);
+        Ok(Some((Looked { client: self, id, view: None }, attributes_of(&stat))))
+    }
+
+    /// The attributes of an inode.
+    ///
+    /// # Errors
+    /// ESTALE if it is gone; whatever the backing directory answers.
+    pub fn getattr(&self, ino: Ino) -> Result<Attributes, Error> {
+        self.operate("getattr", || self.table.path(ino), |trace| self.view(ino, trace))
+    }
+
+    /// The attributes of an inode in this client's view.
+    pub(super) fn view(&self, ino: Ino, trace: &mut Trace) -> Result<Attributes, Error> {
+        let (view, touched) = self.on_base(ino, trace, |state, base| {
+            (self.lay_over(state, ino, base), state.in_flight.overlay().touches(ino))
+        })?;
+        if touched {
+            trace.source = Source::InFlight;
+        }
+        Ok(view)
+    }
+
+    fn lay_over(&self, state: &State, ino: Ino, base: &Attributes) -> Attributes {
+        state.in_flight.overlay().view(ino, base, self.knobs.read_your_writes)
+    }
+
+    /// Calls `decide` with what lies under the overlay of an inode: the attributes believed, or fetched now.
+    ///
+    /// `decide` runs under the lock under which the base was found good. So nothing can land in between and leave the
+    /// overlay while the base is still from before: what both make together is a state that there was.
+    pub(super) fn on_base<T>(
+        &self,
+        ino: Ino,
+        trace: &mut Trace,
+        decide: impl FnOnce(&mut State, &Attributes) -> T,
+    ) -> Result<T, Error> {
+        for round in 0.. {
+            let ticket = {
+                let mut state = self.lock();
+                if let Some(made) = state.in_flight.overlay().unlanded(ino).copied() {
+                    trace.source = Source::InFlight;
+                    return Ok(decide(&mut state, &made));
+                }
+                let now = self.now();
+                if let Some(believed) = state.belief.attributes(ino, now) {
+                    trace.source = Source::Belief(believed.fetched);
+                    return Ok(decide(&mut state, &believed.value));
+                }
+                state.belief.fetch_attributes(ino, now)
+            };
+            trace.source = Source::Backing;
+            let descriptor = self.descriptor(ino)?;
+            let fetched = attributes_of(&sys::stat(descriptor.as_fd())?);
+            let mut state = self.lock();
+            match state.belief.believe_attributes(ticket, ino, fetched) {
+                Some(shown) => return Ok(decide(&mut state, &shown)),
+                None if round >= MOST_ROUNDS => {
+                    let shown = state.belief.disguised(ino, fetched);
+                    return Ok(decide(&mut state, &shown));
+                }
+                None => {}
+            }
+        }
+        unreachable!("the rounds are bounded")
+    }
+
+    /// The entries of a directory in this client's view, without `.` and `..`.
+    pub(super) fn listing(&self, directory: Ino, trace: &mut Trace) -> Result<Arc<Listing>, Error> {
+        for round in 0.. {
+            let ticket = {
+                let state = self.lock();
+                if state.in_flight.overlay().unlanded(directory).is_some() {
+                    trace.source = Source::InFlight;
+                    return Ok(lay_names_over(Arc::default(), directory, &state));
+                }
+                let now = self.now();
+                if let Some(believed) = state.belief.listing(directory, now) {
+                    trace.source = Source::Belief(believed.fetched);
+                    return Ok(lay_names_over(believed.value, directory, &state));
+                }
+                state.belief.fetch_listing(directory, now)
+            };
+            trace.source = Source::Backing;
+            let base = Arc::new(self.fetch_listing(directory)?);
+            let mut state = self.lock();
+            if state.belief.believe_listing(ticket, directory, base.clone()) || round >= MOST_ROUNDS {
+                return Ok(lay_names_over(base, directory, &state));
+            }
+        }
+        unreachable!("the rounds are bounded")
+    }
+
+    fn fetch_listing(&self, directory: Ino) -> Result<Listing, Error> {
+        let descriptor = self.descriptor(directory)?;
+        let device = self.table.identity(directory).ok_or(Error::Stale)?.device;
+        let mut listing = Listing::default();
+        self.table.retrying(|| {
+            listing = Listing::default();
+            sys::for_each_entry(descriptor.as_fd(), |entry| {
+                let ino = self.table.shown_number(device, entry.ino);
+                listing.push(&entry.name, ino, Kind::of_mode(entry.kind));
+                true
+            })
+        })?;
+        Ok(listing)
+    }
+}
+
+fn lay_names_over(base: Arc<Listing>, directory: Ino, state: &State) -> Arc<Listing> {
+    let overlay = state.in_flight.overlay();
+    if overlay.names_in(directory).next().is_none() {
+        return base;
+    }
+    let mut merged = Listing::default();
+    for (name, ino, kind) in base.iter() {
+        let place = Place::new(directory, name);
+        match overlay.name(&place) {
+            None => merged.push(name, ino, kind),
+            Some(Binding::Present { ino, kind }) => merged.push(name, ino, kind),
+            Some(Binding::Absent) => {}
+        }
+    }
+    let known: std::collections::HashSet<&[u8]> = base.iter().map(|(name, ..)| name).collect();
+    for (name, binding) in overlay.names_in(directory) {
+        if let (Binding::Present { ino, kind }, false) = (binding, known.contains(&**name)) {
+            merged.push(name, ino, kind);
+        }
+    }
+    Arc::new(merged)
+}

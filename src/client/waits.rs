@@ -1,0 +1,124 @@
+//! Who waits for what: requests whose answer is held back until mutations have landed or there is room for more.
+//!
+//! Nobody waits in a thread: what a waiter would do next is kept here and done by whoever ends the wait. So any number
+//! of waiters leaves the others' requests alone.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::{consistency::MutationId, error::Error};
+
+/// What a waiter does when its wait is over, well or not.
+pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// A wait that is over: call it outside all locks.
+pub struct Over {
+    done: Done,
+    result: Result<(), Error>,
+}
+
+impl Over {
+    /// Goes on with what waited.
+    pub fn go_on(self) {
+        (self.done)(self.result);
+    }
+}
+
+struct Waiter {
+    /// What has to land first; empty for those who wait for room.
+    missing: BTreeSet<MutationId>,
+    /// The waiting program's thread: its death ends the wait.
+    thread: u32,
+    done: Done,
+}
+
+/// All waits of one client.
+#[derive(Default)]
+pub struct Waits {
+    landings: Vec<Waiter>,
+    room: VecDeque<Waiter>,
+}
+
+impl Waits {
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.landings.is_empty() && self.room.is_empty()
+    }
+
+    /// Waits until all of `missing` have landed.
+    pub fn for_landing(&mut self, missing: BTreeSet<MutationId>, thread: u32, done: Done) {
+        self.landings.push(Waiter { missing, thread, done });
+    }
+
+    /// Waits until there is room.
+    pub fn for_room(&mut self, thread: u32, done: Done) {
+        self.room.push_back(Waiter { missing: BTreeSet::new(), thread, done });
+    }
+
+    /// A mutation has landed; with an error, it could not, and its waiters are told so.
+    pub fn landed(&mut self, id: MutationId, result: Result<(), Error>) -> Vec<Over> {
+        let concerned = |waiter: &mut Waiter| {
+            waiter.missing.remove(&id) && (result.is_err() || waiter.missing.is_empty())
+        };
+        let over = self.landings.extract_if(.., concerned);
+        over.map(|waiter| Over { done: waiter.done, result }).collect()
+    }
+
+    /// There is room: whoever has waited longest tries again.
+    pub fn next_for_room(&mut self) -> Option<Over> {
+        self.room.pop_front().map(|waiter| Over { done: waiter.done, result: Ok(()) })
+    }
+
+    /// Ends the waits of programs that have been killed.
+    pub fn give_up_on(&mut self, is_dying: impl Fn(u32) -> bool) -> Vec<Over> {
+        let given_up = |waiter: Waiter| Over { done: waiter.done, result: Err(Error::Interrupted) };
+        let mut over: Vec<Over> =
+            self.landings.extract_if(.., |waiter| is_dying(waiter.thread)).map(given_up).collect();
+        let (dying, waiting): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.room).into_iter().partition(|waiter| is_dying(waiter.thread));
+        self.room = waiting;
+        over.extend(dying.into_iter().map(given_up));
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    type Results = Arc<Mutex<Vec<Result<(), Error>>>>;
+
+    fn note(results: &Results) -> Done {
+        let results = results.clone();
+        Box::new(move |result| results.lock().unwrap().push(result))
+    }
+
+    #[test]
+    fn a_waiter_goes_on_when_the_last_of_its_mutations_has_landed() {
+        let (mut waits, results) = (Waits::default(), Results::default());
+        waits.for_landing([1, 2].into(), 0, note(&results));
+        assert!(waits.landed(1, Ok(())).is_empty() && waits.landed(7, Ok(())).is_empty());
+        waits.landed(2, Ok(())).into_iter().for_each(Over::go_on);
+        assert_eq!(*results.lock().unwrap(), [Ok(())]);
+        assert!(waits.is_empty());
+    }
+
+    #[test]
+    fn one_failed_landing_ends_the_wait_with_its_error() {
+        let (mut waits, results) = (Waits::default(), Results::default());
+        waits.for_landing([1, 2].into(), 0, note(&results));
+        waits.landed(1, Err(Error::NoSpace)).into_iter().for_each(Over::go_on);
+        assert_eq!(*results.lock().unwrap(), [Err(Error::NoSpace)]);
+    }
+
+    #[test]
+    fn only_the_killed_are_given_up_on() {
+        let (mut waits, results) = (Waits::default(), Results::default());
+        waits.for_room(5, note(&results));
+        waits.for_room(6, note(&results));
+        waits.for_landing([1].into(), 5, note(&results));
+        waits.give_up_on(|thread| thread == 5).into_iter().for_each(Over::go_on);
+        assert_eq!(*results.lock().unwrap(), [Err(Error::Interrupted), Err(Error::Interrupted)]);
+        assert!(waits.next_for_room().is_some() && waits.is_empty());
+    }
+}

@@ -1,0 +1,97 @@
+//! The only reader of time and the only one who waits.
+
+use std::{
+    sync::{
+        Arc, Condvar, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::time::{Time, Timestamp};
+use nix::time::{ClockId, clock_gettime};
+
+/// Where a client's time comes from: the machine's monotonic clock, or a hand that moves it.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// `CLOCK_MONOTONIC`.
+    Monotonic,
+    /// Stands still until [`Clock::advance`]; clones share one hand.
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// A clock that is moved by hand and starts at one second.
+    pub fn manual() -> Clock {
+        Clock::Manual(Arc::new(AtomicU64::new(1_000_000_000)))
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Time {
+        match self {
+            Clock::Monotonic => Time::from_nanos(nanos_of(ClockId::CLOCK_MONOTONIC)),
+            Clock::Manual(nanos) => Time::from_nanos(nanos.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Moves a manual clock; a monotonic one goes its own way and this does nothing to it.
+    pub fn advance(&self, span: Duration) {
+        if let Clock::Manual(nanos) = self {
+            nanos.fetch_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// The wall clock that file times come from: never behind a time that the kernel has given out already.
+    pub fn wall(&self) -> Timestamp {
+        let time = clock_gettime(ClockId::CLOCK_REALTIME).expect("CLOCK_REALTIME exists on Linux");
+        Timestamp { seconds: time.tv_sec(), nanos: u32::try_from(time.tv_nsec()).unwrap_or(0) }
+    }
+
+    /// Waits on `condition` until it is notified or `until` has come. A manual clock's waiter is woken by whoever
+    /// moves the hand.
+    pub fn wait<'a, T>(
+        &self,
+        condition: &Condvar,
+        guard: MutexGuard<'a, T>,
+        until: Option<Time>,
+    ) -> MutexGuard<'a, T> {
+        match (self, until) {
+            (Clock::Monotonic, Some(until)) => {
+                let span = until.since(self.now());
+                condition.wait_timeout(guard, span).expect("no thread panics while it holds this lock").0
+            }
+            _ => condition.wait(guard).expect("no thread panics while it holds this lock"),
+        }
+    }
+
+    /// Sleeps for `span` of real time, whatever the clock.
+    pub fn pause(&self, span: Duration) {
+        std::thread::sleep(span);
+    }
+}
+
+fn nanos_of(id: ClockId) -> u64 {
+    let time = clock_gettime(id).expect("the monotonic clock exists on Linux");
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand_and_its_clones_share_it() {
+        let clock = Clock::manual();
+        let (before, other) = (clock.now(), clock.clone());
+        assert_eq!(clock.now(), before);
+        other.advance(Duration::from_millis(7));
+        assert_eq!(clock.now(), before + Duration::from_millis(7));
+    }
+
+    #[test]
+    fn the_monotonic_clock_does_not_go_back() {
+        let first = Clock::Monotonic.now();
+        assert!(Clock::Monotonic.now() >= first);
+    }
+}

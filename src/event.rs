@@ -1,0 +1,200 @@
+//! One thing that happened, as one line of stable `key=value` pairs; and the log of them.
+
+use std::{fmt, sync::Arc};
+
+use crate::time::Time;
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Only wanted when every operation is (`--debug`).
+    Debug,
+    /// Part of a normal run.
+    Info,
+    /// Something acknowledged did not come out as a program was told.
+    Warn,
+    /// Something acknowledged is lost, or the client cannot go on.
+    Error,
+}
+
+/// One thing that happened on one client.
+#[expect(
+    missing_docs,
+    reason = "the fields are the keys of the line, and each variant says what is special about them"
+)]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The client serves. `knobs` is every knob in force as `name=value` pairs.
+    Start { backing: String, mountpoint: String, seed: u64, knobs: String, version: &'static str },
+    /// The client has left: what it landed in all and what it could not.
+    Stop { landed: u64, conflicts: u64, faults: u64, lost: u64 },
+    /// A fault was injected: the `nth` draw (from 0) of this operation on this path.
+    Fault { operation: &'static str, path: String, nth: u64, error: String },
+    /// The store had changed under a mutation in flight. `ours` and `theirs` are the two sides, `outcome` what
+    /// was done about it.
+    Conflict { mutation: &'static str, path: String, ours: String, theirs: String, outcome: &'static str },
+    /// A mutation met a passing failure and stays in flight.
+    LandingDelayed { mutation: &'static str, path: String, error: String },
+    /// A mutation can never land: what it would have changed is lost.
+    Lost { mutation: &'static str, path: String, error: String },
+    /// A mutation landed.
+    Landed { mutation: &'static str, path: String, late_us: u64 },
+    /// An operation was answered. `source` says where from, `age_us` how old that was.
+    Operation { operation: &'static str, path: String, outcome: String, source: &'static str, age_us: u64 },
+    /// Something that a person should know and that fits nowhere else.
+    Note { text: String },
+}
+
+impl Event {
+    /// How much it matters.
+    pub fn level(&self) -> Level {
+        match self {
+            Event::Landed { .. } | Event::Operation { .. } => Level::Debug,
+            Event::Start { .. } | Event::Stop { .. } | Event::Fault { .. } | Event::Note { .. } => {
+                Level::Info
+            }
+            Event::Conflict { .. } | Event::LandingDelayed { .. } => Level::Warn,
+            Event::Lost { .. } => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Start { backing, mountpoint, seed, knobs, version } => write!(
+                f,
+                "event=start version={version} backing={} mountpoint={} seed={seed} {knobs}",
+                Quoted(backing),
+                Quoted(mountpoint)
+            ),
+            Event::Stop { landed, conflicts, faults, lost } => {
+                write!(f, "event=stop landed={landed} conflicts={conflicts} faults={faults} lost={lost}")
+            }
+            Event::Fault { operation, path, nth, error } => {
+                write!(f, "event=fault op={operation} path={} nth={nth} error={error}", Quoted(path))
+            }
+            Event::Conflict { mutation, path, ours, theirs, outcome } => write!(
+                f,
+                "event=conflict mutation={mutation} path={} ours={} theirs={} outcome={outcome}",
+                Quoted(path),
+                Quoted(ours),
+                Quoted(theirs)
+            ),
+            Event::LandingDelayed { mutation, path, error } => {
+                write!(f, "event=landing-delayed mutation={mutation} path={} error={error}", Quoted(path))
+            }
+            Event::Lost { mutation, path, error } => {
+                write!(f, "event=lost mutation={mutation} path={} error={error}", Quoted(path))
+            }
+            Event::Landed { mutation, path, late_us } => {
+                write!(f, "event=landed mutation={mutation} path={} late_us={late_us}", Quoted(path))
+            }
+            Event::Operation { operation, path, outcome, source, age_us } => write!(
+                f,
+                "event=operation op={operation} path={} outcome={outcome} source={source} age_us={age_us}",
+                Quoted(path)
+            ),
+            Event::Note { text } => write!(f, "event=note text={}", Quoted(text)),
+        }
+    }
+}
+
+/// A value that is written bare when it is one plain word and quoted with escapes otherwise.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_alphanumeric() || "/._-+:@,%#~".contains(c);
+        if !self.0.is_empty() && self.0.chars().all(plain) {
+            f.write_str(self.0)
+        } else {
+            write!(f, "{:?}", self.0)
+        }
+    }
+}
+
+/// Bytes of a name or path as text for an event: UTF-8 as it is, other bytes as `\xNN`.
+pub fn readable(bytes: &[u8]) -> String {
+    bytes.utf8_chunks().fold(String::with_capacity(bytes.len()), |mut text, chunk| {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+        text
+    })
+}
+
+/// Takes the finished lines.
+pub type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+/// The log of one client. Clones write to the same place.
+#[derive(Clone)]
+pub struct EventLog {
+    client: Arc<str>,
+    operations: bool,
+    sink: Sink,
+}
+
+impl EventLog {
+    /// A log of `client` that hands each line to `sink`; with `operations` also those of level debug.
+    pub fn new(client: &str, operations: bool, sink: Sink) -> EventLog {
+        EventLog { client: client.into(), operations, sink }
+    }
+
+    /// A log whose lines become `tracing` events of this process.
+    pub fn to_tracing(client: &str, operations: bool) -> EventLog {
+        EventLog::new(
+            client,
+            operations,
+            Arc::new(|level, line| match level {
+                Level::Debug => tracing::debug!("{line}"),
+                Level::Info => tracing::info!("{line}"),
+                Level::Warn => tracing::warn!("{line}"),
+                Level::Error => tracing::error!("{line}"),
+            }),
+        )
+    }
+
+    /// A log that forgets everything.
+    pub fn silent() -> EventLog {
+        EventLog::new("client", false, Arc::new(|_, _| {}))
+    }
+
+    /// Whether events of level debug are wanted; ask before the cost of making one.
+    pub fn wants_operations(&self) -> bool {
+        self.operations
+    }
+
+    /// Writes one event that happened at `now`.
+    pub fn record(&self, now: Time, event: &Event) {
+        if event.level() > Level::Debug || self.operations {
+            (self.sink)(event.level(), &format!("client={} t={now} {event}", Quoted(&self.client)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn lines_are_key_value_and_odd_values_are_quoted() {
+        let event = Event::Fault { operation: "write", path: "/a b".into(), nth: 3, error: "EIO".into() };
+        assert_eq!(event.to_string(), r#"event=fault op=write path="/a b" nth=3 error=EIO"#);
+        assert_eq!(readable(b"a\xffb"), "a\\xffb");
+    }
+
+    #[test]
+    fn operations_are_written_only_when_wanted() {
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let sink = lines.clone();
+        let sink: Sink = Arc::new(move |_, line| sink.lock().unwrap().push(line.to_string()));
+        let landed = Event::Landed { mutation: "write", path: "/f".into(), late_us: 1 };
+        EventLog::new("a", false, sink.clone()).record(Time::ZERO, &landed);
+        EventLog::new("a", true, sink).record(Time::from_millis(1500), &landed);
+        assert_eq!(
+            *lines.lock().unwrap(),
+            ["client=a t=1.500000 event=landed mutation=write path=/f late_us=1"]
+        );
+    }
+}

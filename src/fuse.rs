@@ -1,0 +1,730 @@
+//! The FUSE side of a client: decode a request, call the client, reply. Nothing here decides what is seen.
+//!
+//! The kernel keeps nothing for us: entries and attributes time out at once and files are opened for direct I/O, so
+//! that every operation comes here, every fault can strike, and time is the model's alone.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use fuser::{
+    AccessFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+
+use crate::{
+    client::{Caller, Client, Copy, Entry, SetAttributes},
+    consistency::{Attributes, Ino, Kind, Listing, RenameHow},
+    error::Error,
+    time::Timestamp,
+};
+
+/// How long the kernel may keep what we answer: not at all.
+const KEEP: Duration = Duration::ZERO;
+
+/// Node numbers are not given out again while the kernel knows them, so one generation is enough.
+const GENERATION: Generation = Generation(0);
+
+/// The largest single write. Larger ones arrive in pieces; the kernel's own bound is 1 MiB by default
+/// (`fs.fuse.max_pages_limit`).
+const MAX_WRITE: u32 = 1 << 20;
+
+const O_ACCMODE: i32 = 0o3;
+const O_SYNC: i32 = 0o4_010_000;
+
+/// Serves one client to fuser.
+pub struct Adapter {
+    client: Arc<Client>,
+}
+
+impl Adapter {
+    /// An adapter that serves `client`.
+    pub fn new(client: Arc<Client>) -> Adapter {
+        Adapter { client }
+    }
+
+    /// Runs an operation. One that panics answers EIO and leaves the mount alive.
+    fn run<T>(client: &Arc<Client>, operation: impl FnOnce(&Arc<Client>) -> Result<T, Error>) -> Result<T, Errno> {
+        catch_unwind(AssertUnwindSafe(|| operation(client))).unwrap_or(Err(Error::InputOutput)).map_err(errno)
+    }
+
+    fn ask<T>(&self, operation: impl FnOnce(&Arc<Client>) -> Result<T, Error>) -> Result<T, Errno> {
+        Adapter::run(&self.client, operation)
+    }
+
+    /// Runs an operation that may put a change in flight. While there is no room it waits, and whoever makes room runs
+    /// it.
+    fn change<T, R: Send + 'static>(
+        &self,
+        request: &Request,
+        reply: R,
+        operation: impl FnOnce(&Arc<Client>) -> Result<T, Error> + Send + 'static,
+        answer: impl FnOnce(R, Result<T, Errno>) + Send + 'static,
+    ) {
+        if self.client.has_room(0) {
+            return answer(reply, self.ask(operation));
+        }
+        let client = self.client.clone();
+        let retry = move |room: Result<(), Error>| match room {
+            Ok(()) => answer(reply, Adapter::run(&client, operation)),
+            Err(error) => answer(reply, Err(errno(error))),
+        };
+        self.client.wait_for_room(request.pid(), Box::new(retry));
+    }
+
+    fn open_flags(&self, flags: i32) -> FopenFlags {
+        // Without a flush a reader's close saves a request; a writer's flush brings its mapped pages, too.
+        let silent_close = flags & O_ACCMODE == 0 && !self.client.close_can_fail();
+        let no_flush = if silent_close { FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() };
+        FopenFlags::FOPEN_DIRECT_IO | no_flush
+    }
+
+    fn attr(&self, ino: Ino, attributes: &Attributes) -> FileAttr {
+        file_attr(self.client.shown_number(ino), attributes)
+    }
+
+    fn written(client: &Arc<Client>, request: (u32, bool), ino: Ino, reply: ReplyWrite, result: Result<usize, Errno>) {
+        let (thread, synced) = request;
+        match result {
+            Ok(count) if synced => client.sync(
+                ino,
+                false,
+                thread,
+                Box::new(move |result| match result {
+                    Ok(()) => reply.written(count as u32),
+                    Err(error) => reply.error(errno(error)),
+                }),
+            ),
+            Ok(count) => reply.written(count as u32),
+            Err(error) => reply.error(error),
+        }
+    }
+}
+
+fn errno(error: Error) -> Errno {
+    Errno::from_i32(error.errno())
+}
+
+fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), thread: request.pid() }
+}
+
+fn file_attr(shown: Ino, attributes: &Attributes) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(shown),
+        size: attributes.size,
+        blocks: attributes.blocks,
+        atime: system_time(attributes.atime),
+        mtime: system_time(attributes.mtime),
+        ctime: system_time(attributes.ctime),
+        crtime: UNIX_EPOCH,
+        kind: file_type(attributes.kind),
+        perm: attributes.permissions as u16,
+        nlink: attributes.links,
+        uid: attributes.uid,
+        gid: attributes.gid,
+        // FUSE carries the kernel's 32-bit encoding, which is the low half of glibc's for all numbers Linux has.
+        rdev: attributes.rdev as u32,
+        blksize: attributes.block_size,
+        flags: 0,
+    }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::CharDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+    }
+}
+
+fn system_time(time: Timestamp) -> SystemTime {
+    let seconds = Duration::from_secs(time.seconds.unsigned_abs());
+    let whole =
+        if time.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
+    whole.and_then(|whole| whole.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(UNIX_EPOCH)
+}
+
+/// The inverse of how fuser 0.18 decodes a time: before 1970 it counts the nanoseconds the wrong way
+/// (`system_time_from_time` in its src/time.rs), which is undone here.
+fn timestamp(time: SystemTime) -> Timestamp {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => Timestamp { seconds: after.as_secs() as i64, nanos: after.subsec_nanos() },
+        Err(error) => {
+            let before = error.duration();
+            Timestamp { seconds: -(before.as_secs() as i64), nanos: before.subsec_nanos() }
+        }
+    }
+}
+
+fn asked_time(time: Option<TimeOrNow>) -> Option<Timestamp> {
+    time.map(|time| match time {
+        TimeOrNow::Now => Timestamp::NOW,
+        TimeOrNow::SpecificTime(time) => timestamp(time),
+    })
+}
+
+fn reply_entry(reply: ReplyEntry, result: Result<Entry, Errno>) {
+    match result {
+        Ok(entry) => reply.entry(&KEEP, &file_attr(entry.ino, &entry.attributes), GENERATION),
+        Err(error) => reply.error(error),
+    }
+}
+
+fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(error),
+    }
+}
+
+fn reply_data(reply: ReplyData, result: Result<Vec<u8>, Errno>) {
+    match result {
+        Ok(data) => reply.data(&data),
+        Err(error) => reply.error(error),
+    }
+}
+
+/// An attribute's value, its size if `room` is 0, or ERANGE (`getxattr(2)`).
+fn reply_xattr(reply: ReplyXattr, room: u32, result: Result<Vec<u8>, Errno>) {
+    match result {
+        Ok(data) if room == 0 => reply.size(data.len() as u32),
+        Ok(data) if data.len() > room as usize => reply.error(errno(Error::OutOfRange)),
+        Ok(data) => reply.data(&data),
+        Err(error) => reply.error(error),
+    }
+}
+
+/// The entry of a directory at a readdir offset: `.`, `..`, then the listing.
+enum Listed<'a> {
+    Dot,
+    DotDot,
+    Name(&'a [u8], Ino, Kind),
+}
+
+fn listed(listing: &Listing, offset: u64) -> Option<Listed<'_>> {
+    match offset {
+        0 => Some(Listed::Dot),
+        1 => Some(Listed::DotDot),
+        _ => {
+            let index = usize::try_from(offset - 2).ok()?;
+            listing.get(index).map(|(name, ino, kind)| Listed::Name(name, ino, kind))
+        }
+    }
+}
+
+impl fuser::Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let mut wanted = vec![
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+            InitFlags::FUSE_AUTO_INVAL_DATA,
+        ];
+        if self.client.needs_permission_checks() {
+            // Turns the kernel's own permission checks on, with ACLs.
+            wanted.push(InitFlags::FUSE_POSIX_ACL);
+        }
+        for flag in wanted {
+            // A kernel without it does without.
+            let _ = config.add_capabilities(flag);
+        }
+        let _ = config.set_max_write(MAX_WRITE);
+        let _ = config.set_max_background(64);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        reply_entry(reply, self.ask(|client| client.lookup(parent.0, name.as_bytes())));
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
+        let _ = self.ask(|client| {
+            client.forget(ino.0, count);
+            Ok(())
+        });
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        match self.ask(|client| client.getattr(ino.0)) {
+            Ok(attributes) => reply.attr(&KEEP, &self.attr(ino.0, &attributes)),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let caller = caller(request);
+        let (atime, mtime) = (asked_time(atime), asked_time(mtime));
+        let asked = SetAttributes { permissions: mode.map(|mode| mode & 0o7777), uid, gid, size, atime, mtime };
+        let shown = self.client.shown_number(ino.0);
+        self.change(
+            request,
+            reply,
+            move |client| client.setattr(&caller, ino.0, &asked),
+            move |reply, result| match result {
+                Ok(attributes) => reply.attr(&KEEP, &file_attr(shown, &attributes)),
+                Err(error) => reply.error(error),
+            },
+        );
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        reply_data(reply, self.ask(|client| client.readlink(ino.0)));
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let (caller, name) = (caller(request), name.to_owned());
+        let make = move |client: &Arc<Client>| {
+            client.mknod(&caller, parent.0, name.as_bytes(), mode, umask, rdev.into())
+        };
+        self.change(request, reply, make, reply_entry);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let (caller, name) = (caller(request), name.to_owned());
+        let make = move |client: &Arc<Client>| client.mkdir(&caller, parent.0, name.as_bytes(), mode, umask);
+        self.change(request, reply, make, reply_entry);
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.change(request, reply, move |client| client.unlink(parent.0, name.as_bytes()), reply_empty);
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.change(request, reply, move |client| client.rmdir(parent.0, name.as_bytes()), reply_empty);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (caller, name, target) = (caller(request), name.to_owned(), target.as_os_str().to_owned());
+        let make = move |client: &Arc<Client>| {
+            client.symlink(&caller, parent.0, name.as_bytes(), target.as_bytes())
+        };
+        self.change(request, reply, make, reply_entry);
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let how = match flags.bits() {
+            0 => RenameHow::Replace,
+            1 => RenameHow::NoReplace,
+            2 => RenameHow::Exchange,
+            _ => return reply.error(errno(Error::Invalid)),
+        };
+        let (name, new_name) = (name.to_owned(), new_name.to_owned());
+        let rename = move |client: &Arc<Client>| {
+            client.rename((parent.0, name.as_bytes()), (new_parent.0, new_name.as_bytes()), how)
+        };
+        self.change(request, reply, rename, reply_empty);
+    }
+
+    fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.to_owned();
+        self.change(request, reply, move |client| client.link(ino.0, parent.0, name.as_bytes()), reply_entry);
+    }
+
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let caller = caller(request);
+        let shown = self.open_flags(flags.0);
+        self.change(
+            request,
+            reply,
+            move |client| client.open_file(&caller, ino.0, flags.0),
+            move |reply, result| match result {
+                Ok(handle) => reply.opened(FileHandle(handle), shown),
+                Err(error) => reply.error(error),
+            },
+        );
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (caller, name) = (caller(request), name.to_owned());
+        let shown = self.open_flags(flags);
+        self.change(
+            request,
+            reply,
+            move |client| client.create(&caller, parent.0, name.as_bytes(), mode, umask, flags),
+            move |reply, result| match result {
+                Ok((entry, handle)) => {
+                    let attr = file_attr(entry.ino, &entry.attributes);
+                    reply.created(&KEEP, &attr, GENERATION, FileHandle(handle), shown);
+                }
+                Err(error) => reply.error(error),
+            },
+        );
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        reply_data(reply, self.ask(|client| client.read(handle.0, offset, size as usize)));
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let caller = caller(request);
+        let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let synced = (request.pid(), flags.0 & O_SYNC != 0 && !from_cache);
+        if self.client.has_room(data.len()) {
+            let result = self.ask(|client| client.write(&caller, handle.0, offset, data, from_cache));
+            return Adapter::written(&self.client, synced, ino.0, reply, result);
+        }
+        let (client, data) = (self.client.clone(), data.to_vec());
+        let retry = move |room: Result<(), Error>| {
+            let result = room.map_err(errno).and_then(|()| {
+                Adapter::run(&client, |client| client.write(&caller, handle.0, offset, &data, from_cache))
+            });
+            Adapter::written(&client, synced, ino.0, reply, result);
+        };
+        self.client.wait_for_room(request.pid(), Box::new(retry));
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(reply, self.ask(|client| client.flush(handle.0)));
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let released = self.ask(|client| {
+            client.release(handle.0);
+            Ok(())
+        });
+        reply_empty(reply, released);
+    }
+
+    fn fsync(&self, request: &Request, _ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let ino = match self.ask(|client| client.start_sync(handle.0)) {
+            Ok(ino) => ino,
+            Err(error) => return reply.error(error),
+        };
+        let client = self.client.clone();
+        let done = move |result: Result<(), Error>| {
+            if result.is_err() {
+                client.has_reported(handle.0);
+            }
+            reply_empty(reply, result.map_err(errno));
+        };
+        self.client.sync(ino, data_only, request.pid(), Box::new(done));
+    }
+
+    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.ask(|client| client.opendir(ino.0)) {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let listing = match self.ask(|client| client.readdir(handle.0, offset)) {
+            Ok(listing) => listing,
+            Err(error) => return reply.error(error),
+        };
+        let mut at = offset;
+        while let Some(entry) = listed(&listing, at) {
+            at += 1;
+            let full = match entry {
+                Listed::Dot => reply.add(INodeNo(self.client.shown_number(ino.0)), at, FileType::Directory, "."),
+                Listed::DotDot => {
+                    reply.add(INodeNo(self.client.parent_number(ino.0)), at, FileType::Directory, "..")
+                }
+                Listed::Name(name, number, kind) => {
+                    reply.add(INodeNo(number), at, file_type(kind), OsStr::from_bytes(name))
+                }
+            };
+            if full {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let listing = match self.ask(|client| client.readdir(handle.0, offset)) {
+            Ok(listing) => listing,
+            Err(error) => return reply.error(error),
+        };
+        let directory = Attributes::new(Kind::Directory, 0o755, (0, 0), 0, 0, Timestamp::default());
+        let mut at = offset;
+        while let Some(entry) = listed(&listing, at) {
+            at += 1;
+            // The kernel takes only the number and the type of `.` and `..` (fuse_direntplus_link).
+            let full = match entry {
+                Listed::Dot => {
+                    let number = self.client.shown_number(ino.0);
+                    reply.add(ino, at, ".", &KEEP, &file_attr(number, &directory), GENERATION)
+                }
+                Listed::DotDot => {
+                    let number = self.client.parent_number(ino.0);
+                    reply.add(ino, at, "..", &KEEP, &file_attr(number, &directory), GENERATION)
+                }
+                Listed::Name(name, ..) => {
+                    // What has gone since the snapshot was taken is not listed with attributes it no longer has.
+                    let Ok(found) = self.ask(|client| client.lookup_listed(ino.0, name)) else { continue };
+                    let attr = file_attr(found.ino, &found.attributes);
+                    let full =
+                        reply.add(INodeNo(found.ino), at, OsStr::from_bytes(name), &KEEP, &attr, GENERATION);
+                    if full {
+                        self.client.forget(found.ino, 1);
+                    }
+                    full
+                }
+            };
+            if full {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        let released = self.ask(|client| {
+            client.releasedir(handle.0);
+            Ok(())
+        });
+        reply_empty(reply, released);
+    }
+
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let done = move |result: Result<(), Error>| reply_empty(reply, result.map_err(errno));
+        self.client.sync(ino.0, data_only, request.pid(), Box::new(done));
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        match self.ask(|client| client.figures()) {
+            Ok(figures) => reply.statfs(
+                figures.blocks,
+                figures.blocks_free,
+                figures.blocks_available,
+                figures.files,
+                figures.files_free,
+                figures.block_size,
+                figures.name_max,
+                figures.fragment_size,
+            ),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (name, value) = (name.to_owned(), value.to_vec());
+        let set = move |client: &Arc<Client>| client.setxattr(ino.0, name.as_bytes(), &value, flags);
+        self.change(request, reply, set, reply_empty);
+    }
+
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        reply_xattr(reply, size, self.ask(|client| client.getxattr(ino.0, name.as_bytes())));
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        reply_xattr(reply, size, self.ask(|client| client.listxattr(ino.0)));
+    }
+
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.change(request, reply, move |client| client.removexattr(ino.0, name.as_bytes()), reply_empty);
+    }
+
+    fn access(&self, _request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        reply_empty(reply, self.ask(|client| client.access(ino.0, mask.bits())));
+    }
+
+    fn fallocate(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let allocate = move |client: &Arc<Client>| client.fallocate(handle.0, mode, offset, length);
+        self.change(request, reply, allocate, reply_empty);
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        match self.ask(|client| client.seek(handle.0, offset, whence)) {
+            Ok(offset) => reply.offset(offset),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        request: &Request,
+        _ino_in: INodeNo,
+        from: FileHandle,
+        from_offset: u64,
+        _ino_out: INodeNo,
+        to: FileHandle,
+        to_offset: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let caller = caller(request);
+        let copy = Copy { from: from.0, from_offset, to: to.0, to_offset, length };
+        self.change(
+            request,
+            reply,
+            move |client| client.copy_range(&caller, &copy),
+            |reply, result| match result {
+                Ok(count) => reply.written(count as u32),
+                Err(error) => reply.error(error),
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_survive_the_way_through_fuser() {
+        // fuser decodes -2 s + 0.8 s as 2.8 s before the epoch.
+        let decoded = UNIX_EPOCH - Duration::new(2, 800_000_000);
+        assert_eq!(timestamp(decoded), Timestamp { seconds: -2, nanos: 800_000_000 });
+        let shown = system_time(Timestamp { seconds: -2, nanos: 800_000_000 });
+        assert_eq!(shown, UNIX_EPOCH - Duration::new(1, 200_000_000));
+    }
+
+    #[test]
+    fn a_directory_is_listed_with_dot_and_dotdot_first() {
+        let mut listing = Listing::default();
+        listing.push(b"a", 7, Kind::File);
+        assert!(matches!(listed(&listing, 0), Some(Listed::Dot)) && matches!(listed(&listing, 1), Some(Listed::DotDot)));
+        assert!(matches!(listed(&listing, 2), Some(Listed::Name(b"a", 7, Kind::File))));
+        assert!(listed(&listing, 3).is_none());
+    }
+}

@@ -1,0 +1,144 @@
+//! Unmounting a chaosfs mount from outside, whoever serves it: the engine of `chaosfs umount`.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::geteuid;
+
+use super::{
+    attach::{Stuck, detach, plain},
+    farewell::{self, Listener},
+    mountinfo::{Entry, MountTable},
+    refusals,
+};
+use crate::{client::Farewell, error::Refusal};
+
+/// What became of one mount that was to be unmounted. Shown as a person reads it after the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmounted {
+    /// It is gone and its client has said how it ended.
+    Gone(Farewell),
+    /// It is gone; nobody had served it any more.
+    CleanedUp,
+    /// It is gone from here; its client goes on at the other mount point named.
+    ServesOn(PathBuf),
+    /// It is gone, but its client did not say whether everything landed.
+    Unheard,
+    /// Nothing is mounted there.
+    NotMounted,
+    /// Something else is mounted there: a file system of this type. It was left alone.
+    NotOurs(String),
+    /// A program uses it. It is mounted still.
+    Busy,
+    /// It is mounted still, for this reason.
+    Failed(String),
+}
+
+impl Unmounted {
+    /// Whether the mount is gone and nothing is known to be lost.
+    pub fn is_success(&self) -> bool {
+        match self {
+            Unmounted::Gone(farewell) => farewell.lost.is_empty(),
+            Unmounted::CleanedUp | Unmounted::ServesOn(_) => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Unmounted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unmounted::Gone(Farewell { landed, lost, .. }) if lost.is_empty() => {
+                write!(f, "unmounted, {landed} landed")
+            }
+            Unmounted::Gone(Farewell { lost, .. }) => {
+                let noun = if lost.len() == 1 { "change" } else { "changes" };
+                write!(f, "unmounted, but {} {noun} could not land: {}", lost.len(), lost.join("; "))
+            }
+            Unmounted::CleanedUp => f.write_str("cleaned up a dead mount"),
+            Unmounted::ServesOn(other) => write!(f, "unmounted, its client serves on at {}", other.display()),
+            Unmounted::Unheard => f.write_str(
+                "unmounted, but its daemon did not say whether everything landed; look in its log",
+            ),
+            Unmounted::NotMounted => f.write_str("not mounted"),
+            Unmounted::NotOurs(fs_type) => write!(f, "not a chaosfs mount ({fs_type})"),
+            Unmounted::Busy => f.write_str("busy: a program has a file or its working directory there"),
+            Unmounted::Failed(reason) => write!(f, "cannot unmount: {reason}"),
+        }
+    }
+}
+
+/// Unmounts the chaosfs mount at `path` and waits until its client has landed everything. Of several mounts on top of
+/// each other it takes the topmost. Mounts that are not chaosfs are left alone.
+pub fn unmount(path: &Path) -> Unmounted {
+    let Ok(mountpoint) = refusals::resolve(path) else { return Unmounted::NotMounted };
+    let mounts = match MountTable::read() {
+        Ok(mounts) => mounts,
+        Err(refusal) => return Unmounted::Failed(refusal.to_string()),
+    };
+    match mounts.top_at(&mountpoint) {
+        None => Unmounted::NotMounted,
+        Some(entry) if !entry.is_chaosfs() => Unmounted::NotOurs(entry.fs_type.clone()),
+        Some(Entry { owner: Some(owner), .. }) if !may_unmount(*owner) => {
+            Unmounted::Failed(format!("it belongs to user {owner}"))
+        }
+        Some(entry) => unmount_entry(entry, mounts.elsewhere(entry)),
+    }
+}
+
+/// The mount points of all chaosfs mounts directly below `folder`, once for each mount.
+///
+/// # Errors
+/// Says that the folder or the mount table cannot be read.
+pub fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>, Refusal> {
+    let wrong = |error| Refusal::new(format!("{}: {}", folder.display(), plain(&error)));
+    let canonical = folder.canonicalize().map_err(wrong)?;
+    let mounts = MountTable::read()?;
+    Ok(mounts.chaosfs_below(&canonical).map(|entry| entry.mount_point.clone()).collect())
+}
+
+fn may_unmount(owner: u32) -> bool {
+    geteuid().is_root() || geteuid().as_raw() == owner
+}
+
+/// `elsewhere` was looked up while the mount was there: afterwards its device number may be another's at any moment.
+fn unmount_entry(entry: &Entry, elsewhere: Option<&Path>) -> Unmounted {
+    let listener = Listener::connect(entry);
+    let dead = listener.is_none() && refusals::answers_dead(&entry.mount_point);
+    // Nothing in a dead mount can be used any more, so whoever still stands in it need not hold it up.
+    match detach(&entry.mount_point, dead) {
+        Err(Stuck::Busy) => return Unmounted::Busy,
+        Err(Stuck::Refused(reason)) => return Unmounted::Failed(reason),
+        Ok(()) => {}
+    }
+    if MountTable::read().is_ok_and(|mounts| mounts.find(entry.device, &entry.mount_point).is_some()) {
+        return Unmounted::Failed("the mount table still shows it".to_string());
+    }
+    match (elsewhere, listener) {
+        (Some(other), _) => Unmounted::ServesOn(other.to_path_buf()),
+        (None, Some(listener)) => listener.wait().map_or(Unmounted::Unheard, Unmounted::Gone),
+        (None, None) if dead => {
+            farewell::forget(entry);
+            Unmounted::CleanedUp
+        }
+        (None, None) => Unmounted::Unheard,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_changes_are_named_and_are_no_success() {
+        let lost = vec!["/a: No space left on device".to_string(), "/b: Input/output error".to_string()];
+        let outcome = Unmounted::Gone(Farewell { landed: 9, lost, ..Farewell::default() });
+        assert!(!outcome.is_success());
+        assert_eq!(
+            outcome.to_string(),
+            "unmounted, but 2 changes could not land: /a: No space left on device; /b: Input/output error"
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! Time as plain numbers: [`Time`] orders what a client does, [`Timestamp`] is what files carry.
+
+use std::{fmt, ops::Add, time::Duration};
+
+/// A point on `CLOCK_MONOTONIC`, in nanoseconds. The consistency core is told the time and never asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(u64);
+
+impl Time {
+    /// The clock's origin.
+    pub const ZERO: Time = Time(0);
+    /// Later than everything else: never.
+    pub const NEVER: Time = Time(u64::MAX);
+
+    /// The point that lies `nanos` nanoseconds after the origin.
+    pub const fn from_nanos(nanos: u64) -> Time {
+        Time(nanos)
+    }
+
+    /// The point that lies `millis` milliseconds after the origin.
+    pub const fn from_millis(millis: u64) -> Time {
+        Time(millis * 1_000_000)
+    }
+
+    /// Nanoseconds since the origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero if it is still to come.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    /// Saturates at [`Time::NEVER`].
+    fn add(self, span: Duration) -> Time {
+        Time(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl fmt::Display for Time {
+    /// Seconds with six decimals.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000_000, self.0 % 1_000_000_000 / 1_000)
+    }
+}
+
+/// A wall clock time as files carry it: seconds since 1970 (negative before) and nanoseconds after that second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub seconds: i64,
+    /// Nanoseconds within the second, 0 to 999,999,999.
+    pub nanos: u32,
+}
+
+impl Timestamp {
+    /// Stands for the moment at which a call is carried out (`UTIME_NOW`, `utimensat(2)`).
+    pub const NOW: Timestamp = Timestamp { seconds: 0, nanos: (1 << 30) - 1 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adding_saturates_and_since_never_goes_below_zero() {
+        assert_eq!(Time::from_millis(1) + Duration::from_millis(2), Time::from_millis(3));
+        assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
+        assert_eq!(Time::from_millis(1).since(Time::from_millis(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn shows_seconds_with_microseconds() {
+        assert_eq!(Time::from_nanos(1_002_003_999).to_string(), "1.002003");
+    }
+}

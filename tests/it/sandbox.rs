@@ -1,0 +1,178 @@
+//! A folder to mount in, and the binary run in it as people run it.
+
+use std::{
+    env, fs,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
+use tempfile::TempDir;
+
+/// The binary under test.
+pub const CHAOSFS: &str = env!("CARGO_BIN_EXE_chaosfs");
+const PATIENCE: Duration = Duration::from_secs(20);
+const ENOTCONN: i32 = 107;
+
+/// A command with no variables but those a test sets.
+pub fn chaosfs(args: &[&str]) -> Command {
+    let mut command = Command::new(CHAOSFS);
+    command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default()).args(args).stdin(Stdio::null());
+    command
+}
+
+/// What a finished command said and its exit code.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+fn said(output: Output) -> Said {
+    let text = |bytes| String::from_utf8(bytes).expect("chaosfs speaks UTF-8");
+    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+pub fn run(command: &mut Command) -> Said {
+    said(command.output().expect("the binary starts"))
+}
+
+fn eventually<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> T, good: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = look();
+        if good(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{what}: last seen {seen:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A folder with a backing directory `shared` and mountpoints `a` and `b`. Takes every mount below it away at the end.
+pub struct Sandbox {
+    folder: TempDir,
+}
+
+impl Sandbox {
+    pub fn new() -> Sandbox {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["shared", "a", "b"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        Sandbox { folder }
+    }
+
+    /// The same, for tests that mount: they fail where that is impossible.
+    pub fn for_mounting() -> Sandbox {
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        assert!(device.is_ok(), "this test needs /dev/fuse: {device:?}");
+        let helper = Command::new("fusermount3").arg("--version").output();
+        assert!(helper.is_ok(), "this test needs fusermount3 (apt-get install fuse3): {helper:?}");
+        Sandbox::new()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().canonicalize().expect("the folder is there").join(name)
+    }
+
+    /// A command in this folder.
+    pub fn chaosfs(&self, args: &[&str]) -> Command {
+        let mut command = chaosfs(args);
+        command.current_dir(self.folder.path());
+        command
+    }
+
+    pub fn mount(&self, name: &str, more: &[&str]) -> Said {
+        let fixed = ["mount", "shared", name, "--background", "--client-id", name, "--log-dir", "logs"];
+        run(&mut self.chaosfs(&[&fixed, more].concat()))
+    }
+
+    pub fn mounted(&self, name: &str) -> bool {
+        let path = self.path(name);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+        mounts.lines().any(|line| line.split(' ').nth(4).map(Path::new) == Some(&path))
+    }
+
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.path("logs").join(format!("{name}.log"))).expect("a log")
+    }
+
+    /// The daemon behind a mount, found as people find it.
+    fn daemon(&self, name: &str) -> Pid {
+        let wanted = format!("mount\0shared\0{name}\0");
+        let here = self.path("");
+        let is_ours = |pid: &i32| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let mut targets = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+            String::from_utf8_lossy(&arguments).contains(&wanted)
+                && targets.any(|target| target.starts_with(&here))
+        };
+        let processes = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Pid::from_raw(pids.find(is_ours).expect("a daemon with these arguments"))
+    }
+
+    pub fn kill_daemon(&self, name: &str) {
+        kill(self.daemon(name), Signal::SIGKILL).expect("the daemon is there");
+        let dead = |seen: &Option<i32>| *seen == Some(ENOTCONN);
+        eventually(
+            "a dead mount",
+            || fs::metadata(self.path(name)).err().and_then(|e| e.raw_os_error()),
+            dead,
+        );
+    }
+
+    pub fn serve(&self, name: &str, more: &[&str]) -> Foreground {
+        let mut command = self.chaosfs(&[&["mount", "shared", name], more].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        eventually("a mount", || self.mounted(name), |mounted| *mounted);
+        Foreground(Some(child))
+    }
+
+    /// The text with the folder's own path out of it.
+    pub fn neutral(&self, text: &str) -> String {
+        text.replace(self.path("").to_str().expect("a path in UTF-8"), "DIR/")
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let base = self.folder.path().as_os_str();
+        let _ = chaosfs(&["umount", "--mount-base"]).arg(base).output();
+        for name in ["a", "b"].into_iter().filter(|name| self.mounted(name)) {
+            let (tool, flag) = if geteuid().is_root() { ("umount", "-l") } else { ("fusermount3", "-uz") };
+            let _ = Command::new(tool).arg(flag).arg(self.path(name)).output();
+        }
+    }
+}
+
+/// A client in the foreground; killed if a test forgets it.
+pub struct Foreground(Option<Child>);
+
+impl Foreground {
+    pub fn signal(&self, signal: Signal) {
+        let child = self.0.as_ref().expect("still running");
+        kill(Pid::from_raw(child.id().try_into().expect("a pid")), signal).expect("still running");
+    }
+
+    pub fn wait(mut self) -> Said {
+        said(self.0.take().expect("still running").wait_with_output().expect("an exit code"))
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
