@@ -84,7 +84,8 @@ failures! {
 impl Error {
     /// Whether time may heal it: a landing that met it is retried (`design`: ENOSPC, EDQUOT, EIO, EROFS).
     pub fn is_passing(self) -> bool {
-        const PASSING: [Error; 4] = [Error::NoSpace, Error::QuotaExceeded, Error::InputOutput, Error::ReadOnly];
+        const PASSING: [Error; 4] =
+            [Error::NoSpace, Error::QuotaExceeded, Error::InputOutput, Error::ReadOnly];
         PASSING.iter().any(|passing| passing.errno() == self.errno())
     }
 

@@ -14,9 +14,9 @@ use std::{
 
 use fuser::{
     AccessFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::{
@@ -51,7 +51,10 @@ impl Adapter {
     }
 
     /// Runs an operation. One that panics answers EIO and leaves the mount alive.
-    fn run<T>(client: &Arc<Client>, operation: impl FnOnce(&Arc<Client>) -> Result<T, Error>) -> Result<T, Errno> {
+    fn run<T>(
+        client: &Arc<Client>,
+        operation: impl FnOnce(&Arc<Client>) -> Result<T, Error>,
+    ) -> Result<T, Errno> {
         catch_unwind(AssertUnwindSafe(|| operation(client))).unwrap_or(Err(Error::InputOutput)).map_err(errno)
     }
 
@@ -90,7 +93,13 @@ impl Adapter {
         file_attr(self.client.shown_number(ino), attributes)
     }
 
-    fn written(client: &Arc<Client>, request: (u32, bool), ino: Ino, reply: ReplyWrite, result: Result<usize, Errno>) {
+    fn written(
+        client: &Arc<Client>,
+        request: (u32, bool),
+        ino: Ino,
+        reply: ReplyWrite,
+        result: Result<usize, Errno>,
+    ) {
         let (thread, synced) = request;
         match result {
             Ok(count) if synced => client.sync(
@@ -287,7 +296,8 @@ impl fuser::Filesystem for Adapter {
     ) {
         let caller = caller(request);
         let (atime, mtime) = (asked_time(atime), asked_time(mtime));
-        let asked = SetAttributes { permissions: mode.map(|mode| mode & 0o7777), uid, gid, size, atime, mtime };
+        let asked =
+            SetAttributes { permissions: mode.map(|mode| mode & 0o7777), uid, gid, size, atime, mtime };
         let shown = self.client.shown_number(ino.0);
         self.change(
             request,
@@ -321,7 +331,15 @@ impl fuser::Filesystem for Adapter {
         self.change(request, reply, make, reply_entry);
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
         let (caller, name) = (caller(request), name.to_owned());
         let make = move |client: &Arc<Client>| client.mkdir(&caller, parent.0, name.as_bytes(), mode, umask);
         self.change(request, reply, make, reply_entry);
@@ -339,9 +357,8 @@ impl fuser::Filesystem for Adapter {
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (caller, name, target) = (caller(request), name.to_owned(), target.as_os_str().to_owned());
-        let make = move |client: &Arc<Client>| {
-            client.symlink(&caller, parent.0, name.as_bytes(), target.as_bytes())
-        };
+        let make =
+            move |client: &Arc<Client>| client.symlink(&caller, parent.0, name.as_bytes(), target.as_bytes());
         self.change(request, reply, make, reply_entry);
     }
 
@@ -484,7 +501,14 @@ impl fuser::Filesystem for Adapter {
         reply_empty(reply, released);
     }
 
-    fn fsync(&self, request: &Request, _ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+    fn fsync(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
         let ino = match self.ask(|client| client.start_sync(handle.0)) {
             Ok(ino) => ino,
             Err(error) => return reply.error(error),
@@ -522,7 +546,9 @@ impl fuser::Filesystem for Adapter {
         while let Some(entry) = listed(&listing, at) {
             at += 1;
             let full = match entry {
-                Listed::Dot => reply.add(INodeNo(self.client.shown_number(ino.0)), at, FileType::Directory, "."),
+                Listed::Dot => {
+                    reply.add(INodeNo(self.client.shown_number(ino.0)), at, FileType::Directory, ".")
+                }
                 Listed::DotDot => {
                     reply.add(INodeNo(self.client.parent_number(ino.0)), at, FileType::Directory, "..")
                 }
@@ -597,7 +623,14 @@ impl fuser::Filesystem for Adapter {
         reply_empty(reply, released);
     }
 
-    fn fsyncdir(&self, request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
         let done = move |result: Result<(), Error>| reply_empty(reply, result.map_err(errno));
         self.client.sync(ino.0, data_only, request.pid(), Box::new(done));
     }
@@ -723,7 +756,10 @@ mod tests {
     fn a_directory_is_listed_with_dot_and_dotdot_first() {
         let mut listing = Listing::default();
         listing.push(b"a", 7, Kind::File);
-        assert!(matches!(listed(&listing, 0), Some(Listed::Dot)) && matches!(listed(&listing, 1), Some(Listed::DotDot)));
+        assert!(
+            matches!(listed(&listing, 0), Some(Listed::Dot))
+                && matches!(listed(&listing, 1), Some(Listed::DotDot))
+        );
         assert!(matches!(listed(&listing, 2), Some(Listed::Name(b"a", 7, Kind::File))));
         assert!(listed(&listing, 3).is_none());
     }

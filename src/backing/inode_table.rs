@@ -316,14 +316,16 @@ impl InodeTable {
 
     fn open_again(&self, identity: Identity, place: &Place, handle: Option<&FileHandle>) -> Result<OwnedFd> {
         let by_handle = handle.filter(|_| identity.device == self.device);
-        let found = match by_handle.map(|handle| self.retrying(|| sys::open_handle(self.root.as_fd(), handle))) {
-            Some(Ok(descriptor)) => Ok(descriptor),
-            _ => {
-                let directory = self.descriptor(place.directory)?;
-                self.retrying(|| sys::open_path(directory.as_fd(), &place.name))
-            }
-        };
-        let descriptor = found.map_err(|error| if error.is(Error::NotFound) { Error::Stale } else { error })?;
+        let found =
+            match by_handle.map(|handle| self.retrying(|| sys::open_handle(self.root.as_fd(), handle))) {
+                Some(Ok(descriptor)) => Ok(descriptor),
+                _ => {
+                    let directory = self.descriptor(place.directory)?;
+                    self.retrying(|| sys::open_path(directory.as_fd(), &place.name))
+                }
+            };
+        let descriptor =
+            found.map_err(|error| if error.is(Error::NotFound) { Error::Stale } else { error })?;
         if sys::stat(descriptor.as_fd())?.identity == identity { Ok(descriptor) } else { Err(Error::Stale) }
     }
 
@@ -351,7 +353,8 @@ impl InodeTable {
             let Some((ino, descriptor)) = self.lock().coldest() else { break };
             // An inode without a name could not be found again: its descriptor stays.
             let findable = sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.links > 0);
-            let handle = if findable && sys::is_root() { sys::file_handle(descriptor.as_fd()).ok() } else { None };
+            let handle =
+                if findable && sys::is_root() { sys::file_handle(descriptor.as_fd()).ok() } else { None };
             let mut inner = self.lock();
             if findable { inner.let_go(ino, handle) } else { inner.queue_again(ino) }
         }

@@ -5,7 +5,7 @@ pub mod sys;
 
 use std::{os::fd::AsFd, path::Path};
 
-pub use inode_table::{InodeTable, Ino, NodeId, ROOT};
+pub use inode_table::{Ino, InodeTable, NodeId, ROOT};
 pub use sys::{FsFigures, Identity, Stat};
 
 use crate::error::{Error, Refusal};
@@ -21,7 +21,9 @@ const MOST_DESCRIPTORS: u64 = 8192;
 /// # Errors
 /// Says which path cannot be opened and why.
 pub fn open(path: &Path) -> Result<InodeTable, Refusal> {
-    let refuse = |error: Error| Refusal::new(format!("backing directory `{}` cannot be opened: {error}", path.display()));
+    let refuse = |error: Error| {
+        Refusal::new(format!("backing directory `{}` cannot be opened: {error}", path.display()))
+    };
     let root = sys::open_root(path).map_err(refuse)?;
     let bound = (sys::descriptor_limit() / SHARE_FOR_OPEN_FILES).min(MOST_DESCRIPTORS);
     InodeTable::new(root, usize::try_from(bound).unwrap_or(usize::MAX)).map_err(refuse)

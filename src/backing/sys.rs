@@ -162,7 +162,13 @@ fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> 
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
     // SAFETY: the path is NUL-terminated and the buffer is a statx, both alive during the call.
     check(unsafe {
-        libc::statx(fd.as_raw_fd(), path.as_ptr(), flags | libc::AT_SYMLINK_NOFOLLOW, mask, buffer.as_mut_ptr())
+        libc::statx(
+            fd.as_raw_fd(),
+            path.as_ptr(),
+            flags | libc::AT_SYMLINK_NOFOLLOW,
+            mask,
+            buffer.as_mut_ptr(),
+        )
     })?;
     // SAFETY: all zeros is a valid statx, and the call has filled it.
     let raw = unsafe { buffer.assume_init() };
@@ -471,7 +477,8 @@ pub fn file_handle(fd: BorrowedFd<'_>) -> Result<FileHandle> {
 /// `open_by_handle_at(2)` with `O_PATH`. Needs `CAP_DAC_READ_SEARCH` (EPERM without) and a real descriptor on the same
 /// file system.
 pub fn open_handle(on: BorrowedFd<'_>, handle: &FileHandle) -> Result<OwnedFd> {
-    let mut raw = RawHandle { length: handle.bytes.len() as libc::c_uint, kind: handle.kind, bytes: [0; 128] };
+    let mut raw =
+        RawHandle { length: handle.bytes.len() as libc::c_uint, kind: handle.kind, bytes: [0; 128] };
     raw.bytes[..handle.bytes.len()].copy_from_slice(&handle.bytes);
     let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW;
     // SAFETY: `raw` has the layout of file_handle and its length is that of the handle.

@@ -87,7 +87,9 @@ impl Client {
         match self.table.retrying(|| sys::reopen(node.as_fd(), flags)) {
             // The kernel has checked permissions by this client's view. The store's may be behind: a chmod of ours is
             // in flight.
-            Err(error) if error.is(Error::AccessDenied) && self.lock().in_flight.overlay().touches(ino) => Ok(None),
+            Err(error) if error.is(Error::AccessDenied) && self.lock().in_flight.overlay().touches(ino) => {
+                Ok(None)
+            }
             result => result.map(Some),
         }
     }
@@ -135,18 +137,22 @@ impl Client {
     /// EBADF; whatever the backing directory answers.
     pub fn read(&self, handle: u64, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
         let file = self.files.get(handle)?;
-        self.operate("read", || self.table.path(file.ino), |trace| {
-            if !file.is_readable() {
-                return Err(Error::BadHandle);
-            }
-            if self.shows_backing_bytes(file.ino) {
-                let mut buffer = vec![0; size];
-                let length = sys::read_at(self.real_file(&file)?.as_fd(), &mut buffer, offset)?;
-                buffer.truncate(length);
-                return Ok(buffer);
-            }
-            self.read_view(&file, offset, size, trace)
-        })
+        self.operate(
+            "read",
+            || self.table.path(file.ino),
+            |trace| {
+                if !file.is_readable() {
+                    return Err(Error::BadHandle);
+                }
+                if self.shows_backing_bytes(file.ino) {
+                    let mut buffer = vec![0; size];
+                    let length = sys::read_at(self.real_file(&file)?.as_fd(), &mut buffer, offset)?;
+                    buffer.truncate(length);
+                    return Ok(buffer);
+                }
+                self.read_view(&file, offset, size, trace)
+            },
+        )
     }
 
     /// Whether a file's bytes are simply those of the backing directory.
@@ -155,7 +161,13 @@ impl Client {
         state.belief.is_off() && !state.in_flight.overlay().touches(ino)
     }
 
-    fn read_view(&self, file: &OpenFile, offset: u64, size: usize, trace: &mut Trace) -> Result<Vec<u8>, Error> {
+    fn read_view(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        size: usize,
+        trace: &mut Trace,
+    ) -> Result<Vec<u8>, Error> {
         let own_data = self.knobs.read_your_writes;
         let asked = self.now();
         // Size, bytes in flight, bytes believed and gaps are taken at one moment; only the gaps are read later.
@@ -207,29 +219,40 @@ impl Client {
     ) -> Result<usize, Error> {
         let file = self.files.get(handle)?;
         let place = if file.flags & O_APPEND != 0 && !from_cache { Offset::End } else { Offset::At(offset) };
-        self.operate("write", || self.table.path(file.ino), |trace| {
-            if !file.is_writable() {
-                return Err(Error::BadHandle);
-            }
-            self.report_late_error(&file)?;
-            if data.is_empty() {
-                return Ok(0);
-            }
-            // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
-            let shape = Change::Write { ino: file.ino, offset, data: Arc::default(), clears_setid: false };
-            if self.goes_through(&self.lock(), &shape) {
-                let written = self.write_through_to(&file, caller, place, data);
-                self.lock_changed(&shape);
-                return written;
-            }
-            self.check_writable()?;
-            self.check_size(offset + data.len() as u64)?;
-            self.write_late(&file, caller, place, data.into(), trace)?;
-            Ok(data.len())
-        })
+        self.operate(
+            "write",
+            || self.table.path(file.ino),
+            |trace| {
+                if !file.is_writable() {
+                    return Err(Error::BadHandle);
+                }
+                self.report_late_error(&file)?;
+                if data.is_empty() {
+                    return Ok(0);
+                }
+                // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
+                let shape =
+                    Change::Write { ino: file.ino, offset, data: Arc::default(), clears_setid: false };
+                if self.goes_through(&self.lock(), &shape) {
+                    let written = self.write_through_to(&file, caller, place, data);
+                    self.lock_changed(&shape);
+                    return written;
+                }
+                self.check_writable()?;
+                self.check_size(offset + data.len() as u64)?;
+                self.write_late(&file, caller, place, data.into(), trace)?;
+                Ok(data.len())
+            },
+        )
     }
 
-    fn write_through_to(&self, file: &OpenFile, caller: &Caller, place: Offset, data: &[u8]) -> Result<usize, Error> {
+    fn write_through_to(
+        &self,
+        file: &OpenFile,
+        caller: &Caller,
+        place: Offset,
+        data: &[u8],
+    ) -> Result<usize, Error> {
         let descriptor = self.real_file(file)?;
         let written = match place {
             Offset::End => sys::append(descriptor.as_fd(), data)?,
@@ -306,20 +329,24 @@ impl Client {
     /// answers, where it goes through.
     pub fn fallocate(&self, handle: u64, mode: i32, offset: u64, length: u64) -> Result<(), Error> {
         let file = self.files.get(handle)?;
-        self.operate("fallocate", || self.table.path(file.ino), |trace| {
-            self.report_late_error(&file)?;
-            if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
-                return Err(Error::NotSupported);
-            }
-            let change = Change::Allocate { ino: file.ino, mode, offset, length };
-            if !self.goes_through(&self.lock(), &change) {
-                self.check_size(offset.saturating_add(length))?;
-                if mode & PUNCH_HOLE == 0 {
-                    self.check_free_space(length)?;
+        self.operate(
+            "fallocate",
+            || self.table.path(file.ino),
+            |trace| {
+                self.report_late_error(&file)?;
+                if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
+                    return Err(Error::NotSupported);
                 }
-            }
-            self.change_data(change, trace)
-        })
+                let change = Change::Allocate { ino: file.ino, mode, offset, length };
+                if !self.goes_through(&self.lock(), &change) {
+                    self.check_size(offset.saturating_add(length))?;
+                    if mode & PUNCH_HOLE == 0 {
+                        self.check_free_space(length)?;
+                    }
+                }
+                self.change_data(change, trace)
+            },
+        )
     }
 
     fn check_free_space(&self, length: u64) -> Result<(), Error> {
@@ -334,20 +361,25 @@ impl Client {
     /// As for reading and writing.
     pub fn copy_range(&self, caller: &Caller, copy: &Copy) -> Result<usize, Error> {
         let (from, to) = (self.files.get(copy.from)?, self.files.get(copy.to)?);
-        let shape = Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears_setid: false };
+        let shape =
+            Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears_setid: false };
         if self.shows_backing_bytes(from.ino) && self.goes_through(&self.lock(), &shape) {
-            return self.operate("copy_file_range", || self.table.path(to.ino), |_| {
-                let (source, target) = (self.real_file(&from)?, self.real_file(&to)?);
-                let copied = sys::copy_range(
-                    source.as_fd(),
-                    copy.from_offset,
-                    target.as_fd(),
-                    copy.to_offset,
-                    copy.length,
-                );
-                self.lock_changed(&shape);
-                copied
-            });
+            return self.operate(
+                "copy_file_range",
+                || self.table.path(to.ino),
+                |_| {
+                    let (source, target) = (self.real_file(&from)?, self.real_file(&to)?);
+                    let copied = sys::copy_range(
+                        source.as_fd(),
+                        copy.from_offset,
+                        target.as_fd(),
+                        copy.to_offset,
+                        copy.length,
+                    );
+                    self.lock_changed(&shape);
+                    copied
+                },
+            );
         }
         let size = usize::try_from(copy.length.min(MOST_COPIED)).unwrap_or(0);
         let data = self.read(copy.from, copy.from_offset, size)?;
@@ -361,16 +393,20 @@ impl Client {
     /// ENXIO past the end; whatever the backing directory answers.
     pub fn seek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, Error> {
         let file = self.files.get(handle)?;
-        self.operate("lseek", || self.table.path(file.ino), |trace| {
-            if !self.lock().in_flight.overlay().has_data(file.ino) && self.table.has_landed(file.ino) {
-                return sys::seek(self.real_file(&file)?.as_fd(), offset, whence);
-            }
-            let size = i64::try_from(self.view(file.ino, trace)?.size).unwrap_or(i64::MAX);
-            if offset < 0 || offset >= size {
-                return Err(Error::System(ENXIO));
-            }
-            Ok(if whence == SEEK_DATA { offset } else { size })
-        })
+        self.operate(
+            "lseek",
+            || self.table.path(file.ino),
+            |trace| {
+                if !self.lock().in_flight.overlay().has_data(file.ino) && self.table.has_landed(file.ino) {
+                    return sys::seek(self.real_file(&file)?.as_fd(), offset, whence);
+                }
+                let size = i64::try_from(self.view(file.ino, trace)?.size).unwrap_or(i64::MAX);
+                if offset < 0 || offset >= size {
+                    return Err(Error::System(ENXIO));
+                }
+                Ok(if whence == SEEK_DATA { offset } else { size })
+            },
+        )
     }
 
     /// What `close(2)` of any descriptor on an open file reports.

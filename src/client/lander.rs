@@ -90,6 +90,7 @@ impl Client {
         loop {
             let mut state = self.lock();
             let Some(mutation) = state.in_flight.start_due(self.now()) else { return };
+            state.belief.landing(&mutation.change);
             drop(state);
             self.land(&mutation);
         }
@@ -186,7 +187,9 @@ impl Client {
             state.expected.remove(&subject);
         }
         let mut over = state.waits.landed(mutation.id, result);
-        if state.in_flight.bytes() < self.knobs.max_in_flight && state.in_flight.len() < self.knobs.max_mutations {
+        if state.in_flight.bytes() < self.knobs.max_in_flight
+            && state.in_flight.len() < self.knobs.max_mutations
+        {
             over.extend(state.waits.next_for_room());
         }
         self.work.notify_one();
@@ -355,7 +358,8 @@ impl Client {
             }
         }
         state.stopping = true;
-        let unlanded: Vec<Arc<Mutation>> = state.in_flight.all().map(|(mutation, _)| mutation.clone()).collect();
+        let unlanded: Vec<Arc<Mutation>> =
+            state.in_flight.all().map(|(mutation, _)| mutation.clone()).collect();
         let mut lost = state.lost.clone();
         drop(state);
         lost.extend(unlanded.iter().map(|mutation| {

@@ -150,9 +150,9 @@ pub struct Client {
 /// The most descriptors kept open for landing data of files that are not open.
 const MOST_WRITERS: usize = 64;
 
-/// How often an answer that own changes keep overtaking is asked for again before it is taken as it is. Each round
-/// has seen a change, so any of the answers was right at some moment of the call.
-const MOST_ROUNDS: usize = 16;
+/// How often an answer that own changes keep overtaking is asked for again before it is taken as it is. A round takes
+/// microseconds, a landing tens of them: more than a few are never seen.
+const MOST_ROUNDS: usize = 1000;
 
 impl Client {
     /// Opens the backing directory. No thread runs yet: see [`Client::start`].
@@ -337,6 +337,12 @@ impl Client {
         if !state.expected.is_empty() {
             state.expected.retain(|ino, _| !change.inodes().contains(ino));
         }
+    }
+
+    /// Waits until a landing that is under way has got somewhere.
+    fn await_progress(&self, state: MutexGuard<'_, State>) {
+        const LOOK: Duration = Duration::from_millis(1);
+        drop(self.progress.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Puts a change in flight: from here on this client's programs see it.

@@ -10,7 +10,9 @@ use std::{os::fd::AsFd, sync::Arc};
 use super::{Caller, Client, Entry, Looked, State, Trace, store::Manner, view::Hold, view::attributes_of};
 use crate::{
     backing::sys,
-    consistency::{AttributeChange, Attributes, Change, Ino, Kind, Listing, Place, RenameHow, belief::Grounds},
+    consistency::{
+        AttributeChange, Attributes, Change, Ino, Kind, Listing, Place, RenameHow, belief::Grounds,
+    },
     error::Error,
     time::Timestamp,
 };
@@ -45,24 +47,28 @@ impl Client {
     /// # Errors
     /// What the backing directory answers, where the change goes through.
     pub fn setattr(&self, caller: &Caller, ino: Ino, asked: &SetAttributes) -> Result<Attributes, Error> {
-        self.operate("setattr", || self.table.path(ino), |trace| {
-            if let Some(size) = asked.size {
-                self.check_size(size)?;
-                let change = Change::Resize { ino, size, clears_setid: caller.uid != 0 };
-                self.change_data(change, trace)?;
-            }
-            let change = AttributeChange {
-                permissions: asked.permissions,
-                uid: asked.uid,
-                gid: asked.gid,
-                atime: asked.atime,
-                mtime: asked.mtime,
-            };
-            if !change.is_empty() {
-                self.change_attributes(ino, change)?;
-            }
-            self.view(ino, trace)
-        })
+        self.operate(
+            "setattr",
+            || self.table.path(ino),
+            |trace| {
+                if let Some(size) = asked.size {
+                    self.check_size(size)?;
+                    let change = Change::Resize { ino, size, clears_setid: caller.uid != 0 };
+                    self.change_data(change, trace)?;
+                }
+                let change = AttributeChange {
+                    permissions: asked.permissions,
+                    uid: asked.uid,
+                    gid: asked.gid,
+                    atime: asked.atime,
+                    mtime: asked.mtime,
+                };
+                if !change.is_empty() {
+                    self.change_attributes(ino, change)?;
+                }
+                self.view(ino, trace)
+            },
+        )
     }
 
     pub(super) fn change_attributes(&self, ino: Ino, mut change: AttributeChange) -> Result<(), Error> {
@@ -83,19 +89,30 @@ impl Client {
     /// # Errors
     /// EINVAL if it is none; whatever the backing directory answers.
     pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>, Error> {
-        self.operate("readlink", || self.table.path(ino), |_| {
-            if let Some(target) = self.lock().in_flight.overlay().target(ino) {
-                return Ok(target.to_vec());
-            }
-            sys::read_link(self.descriptor(ino)?.as_fd())
-        })
+        self.operate(
+            "readlink",
+            || self.table.path(ino),
+            |_| {
+                if let Some(target) = self.lock().in_flight.overlay().target(ino) {
+                    return Ok(target.to_vec());
+                }
+                sys::read_link(self.descriptor(ino)?.as_fd())
+            },
+        )
     }
 
     /// Makes a directory.
     ///
     /// # Errors
     /// EEXIST, ENAMETOOLONG, EROFS; whatever the backing directory answers, where it goes through.
-    pub fn mkdir(&self, caller: &Caller, directory: Ino, name: &[u8], mode: u32, umask: u32) -> Result<Entry, Error> {
+    pub fn mkdir(
+        &self,
+        caller: &Caller,
+        directory: Ino,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+    ) -> Result<Entry, Error> {
         let new = NewInode { kind: Kind::Directory, mode, umask, rdev: 0, target: b"" };
         self.make("mkdir", caller, Place::new(directory, name), &new)
     }
@@ -121,7 +138,13 @@ impl Client {
     ///
     /// # Errors
     /// As for a directory.
-    pub fn symlink(&self, caller: &Caller, directory: Ino, name: &[u8], target: &[u8]) -> Result<Entry, Error> {
+    pub fn symlink(
+        &self,
+        caller: &Caller,
+        directory: Ino,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Entry, Error> {
         let new = NewInode { kind: Kind::Symlink, mode: 0o777, umask: 0, rdev: 0, target };
         self.make("symlink", caller, Place::new(directory, name), &new)
     }
@@ -133,10 +156,14 @@ impl Client {
         place: Place,
         new: &NewInode<'_>,
     ) -> Result<Entry, Error> {
-        self.operate(operation, || self.path_of(&place), |trace| {
-            let (looked, attributes, _) = self.make_inode(caller, &place, new, O_EXCL, trace)?;
-            Ok(Entry { ino: looked.keep(), attributes })
-        })
+        self.operate(
+            operation,
+            || self.path_of(&place),
+            |trace| {
+                let (looked, attributes, _) = self.make_inode(caller, &place, new, O_EXCL, trace)?;
+                Ok(Entry { ino: looked.keep(), attributes })
+            },
+        )
     }
 
     /// Makes a regular file and opens it; without `O_EXCL` one that is there is opened.
@@ -154,8 +181,10 @@ impl Client {
     ) -> Result<(Entry, u64), Error> {
         let place = Place::new(directory, name);
         let new = NewInode { kind: Kind::File, mode, umask, rdev: 0, target: b"" };
-        self.operate("create", || self.path_of(&place), |trace| {
-            match self.make_inode(caller, &place, &new, flags, trace) {
+        self.operate(
+            "create",
+            || self.path_of(&place),
+            |trace| match self.make_inode(caller, &place, &new, flags, trace) {
                 Ok((looked, attributes, opened)) => {
                     let handle = self.open_new(looked.ino(), flags, opened);
                     Ok((Entry { ino: looked.keep(), attributes }, handle))
@@ -168,8 +197,8 @@ impl Client {
                     Ok((Entry { ino: looked.keep(), attributes }, handle))
                 }
                 Err(error) => Err(error),
-            }
-        })
+            },
+        )
     }
 
     fn make_inode(
@@ -233,8 +262,11 @@ impl Client {
         trace: &mut Trace,
     ) -> Result<Attributes, Error> {
         let mut permissions = new.mode & 0o7777;
-        if new.umask & permissions != 0 && !self.has_default_acl(directory)? {
-            permissions &= !new.umask;
+        if new.umask & permissions != 0 && new.kind != Kind::Symlink {
+            permissions &= match self.default_acl_bits(directory)? {
+                Some(bits) => bits | 0o7000,
+                None => !new.umask,
+            };
         }
         let (mut uid, mut gid) = self.own_ids;
         if self.gives_away {
@@ -267,9 +299,11 @@ impl Client {
     /// ENOENT, EROFS; whatever the backing directory answers, where it goes through.
     pub fn unlink(&self, directory: Ino, name: &[u8]) -> Result<(), Error> {
         let place = Place::new(directory, name);
-        self.operate("unlink", || self.path_of(&place), |trace| {
-            self.remove(&place, trace, |place, ino| Change::Unlink { place, ino })
-        })
+        self.operate(
+            "unlink",
+            || self.path_of(&place),
+            |trace| self.remove(&place, trace, |place, ino| Change::Unlink { place, ino }),
+        )
     }
 
     /// Removes an empty directory.
@@ -278,12 +312,19 @@ impl Client {
     /// ENOENT, ENOTEMPTY, EROFS; whatever the backing directory answers, where it goes through.
     pub fn rmdir(&self, directory: Ino, name: &[u8]) -> Result<(), Error> {
         let place = Place::new(directory, name);
-        self.operate("rmdir", || self.path_of(&place), |trace| {
-            self.remove(&place, trace, |place, ino| Change::RemoveDirectory { place, ino })
-        })
+        self.operate(
+            "rmdir",
+            || self.path_of(&place),
+            |trace| self.remove(&place, trace, |place, ino| Change::RemoveDirectory { place, ino }),
+        )
     }
 
-    fn remove(&self, place: &Place, trace: &mut Trace, change: impl Fn(Place, Ino) -> Change) -> Result<(), Error> {
+    fn remove(
+        &self,
+        place: &Place,
+        trace: &mut Trace,
+        change: impl Fn(Place, Ino) -> Change,
+    ) -> Result<(), Error> {
         self.check_name(&place.name)?;
         loop {
             let grounds = self.lock().belief.grounds(&[], &[place], &[]);
@@ -303,7 +344,8 @@ impl Client {
                 }
                 continue;
             };
-            let directories = if matches!(change, Change::RemoveDirectory { .. }) { vec![subject.ino()] } else { vec![] };
+            let directories =
+                if matches!(change, Change::RemoveDirectory { .. }) { vec![subject.ino()] } else { vec![] };
             let emptiness = self.lock().belief.grounds(&[], &[], &directories);
             if !directories.is_empty() && !self.listing(subject.ino(), trace)?.is_empty() {
                 return Err(Error::NotEmpty);
@@ -339,19 +381,23 @@ impl Client {
     /// EEXIST, ENOENT, EROFS; whatever the backing directory answers, where it goes through.
     pub fn link(&self, ino: Ino, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
         let place = Place::new(directory, name);
-        self.operate("link", || self.path_of(&place), |trace| {
-            self.check_name(&place.name)?;
-            let kind = Kind::of_mode(self.table.kind(ino).ok_or(Error::Stale)?);
-            let change = Change::Link { ino, kind, place: place.clone() };
-            match self.try_through(&change) {
-                Some(outcome) => drop(outcome?),
-                None => self.link_late(&change, &place, trace)?,
-            }
-            let id = self.table.id_of(ino).filter(|id| self.table.look_up(*id)).ok_or(Error::Stale)?;
-            let looked = Looked { client: self, id, view: None };
-            let attributes = self.view(ino, trace)?;
-            Ok(Entry { ino: looked.keep(), attributes })
-        })
+        self.operate(
+            "link",
+            || self.path_of(&place),
+            |trace| {
+                self.check_name(&place.name)?;
+                let kind = Kind::of_mode(self.table.kind(ino).ok_or(Error::Stale)?);
+                let change = Change::Link { ino, kind, place: place.clone() };
+                match self.try_through(&change) {
+                    Some(outcome) => drop(outcome?),
+                    None => self.link_late(&change, &place, trace)?,
+                }
+                let id = self.table.id_of(ino).filter(|id| self.table.look_up(*id)).ok_or(Error::Stale)?;
+                let looked = Looked { client: self, id, view: None };
+                let attributes = self.view(ino, trace)?;
+                Ok(Entry { ino: looked.keep(), attributes })
+            },
+        )
     }
 
     fn link_late(&self, change: &Change, place: &Place, trace: &mut Trace) -> Result<(), Error> {
@@ -376,17 +422,28 @@ impl Client {
     /// ENOENT, EEXIST, ENOTEMPTY, EROFS; whatever the backing directory answers, where it goes through.
     pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), how: RenameHow) -> Result<(), Error> {
         let (from, to) = (Place::new(from.0, from.1), Place::new(to.0, to.1));
-        self.operate("rename", || self.path_of(&from), |trace| {
-            self.check_name(&to.name)?;
-            while !self.try_rename(&from, &to, how, trace)? {}
-            Ok(())
-        })
+        self.operate(
+            "rename",
+            || self.path_of(&from),
+            |trace| {
+                self.check_name(&to.name)?;
+                while !self.try_rename(&from, &to, how, trace)? {}
+                Ok(())
+            },
+        )
     }
 
     /// One try; `false` if what it was based on has changed meanwhile.
     fn try_rename(&self, from: &Place, to: &Place, how: RenameHow, trace: &mut Trace) -> Result<bool, Error> {
         if self.sees_only_backing() {
-            let change = |ino| Change::Rename { from: from.clone(), to: to.clone(), ino, kind: Kind::File, replaced: None, how };
+            let change = |ino| Change::Rename {
+                from: from.clone(),
+                to: to.clone(),
+                ino,
+                kind: Kind::File,
+                replaced: None,
+                how,
+            };
             if let Some(outcome) = self.try_through(&change(0)) {
                 return outcome.map(|_| true);
             }
@@ -444,11 +501,15 @@ impl Client {
     /// EACCES.
     pub fn access(&self, ino: Ino, mask: i32) -> Result<(), Error> {
         const X_OK: i32 = 1;
-        self.operate("access", || self.table.path(ino), |trace| {
-            let attributes = self.view(ino, trace)?;
-            let executable = attributes.kind == Kind::Directory || attributes.permissions & 0o111 != 0;
-            if mask & X_OK != 0 && !executable { Err(Error::AccessDenied) } else { Ok(()) }
-        })
+        self.operate(
+            "access",
+            || self.table.path(ino),
+            |trace| {
+                let attributes = self.view(ino, trace)?;
+                let executable = attributes.kind == Kind::Directory || attributes.permissions & 0o111 != 0;
+                if mask & X_OK != 0 && !executable { Err(Error::AccessDenied) } else { Ok(()) }
+            },
+        )
     }
 
     /// Opens a directory.
@@ -456,10 +517,14 @@ impl Client {
     /// # Errors
     /// An injected fault.
     pub fn opendir(&self, ino: Ino) -> Result<u64, Error> {
-        self.operate("opendir", || self.table.path(ino), |_| {
-            self.pin(ino);
-            Ok(self.files.add_directory(ino))
-        })
+        self.operate(
+            "opendir",
+            || self.table.path(ino),
+            |_| {
+                self.pin(ino);
+                Ok(self.files.add_directory(ino))
+            },
+        )
     }
 
     /// The entries that a directory handle shows, without `.` and `..`: one snapshot, taken when reading starts at
@@ -469,9 +534,11 @@ impl Client {
     /// EBADF; whatever the backing directory answers.
     pub fn readdir(&self, handle: u64, offset: u64) -> Result<Arc<Listing>, Error> {
         let open = self.files.directory(handle)?;
-        self.operate("readdir", || self.table.path(open.ino), |trace| {
-            open.snapshot(offset == 0, || self.listing(open.ino, trace))
-        })
+        self.operate(
+            "readdir",
+            || self.table.path(open.ino),
+            |trace| open.snapshot(offset == 0, || self.listing(open.ino, trace)),
+        )
     }
 
     /// Closes a directory.

@@ -67,7 +67,12 @@ fn describe(stat: &Stat) -> String {
 
 impl Client {
     /// Carries `change` out. `stamp` is the time that programs have seen for it.
-    pub(super) fn carry_out(&self, change: &Change, stamp: Timestamp, manner: Manner) -> Result<Outcome, Error> {
+    pub(super) fn carry_out(
+        &self,
+        change: &Change,
+        stamp: Timestamp,
+        manner: Manner,
+    ) -> Result<Outcome, Error> {
         match change {
             Change::Make { place, ino, attributes, target } => {
                 self.carry_out_make(place, *ino, attributes, target, READ_WRITE, manner)
@@ -149,7 +154,8 @@ impl Client {
         stat: Stat,
     ) -> Result<Stat, Error> {
         let owned = !self.gives_away || (stat.uid == attributes.uid && stat.gid == attributes.gid);
-        let as_asked = stat.mode & 0o7777 == attributes.permissions || Kind::of_mode(stat.mode) == Kind::Symlink;
+        let as_asked =
+            stat.mode & 0o7777 == attributes.permissions || Kind::of_mode(stat.mode) == Kind::Symlink;
         if owned && as_asked {
             return Ok(stat);
         }
@@ -171,9 +177,18 @@ impl Client {
     }
 
     /// Removes what stands where something new of ours must go: last writer wins. A directory with entries stays.
-    fn make_way(&self, at: BorrowedFd<'_>, place: &Place, ours: &Attributes, theirs: &Stat) -> Result<(), Error> {
-        let removed =
-            if is_directory(theirs) { sys::remove_directory(at, &place.name) } else { sys::unlink(at, &place.name) };
+    fn make_way(
+        &self,
+        at: BorrowedFd<'_>,
+        place: &Place,
+        ours: &Attributes,
+        theirs: &Stat,
+    ) -> Result<(), Error> {
+        let removed = if is_directory(theirs) {
+            sys::remove_directory(at, &place.name)
+        } else {
+            sys::unlink(at, &place.name)
+        };
         let outcome = if removed.is_ok() { "replaced" } else { "kept-theirs" };
         self.conflict("make", place, ours, theirs, outcome);
         removed
@@ -227,7 +242,10 @@ impl Client {
             Err(error) if manner == Manner::Late && error.is(Error::NotFound) => {
                 self.conflict_with_nothing("rmdir", place, "stays-gone");
             }
-            Err(error) if manner == Manner::Late && [Error::NotEmpty, Error::Exists, Error::NotDirectory].iter().any(|e| error.is(*e)) => {
+            Err(error)
+                if manner == Manner::Late
+                    && [Error::NotEmpty, Error::Exists, Error::NotDirectory].iter().any(|e| error.is(*e)) =>
+            {
                 let theirs = sys::stat_at(at, &place.name)?;
                 self.conflict_over("rmdir", place, None, &theirs, "kept-theirs");
             }
@@ -399,7 +417,14 @@ impl Client {
         Ok(Outcome::default())
     }
 
-    fn conflict(&self, mutation: &'static str, place: &Place, ours: &Attributes, theirs: &Stat, outcome: &'static str) {
+    fn conflict(
+        &self,
+        mutation: &'static str,
+        place: &Place,
+        ours: &Attributes,
+        theirs: &Stat,
+        outcome: &'static str,
+    ) {
         let ours = format!("{:?}", ours.kind).to_lowercase();
         self.note_conflict(mutation, readable(&self.path_of(place)), ours, describe(theirs), outcome);
     }

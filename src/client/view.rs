@@ -1,11 +1,15 @@
 //! What this client sees: the overlay of what is in flight, laid over belief or over what is fetched now.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    os::fd::AsFd,
+    sync::Arc,
+};
 
 use super::{Client, Looked, MOST_ROUNDS, Source, State, Trace};
 use crate::{
     backing::{Stat, sys},
-    consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Place},
+    consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Name, Place},
     error::Error,
     time::Timestamp,
 };
@@ -67,12 +71,21 @@ impl Client {
         Ok(Entry { ino: looked.keep(), attributes })
     }
 
-    pub(super) fn attributes_of_looked(&self, looked: &Looked<'_>, trace: &mut Trace) -> Result<Attributes, Error> {
+    pub(super) fn attributes_of_looked(
+        &self,
+        looked: &Looked<'_>,
+        trace: &mut Trace,
+    ) -> Result<Attributes, Error> {
         looked.view.map_or_else(|| self.view(looked.ino(), trace), Ok)
     }
 
     /// What stands at a name in this client's view.
-    pub(super) fn find(&self, place: &Place, hold: Hold, trace: &mut Trace) -> Result<Option<Looked<'_>>, Error> {
+    pub(super) fn find(
+        &self,
+        place: &Place,
+        hold: Hold,
+        trace: &mut Trace,
+    ) -> Result<Option<Looked<'_>>, Error> {
         for round in 0.. {
             let (ticket, changes, started) = {
                 let state = self.lock();
@@ -113,10 +126,11 @@ impl Client {
             let mut state = self.lock();
             if let (Some(looked), Some(fetched)) = (&mut found, fetched)
                 && state.belief.changes() == changes
+                && !state.in_flight.is_relinking(looked.ino())
             {
                 let ticket = state.belief.fetch_attributes(looked.ino(), started);
-                let base = state.belief.believe_attributes(ticket, looked.ino(), fetched).unwrap_or(fetched);
-                looked.view = Some(self.lay_over(&state, looked.ino(), &base));
+                let base = state.belief.believe_attributes(ticket, looked.ino(), fetched);
+                looked.view = base.map(|base| self.lay_over(&state, looked.ino(), &base));
             }
             let believed = state.belief.believe_name(ticket, place.clone(), known);
             drop(state);
@@ -190,6 +204,10 @@ impl Client {
                     trace.source = Source::Belief(believed.fetched);
                     return Ok(decide(&mut state, &believed.value));
                 }
+                if state.in_flight.is_relinking(ino) && round < MOST_ROUNDS {
+                    self.await_progress(state);
+                    continue;
+                }
                 state.belief.fetch_attributes(ino, now)
             };
             trace.source = Source::Backing;
@@ -209,29 +227,28 @@ impl Client {
     }
 
     /// The entries of a directory in this client's view, without `.` and `..`.
+    ///
+    /// Listing a large directory takes long enough for names to land meanwhile, behind where the listing has got to.
+    /// The overlay is therefore taken first: what lands under way is still in it.
     pub(super) fn listing(&self, directory: Ino, trace: &mut Trace) -> Result<Arc<Listing>, Error> {
-        for round in 0.. {
-            let ticket = {
-                let state = self.lock();
-                if state.in_flight.overlay().unlanded(directory).is_some() {
-                    trace.source = Source::InFlight;
-                    return Ok(lay_names_over(Arc::default(), directory, &state));
-                }
-                let now = self.now();
-                if let Some(believed) = state.belief.listing(directory, now) {
-                    trace.source = Source::Belief(believed.fetched);
-                    return Ok(lay_names_over(believed.value, directory, &state));
-                }
-                state.belief.fetch_listing(directory, now)
-            };
-            trace.source = Source::Backing;
-            let base = Arc::new(self.fetch_listing(directory)?);
-            let mut state = self.lock();
-            if state.belief.believe_listing(ticket, directory, base.clone()) || round >= MOST_ROUNDS {
-                return Ok(lay_names_over(base, directory, &state));
+        let (overlay, ticket) = {
+            let state = self.lock();
+            let overlay = names_in_flight(&state, directory);
+            if state.in_flight.overlay().unlanded(directory).is_some() {
+                trace.source = Source::InFlight;
+                return Ok(lay_names_over(Arc::default(), &overlay));
             }
-        }
-        unreachable!("the rounds are bounded")
+            let now = self.now();
+            if let Some(believed) = state.belief.listing(directory, now) {
+                trace.source = Source::Belief(believed.fetched);
+                return Ok(lay_names_over(believed.value, &overlay));
+            }
+            (overlay, state.belief.fetch_listing(directory, now))
+        };
+        trace.source = Source::Backing;
+        let base = Arc::new(self.fetch_listing(directory)?);
+        self.lock().belief.believe_listing(ticket, directory, base.clone());
+        Ok(lay_names_over(base, &overlay))
     }
 
     fn fetch_listing(&self, directory: Ino) -> Result<Listing, Error> {
@@ -250,24 +267,29 @@ impl Client {
     }
 }
 
-fn lay_names_over(base: Arc<Listing>, directory: Ino, state: &State) -> Arc<Listing> {
-    let overlay = state.in_flight.overlay();
-    if overlay.names_in(directory).next().is_none() {
+fn names_in_flight(state: &State, directory: Ino) -> BTreeMap<Name, Binding> {
+    state.in_flight.overlay().names_in(directory).map(|(name, binding)| (name.clone(), binding)).collect()
+}
+
+fn lay_names_over(base: Arc<Listing>, overlay: &BTreeMap<Name, Binding>) -> Arc<Listing> {
+    if overlay.is_empty() {
         return base;
     }
     let mut merged = Listing::default();
+    let mut listed = HashSet::new();
     for (name, ino, kind) in base.iter() {
-        let place = Place::new(directory, name);
-        match overlay.name(&place) {
+        match overlay.get(name) {
             None => merged.push(name, ino, kind),
-            Some(Binding::Present { ino, kind }) => merged.push(name, ino, kind),
             Some(Binding::Absent) => {}
+            Some(Binding::Present { ino, kind }) => {
+                listed.insert(name);
+                merged.push(name, *ino, *kind);
+            }
         }
     }
-    let known: std::collections::HashSet<&[u8]> = base.iter().map(|(name, ..)| name).collect();
-    for (name, binding) in overlay.names_in(directory) {
-        if let (Binding::Present { ino, kind }, false) = (binding, known.contains(&**name)) {
-            merged.push(name, ino, kind);
+    for (name, binding) in overlay {
+        if let (Binding::Present { ino, kind }, false) = (binding, listed.contains(&**name)) {
+            merged.push(name, *ino, *kind);
         }
     }
     Arc::new(merged)

@@ -24,32 +24,42 @@ impl Client {
     /// EEXIST, ENODATA by the flags; EOPNOTSUPP for an unknown kind of name; whatever the backing directory answers,
     /// where it goes through.
     pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> Result<(), Error> {
-        self.operate("setxattr", || self.table.path(ino), |_| {
-            let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()) };
-            if self.goes_through(&self.lock(), &change) {
-                let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags);
-                self.lock_changed(&change);
-                return result;
-            }
-            self.check_writable()?;
-            check_kind(name)?;
-            let exists = self.xattr(ino, name).map(|_| true).or_else(absent_is_false)?;
-            match (flags & CREATE != 0, flags & REPLACE != 0) {
-                (true, _) if exists => return Err(Error::Exists),
-                (_, true) if !exists => return Err(Error::NoData),
-                _ => {}
-            }
-            self.put_in_flight(&mut self.lock(), change, self.clock.wall());
-            // An access ACL decides the permission bits, too (`acl(5)`).
-            match permissions_of_acl(name, value) {
-                Some(bits) => {
-                    let kept = self.view(ino, &mut super::Trace { source: super::Source::Backing })?.permissions & 0o7000;
-                    let permissions = Some(kept | bits);
-                    self.change_attributes(ino, AttributeChange { permissions, ..AttributeChange::default() })
+        self.operate(
+            "setxattr",
+            || self.table.path(ino),
+            |_| {
+                let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()) };
+                if self.goes_through(&self.lock(), &change) {
+                    let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags);
+                    self.lock_changed(&change);
+                    return result;
                 }
-                None => Ok(()),
-            }
-        })
+                self.check_writable()?;
+                check_kind(name)?;
+                let exists = self.xattr(ino, name).map(|_| true).or_else(absent_is_false)?;
+                match (flags & CREATE != 0, flags & REPLACE != 0) {
+                    (true, _) if exists => return Err(Error::Exists),
+                    (_, true) if !exists => return Err(Error::NoData),
+                    _ => {}
+                }
+                self.put_in_flight(&mut self.lock(), change, self.clock.wall());
+                // An access ACL decides the permission bits, too (`acl(5)`).
+                let bits = if name == ACCESS_ACL { permissions_of_acl(value) } else { None };
+                match bits {
+                    Some(bits) => {
+                        let kept =
+                            self.view(ino, &mut super::Trace { source: super::Source::Backing })?.permissions
+                                & 0o7000;
+                        let permissions = Some(kept | bits);
+                        self.change_attributes(
+                            ino,
+                            AttributeChange { permissions, ..AttributeChange::default() },
+                        )
+                    }
+                    None => Ok(()),
+                }
+            },
+        )
     }
 
     /// The value of an extended attribute.
@@ -78,26 +88,34 @@ impl Client {
     /// # Errors
     /// Whatever the backing directory answers.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>, Error> {
-        self.operate("listxattr", || self.table.path(ino), |_| {
-            let (overlay, unlanded) = {
-                let state = self.lock();
-                (state.in_flight.overlay().xattrs(ino), state.in_flight.overlay().unlanded(ino).is_some())
-            };
-            let base = if unlanded { Vec::new() } else { sys::list_xattrs(self.descriptor(ino)?.as_fd())? };
-            if overlay.is_empty() {
-                return Ok(base);
-            }
-            let mut names: BTreeSet<Vec<u8>> =
-                base.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
-            for (name, present) in overlay {
-                if present {
-                    names.insert(name.to_vec());
-                } else {
-                    names.remove(&*name);
+        self.operate(
+            "listxattr",
+            || self.table.path(ino),
+            |_| {
+                let (overlay, unlanded) = {
+                    let state = self.lock();
+                    (state.in_flight.overlay().xattrs(ino), state.in_flight.overlay().unlanded(ino).is_some())
+                };
+                let base =
+                    if unlanded { Vec::new() } else { sys::list_xattrs(self.descriptor(ino)?.as_fd())? };
+                if overlay.is_empty() {
+                    return Ok(base);
                 }
-            }
-            Ok(names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect())
-        })
+                let mut names: BTreeSet<Vec<u8>> = base
+                    .split(|byte| *byte == 0)
+                    .filter(|name| !name.is_empty())
+                    .map(<[u8]>::to_vec)
+                    .collect();
+                for (name, present) in overlay {
+                    if present {
+                        names.insert(name.to_vec());
+                    } else {
+                        names.remove(&*name);
+                    }
+                }
+                Ok(names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect())
+            },
+        )
     }
 
     /// Removes an extended attribute.
@@ -105,27 +123,32 @@ impl Client {
     /// # Errors
     /// ENODATA; whatever the backing directory answers, where it goes through.
     pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), Error> {
-        self.operate("removexattr", || self.table.path(ino), |_| {
-            let change = Change::SetXattr { ino, name: name.into(), value: None };
-            if self.goes_through(&self.lock(), &change) {
-                let result = sys::remove_xattr(self.descriptor(ino)?.as_fd(), name);
-                self.lock_changed(&change);
-                return result;
-            }
-            self.check_writable()?;
-            check_kind(name)?;
-            self.xattr(ino, name)?;
-            self.put_in_flight(&mut self.lock(), change, self.clock.wall());
-            Ok(())
-        })
+        self.operate(
+            "removexattr",
+            || self.table.path(ino),
+            |_| {
+                let change = Change::SetXattr { ino, name: name.into(), value: None };
+                if self.goes_through(&self.lock(), &change) {
+                    let result = sys::remove_xattr(self.descriptor(ino)?.as_fd(), name);
+                    self.lock_changed(&change);
+                    return result;
+                }
+                self.check_writable()?;
+                check_kind(name)?;
+                self.xattr(ino, name)?;
+                self.put_in_flight(&mut self.lock(), change, self.clock.wall());
+                Ok(())
+            },
+        )
     }
 
-    /// Whether new inodes in a directory get their permissions from a default ACL instead of the umask.
-    pub(super) fn has_default_acl(&self, directory: Ino) -> Result<bool, Error> {
+    /// The permission bits that a directory's default ACL leaves to new inodes; `None` without one, where the umask
+    /// decides (`acl(5)`).
+    pub(super) fn default_acl_bits(&self, directory: Ino) -> Result<Option<u32>, Error> {
         match self.xattr(directory, DEFAULT_ACL) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is(Error::NotSupported) => Ok(false),
-            Err(error) => absent_is_false(error),
+            Ok(value) => Ok(permissions_of_acl(&value)),
+            Err(error) if error.is(Error::NotSupported) || error.is(Error::NoData) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }
@@ -141,20 +164,19 @@ fn check_kind(name: &[u8]) -> Result<(), Error> {
     if known { Ok(()) } else { Err(Error::NotSupported) }
 }
 
-/// The permission bits that an access ACL stands for: its owner, its mask (without one, its group), its others. Layout:
+/// The permission bits that an ACL stands for: its owner, its mask (without one, its group), its others. Layout:
 /// a version of four bytes, then entries of tag, permissions and id (linux/posix_acl_xattr.h).
-fn permissions_of_acl(name: &[u8], value: &[u8]) -> Option<u32> {
+fn permissions_of_acl(value: &[u8]) -> Option<u32> {
     const USER_OBJ: u16 = 0x01;
     const GROUP_OBJ: u16 = 0x04;
     const MASK: u16 = 0x10;
     const OTHER: u16 = 0x20;
-    if name != ACCESS_ACL {
-        return None;
-    }
     let entries: Vec<(u16, u32)> = value
         .get(4..)?
         .chunks_exact(8)
-        .map(|entry| (u16::from_le_bytes([entry[0], entry[1]]), u32::from(u16::from_le_bytes([entry[2], entry[3]]))))
+        .map(|entry| {
+            (u16::from_le_bytes([entry[0], entry[1]]), u32::from(u16::from_le_bytes([entry[2], entry[3]])))
+        })
         .collect();
     let of = |tag| entries.iter().find(|(found, _)| *found == tag).map(|(_, bits)| bits & 0o7);
     Some(of(USER_OBJ)? << 6 | of(MASK).or_else(|| of(GROUP_OBJ))? << 3 | of(OTHER)?)
@@ -174,14 +196,13 @@ mod tests {
     #[test]
     fn an_acl_with_a_mask_shows_the_mask_as_the_groups_permissions() {
         let value = acl(&[(1, 6), (2, 4), (4, 0), (0x10, 5), (0x20, 1)]);
-        assert_eq!(permissions_of_acl(ACCESS_ACL, &value), Some(0o651));
-        assert_eq!(permissions_of_acl(DEFAULT_ACL, &value), None);
+        assert_eq!(permissions_of_acl(&value), Some(0o651));
     }
 
     #[test]
     fn an_acl_without_a_mask_shows_its_group_and_a_torn_one_nothing() {
-        assert_eq!(permissions_of_acl(ACCESS_ACL, &acl(&[(1, 7), (4, 5), (0x20, 0)])), Some(0o750));
-        assert_eq!(permissions_of_acl(ACCESS_ACL, &[2, 0]), None);
+        assert_eq!(permissions_of_acl(&acl(&[(1, 7), (4, 5), (0x20, 0)])), Some(0o750));
+        assert_eq!(permissions_of_acl(&[2, 0]), None);
     }
 
     #[test]

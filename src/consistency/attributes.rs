@@ -67,7 +67,14 @@ pub struct Attributes {
 
 impl Attributes {
     /// The attributes of an inode that is being made now: all three times are `stamp`.
-    pub fn new(kind: Kind, permissions: u32, owner: (u32, u32), rdev: u64, size: u64, stamp: Timestamp) -> Attributes {
+    pub fn new(
+        kind: Kind,
+        permissions: u32,
+        owner: (u32, u32),
+        rdev: u64,
+        size: u64,
+        stamp: Timestamp,
+    ) -> Attributes {
         let is_directory = kind == Kind::Directory;
         Attributes {
             kind,

@@ -16,9 +16,13 @@ use super::{
 };
 use crate::time::{Time, Timestamp};
 
-/// How many bytes of file content a client keeps at most. Past it the file read first is dropped whole, attributes
-/// and all: a file of which half were old and half new would be no state that the store ever had.
+/// How many bytes of file content a client keeps at most, with [`PIECE_COST`] for each piece. Past it the file read
+/// first is dropped whole, attributes and all: a file of which half were old and half new would be no state that the
+/// store ever had.
 const MOST_BYTES: u64 = 32 << 20;
+
+/// What keeping a piece costs besides its bytes, so that a million tiny files are bounded, too.
+const PIECE_COST: u64 = 256;
 
 /// An inode behind a name. `serial` tells a number that was forgotten and given out again from the one believed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,9 +149,17 @@ impl Belief {
     /// Believes fetched attributes and returns what to show for them, or `None` if the fetch was overtaken. Bytes
     /// that went with the attributes before are dropped: attributes that look the same do not prove the same bytes
     /// (two writes within one tick of the store's clock).
-    pub fn believe_attributes(&mut self, ticket: Ticket, ino: Ino, attributes: Attributes) -> Option<Attributes> {
+    pub fn believe_attributes(
+        &mut self,
+        ticket: Ticket,
+        ino: Ino,
+        attributes: Attributes,
+    ) -> Option<Attributes> {
+        if !self.attributes.believe(ticket, ino, attributes) {
+            return None;
+        }
         self.drop_content(ino);
-        self.attributes.believe(ticket, ino, attributes).then(|| self.disguised(ino, attributes))
+        Some(self.disguised(ino, attributes))
     }
 
     /// The `ctime` that the backing directory shows where programs are shown `shown`.
@@ -233,8 +245,9 @@ impl Belief {
         for gap in content.bytes.gaps(offset..offset + length) {
             let part = (gap.start - offset) as usize..(gap.end - offset) as usize;
             let part = if part.len() == data.len() { data.clone() } else { data[part].into() };
-            content.held += part.len() as u64;
-            self.bytes_held += part.len() as u64;
+            let cost = part.len() as u64 + PIECE_COST;
+            content.held += cost;
+            self.bytes_held += cost;
             content.bytes.put(gap.start, part, 0);
         }
         self.make_room();
@@ -248,7 +261,8 @@ impl Belief {
         self.read_order.push_back((ino, serial));
         if self.read_order.len() > 2 * self.contents.len() + 1024 {
             let contents = &self.contents;
-            self.read_order.retain(|(ino, serial)| contents.get(ino).is_some_and(|content| content.serial == *serial));
+            self.read_order
+                .retain(|(ino, serial)| contents.get(ino).is_some_and(|content| content.serial == *serial));
         }
     }
 
@@ -302,6 +316,13 @@ impl Belief {
         }
     }
 
+    /// The landing of `change` starts: a fetch of the link counts that it changes could see them before or after, and
+    /// is overtaken.
+    pub fn landing(&mut self, change: &Change) {
+        self.changes += 1;
+        change.relinks().into_iter().for_each(|ino| self.drop_file(ino));
+    }
+
     /// A name turned out to be other than believed.
     pub fn distrust_name(&mut self, place: &Place) {
         self.names.invalidate(place);
@@ -328,5 +349,349 @@ impl Belief {
         self.listings.invalidate_all();
         self.read_order.clear();
         self.bytes_held = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consistency::mutation::RenameHow;
+
+    const TTL: Duration = Duration::from_millis(1_500);
+    const ROOT: Ino = 1;
+    const FILE: Ino = 10;
+    const OTHER: Ino = 11;
+
+    fn millis(millis: u64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    fn second(seconds: i64) -> Timestamp {
+        Timestamp { seconds, nanos: 0 }
+    }
+
+    fn file(mtime: i64, ctime: i64) -> Attributes {
+        let made = Attributes::new(Kind::File, 0o644, (0, 0), 0, 8, second(0));
+        Attributes { mtime: second(mtime), ctime: second(ctime), ..made }
+    }
+
+    fn times(attributes: Attributes) -> (i64, i64) {
+        (attributes.mtime.seconds, attributes.ctime.seconds)
+    }
+
+    fn at(name: &str) -> Place {
+        Place::new(ROOT, name.as_bytes())
+    }
+
+    fn write(ino: Ino) -> Change {
+        Change::Write { ino, offset: 0, data: b"x"[..].into(), clears_setid: false }
+    }
+
+    fn believe(belief: &mut Belief, ino: Ino, now: Time) {
+        let ticket = belief.fetch_attributes(ino, now);
+        assert!(belief.believe_attributes(ticket, ino, file(5, 5)).is_some());
+    }
+
+    fn believe_text(belief: &mut Belief, ino: Ino, asked: Time, offset: u64, text: &str) {
+        belief.believe_bytes(ino, asked, offset, &text.as_bytes().into(), asked);
+    }
+
+    fn believing(inodes: &[Ino]) -> Belief {
+        let mut belief = Belief::new(TTL);
+        inodes.iter().for_each(|ino| believe(&mut belief, *ino, millis(1_000)));
+        belief
+    }
+
+    /// Eight bytes as they are believed, dots where they have to be asked for.
+    fn text(belief: &Belief, ino: Ino, now: Time) -> String {
+        let mut buffer = [b'.'; 8];
+        let (segments, gaps) = belief.bytes(ino, 0..8, now);
+        segments.iter().for_each(|segment| segment.lay_over(&mut buffer, 0));
+        let missing: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
+        assert_eq!(missing, buffer.iter().filter(|byte| **byte == b'.').count() as u64);
+        String::from_utf8(buffer.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn all_is_believed_until_just_before_its_time_is_over() {
+        let mut belief = believing(&[FILE]);
+        let fetched = millis(1_000);
+        believe_text(&mut belief, FILE, millis(2_000), 0, "abcdefgh");
+        let ticket = belief.fetch_name(&at("a"), fetched);
+        assert!(belief.believe_name(ticket, at("a"), None));
+        let ticket = belief.fetch_listing(ROOT, fetched);
+        assert!(belief.believe_listing(ticket, ROOT, Arc::default()));
+        let end = millis(2_500).as_nanos();
+        for (nanos, believed) in [(end - 1, true), (end, false), (end + 1, false)] {
+            let now = Time::from_nanos(nanos);
+            assert_eq!(belief.attributes(FILE, now).is_some(), believed);
+            assert_eq!(belief.name(&at("a"), now).is_some_and(|name| name.value.is_none()), believed);
+            assert_eq!(belief.listing(ROOT, now).is_some(), believed);
+            assert_eq!(text(&belief, FILE, now), if believed { "abcdefgh" } else { "........" });
+        }
+    }
+
+    #[test]
+    fn with_no_time_to_live_answers_are_shown_and_not_believed() {
+        let mut belief = Belief::new(Duration::ZERO);
+        assert!(belief.is_off() && !Belief::new(TTL).is_off());
+        believe(&mut belief, FILE, millis(1));
+        believe_text(&mut belief, FILE, millis(1), 0, "ab");
+        assert!(belief.attributes(FILE, millis(1)).is_none());
+        assert_eq!(text(&belief, FILE, millis(1)), "........");
+    }
+
+    #[test]
+    fn a_number_given_out_again_is_told_from_the_one_believed_in() {
+        let mut belief = Belief::new(TTL);
+        let known = |serial| Some(Known { ino: FILE, serial });
+        let ticket = belief.fetch_name(&at("a"), millis(0));
+        belief.believe_name(ticket, at("a"), known(1));
+        let believed = belief.name(&at("a"), millis(1)).unwrap().value;
+        assert_eq!(believed, known(1));
+        assert_ne!(believed, known(2));
+    }
+
+    #[test]
+    fn bytes_that_were_read_first_stay_while_the_attributes_do() {
+        let mut belief = believing(&[FILE]);
+        believe_text(&mut belief, FILE, millis(1_100), 2, "old");
+        believe_text(&mut belief, FILE, millis(1_200), 0, "newnewne");
+        assert_eq!(text(&belief, FILE, millis(1_300)), "neoldwne");
+        assert_eq!(text(&belief, OTHER, millis(1_300)), "........");
+    }
+
+    #[test]
+    fn bytes_go_when_the_attributes_are_fetched_again_though_they_look_the_same() {
+        let mut belief = believing(&[FILE, OTHER]);
+        believe_text(&mut belief, FILE, millis(1_100), 0, "old");
+        believe_text(&mut belief, OTHER, millis(1_100), 0, "other");
+        believe(&mut belief, FILE, millis(1_200));
+        assert_eq!(text(&belief, FILE, millis(1_200)), "........");
+        assert_eq!(text(&belief, OTHER, millis(1_200)), "other...");
+    }
+
+    #[test]
+    fn bytes_asked_for_before_the_attributes_were_are_not_kept() {
+        let mut belief = believing(&[FILE]);
+        let before = Time::from_nanos(millis(1_000).as_nanos() - 1);
+        belief.believe_bytes(FILE, before, 0, &b"old"[..].into(), millis(1_100));
+        assert_eq!(text(&belief, FILE, millis(1_100)), "........");
+        belief.believe_bytes(FILE, millis(1_000), 0, &b"new"[..].into(), millis(1_100));
+        assert_eq!(text(&belief, FILE, millis(1_100)), "new.....");
+    }
+
+    #[test]
+    fn bytes_that_come_when_the_attributes_have_expired_are_not_kept() {
+        let mut belief = believing(&[FILE]);
+        belief.believe_bytes(FILE, millis(2_499), 0, &b"late"[..].into(), millis(2_500));
+        assert!(belief.contents.is_empty());
+    }
+
+    #[test]
+    fn a_refused_fetch_takes_no_bytes_away() {
+        let mut belief = believing(&[]);
+        let early = belief.fetch_attributes(FILE, millis(999));
+        believe(&mut belief, FILE, millis(1_000));
+        believe_text(&mut belief, FILE, millis(1_100), 0, "kept");
+        assert_eq!(belief.believe_attributes(early, FILE, file(4, 4)), None);
+        assert_eq!(text(&belief, FILE, millis(1_200)), "kept....");
+    }
+
+    #[test]
+    fn past_the_bound_the_file_read_first_goes_whole() {
+        let inodes: Vec<Ino> = (0..3).collect();
+        let mut belief = believing(&inodes);
+        let now = millis(1_100);
+        let mebibytes = |count: usize| -> Arc<[u8]> { vec![b'x'; count << 20].into() };
+        belief.believe_bytes(0, now, 0, &mebibytes(1), now);
+        belief.believe_bytes(1, now, 0, &mebibytes(30), now);
+        assert!(belief.attributes(0, now).is_some());
+        belief.believe_bytes(0, now, 1 << 20, &b"more"[..].into(), now);
+        belief.believe_bytes(2, now, 0, &mebibytes(1), now);
+        let kept: Vec<bool> = inodes.iter().map(|ino| belief.attributes(*ino, now).is_some()).collect();
+        assert_eq!(kept, [false, true, true], "attributes and all");
+        assert_eq!(
+            inodes.iter().map(|ino| belief.bytes(*ino, 0..8, now).0.len()).collect::<Vec<_>>(),
+            [0, 1, 1]
+        );
+        assert_eq!(belief.bytes_held, (31 << 20) + 2 * PIECE_COST);
+    }
+
+    #[test]
+    fn what_fills_the_bound_to_the_last_byte_is_kept() {
+        let mut belief = believing(&[FILE]);
+        let now = millis(1_100);
+        let length = MOST_BYTES - 2 * PIECE_COST - 1;
+        belief.believe_bytes(FILE, now, 0, &vec![b'x'; length as usize].into(), now);
+        believe_text(&mut belief, FILE, now, length, "y");
+        assert_eq!(belief.bytes_held, MOST_BYTES);
+        believe_text(&mut belief, FILE, now, length + 1, "z");
+        assert_eq!((belief.bytes_held, belief.attributes(FILE, now).is_some()), (0, false));
+    }
+
+    #[test]
+    fn a_file_that_goes_and_comes_again_counts_as_read_last() {
+        let mut belief = believing(&[1, 2]);
+        let now = millis(1_100);
+        let half: Arc<[u8]> = vec![b'x'; 12 << 20].into();
+        belief.believe_bytes(1, now, 0, &half, now);
+        belief.believe_bytes(2, now, 0, &half, now);
+        believe(&mut belief, 1, millis(1_050));
+        belief.believe_bytes(1, now, 0, &half, now);
+        believe(&mut belief, 3, millis(1_050));
+        belief.believe_bytes(3, now, 0, &half, now);
+        assert_eq!([1, 2, 3].map(|ino| belief.contents.contains_key(&ino)), [true, false, true]);
+    }
+
+    #[test]
+    fn more_than_the_bound_at_once_and_nothing_at_all_are_not_kept() {
+        let mut belief = believing(&[FILE]);
+        let now = millis(1_100);
+        belief.believe_bytes(FILE, now, 0, &vec![0; MOST_BYTES as usize + 1].into(), now);
+        belief.believe_bytes(FILE, now, 0, &[].into(), now);
+        assert!(belief.contents.is_empty() && belief.attributes(FILE, now).is_some());
+    }
+
+    #[test]
+    fn very_many_tiny_files_are_bounded_too() {
+        let mut belief = Belief::new(TTL);
+        for ino in 0..200_000 {
+            believe(&mut belief, ino, millis(1_000));
+            believe_text(&mut belief, ino, millis(1_000), 0, "x");
+        }
+        assert_eq!(belief.contents.len() as u64, MOST_BYTES / (PIECE_COST + 1));
+        assert_eq!(belief.bytes_held, belief.contents.values().map(|content| content.held).sum::<u64>());
+    }
+
+    #[test]
+    fn files_read_again_and_again_leave_no_trail() {
+        let mut belief = Belief::new(TTL);
+        for round in 0..10_000 {
+            believe(&mut belief, FILE, millis(round));
+            believe_text(&mut belief, FILE, millis(round), 0, "x");
+        }
+        assert_eq!((belief.contents.len(), belief.bytes_held), (1, 1 + PIECE_COST));
+        assert!(belief.read_order.len() <= 1_026, "{}", belief.read_order.len());
+    }
+
+    #[test]
+    fn an_own_change_drops_all_that_it_touches_and_overtakes_fetches() {
+        let mut belief = believing(&[FILE, OTHER, ROOT, 2, 12]);
+        let now = millis(1_100);
+        for place in [at("a"), at("b"), at("c")] {
+            let ticket = belief.fetch_name(&place, now);
+            belief.believe_name(ticket, place, None);
+        }
+        let ticket = belief.fetch_listing(ROOT, now);
+        belief.believe_listing(ticket, ROOT, Arc::default());
+        believe_text(&mut belief, FILE, now, 0, "x");
+        let (attributes, name) = (belief.fetch_attributes(FILE, now), belief.fetch_name(&at("a"), now));
+        let listing = belief.fetch_listing(ROOT, now);
+        let replaced = Some((OTHER, Kind::File));
+        let how = RenameHow::Replace;
+        belief.changed(&Change::Rename {
+            from: at("a"),
+            to: at("b"),
+            ino: FILE,
+            kind: Kind::File,
+            replaced,
+            how,
+        });
+        let kept = [FILE, OTHER, ROOT, 2, 12].map(|ino| belief.attributes(ino, now).is_some());
+        assert_eq!(kept, [false, false, false, true, true]);
+        assert_eq!(["a", "b", "c"].map(|name| belief.name(&at(name), now).is_some()), [false, false, true]);
+        assert!(belief.listing(ROOT, now).is_none() && belief.contents.is_empty());
+        assert_eq!(belief.believe_attributes(attributes, FILE, file(5, 5)), None);
+        assert!(
+            !belief.believe_name(name, at("a"), None)
+                && !belief.believe_listing(listing, ROOT, Arc::default())
+        );
+        assert_eq!(belief.changes(), 1);
+    }
+
+    #[test]
+    fn data_drops_neither_names_nor_listings() {
+        let mut belief = believing(&[FILE]);
+        let now = millis(1_100);
+        let ticket = belief.fetch_listing(ROOT, now);
+        belief.believe_listing(ticket, ROOT, Arc::default());
+        belief.changed(&write(FILE));
+        assert!(belief.listing(ROOT, now).is_some() && belief.attributes(FILE, now).is_none());
+    }
+
+    #[test]
+    fn times_of_a_landing_look_as_the_program_knows_them_until_somebody_else_changes_the_file() {
+        let mut belief = Belief::new(TTL);
+        belief.disguise(FILE, &file(8, 9), &file(1, 2));
+        assert_eq!(times(belief.disguised(FILE, file(8, 9))), (1, 2));
+        assert_eq!(
+            times(belief.disguised(FILE, file(7, 9))),
+            (7, 2),
+            "utimens elsewhere, ctime within a tick"
+        );
+        assert_eq!(times(belief.disguised(FILE, file(8, 10))), (8, 10), "another changed it");
+        assert_eq!(times(belief.disguised(OTHER, file(8, 9))), (8, 9));
+    }
+
+    #[test]
+    fn a_disguise_shows_in_fetched_and_in_believed_attributes_and_outlives_them() {
+        let mut belief = Belief::new(TTL);
+        belief.disguise(FILE, &file(5, 5), &file(1, 2));
+        let ticket = belief.fetch_attributes(FILE, millis(0));
+        assert_eq!(belief.believe_attributes(ticket, FILE, file(5, 5)).map(times), Some((1, 2)));
+        assert_eq!(belief.attributes(FILE, millis(1)).map(|believed| times(believed.value)), Some((1, 2)));
+        belief.expire();
+        assert_eq!(times(belief.disguised(FILE, file(5, 5))), (1, 2));
+        belief.forget(FILE);
+        assert_eq!(times(belief.disguised(FILE, file(5, 5))), (5, 5));
+    }
+
+    #[test]
+    fn a_disguise_that_hides_nothing_is_none() {
+        let mut belief = Belief::new(TTL);
+        belief.disguise(FILE, &file(5, 5), &file(1, 2));
+        belief.disguise(FILE, &file(6, 6), &file(6, 6));
+        assert!(belief.disguises.is_empty());
+    }
+
+    #[test]
+    fn what_turned_out_wrong_is_asked_for_again() {
+        let mut belief = believing(&[FILE, ROOT]);
+        let now = millis(1_100);
+        let list = |belief: &mut Belief| {
+            let ticket = belief.fetch_listing(ROOT, now);
+            belief.believe_listing(ticket, ROOT, Arc::default())
+        };
+        let ticket = belief.fetch_name(&at("a"), now);
+        assert!(belief.believe_name(ticket, at("a"), None) && list(&mut belief));
+        belief.distrust_name(&at("a"));
+        assert!(belief.name(&at("a"), now).is_none() && belief.listing(ROOT, now).is_none());
+        assert!(list(&mut belief));
+        belief.distrust_inode(ROOT);
+        assert!(belief.attributes(ROOT, now).is_none() && belief.listing(ROOT, now).is_none());
+        assert!(belief.attributes(FILE, now).is_some());
+    }
+
+    #[test]
+    fn when_all_expires_nothing_is_left_and_every_fetch_is_overtaken() {
+        let mut belief = believing(&[FILE]);
+        believe_text(&mut belief, FILE, millis(1_100), 0, "x");
+        let ticket = belief.fetch_attributes(OTHER, millis(1_100));
+        belief.expire();
+        assert!(belief.attributes(FILE, millis(1_100)).is_none());
+        assert_eq!((belief.contents.len(), belief.bytes_held, belief.read_order.len()), (0, 0, 0));
+        assert_eq!(belief.believe_attributes(ticket, OTHER, file(5, 5)), None);
+    }
+
+    #[test]
+    fn a_listing_gives_back_what_was_put_in() {
+        let mut listing = Listing::default();
+        assert!(listing.is_empty() && listing.get(0).is_none());
+        let entries: [(&[u8], Ino, Kind); 3] =
+            [(b"a", FILE, Kind::File), (b"", OTHER, Kind::Fifo), (b"long name", ROOT, Kind::Directory)];
+        entries.iter().for_each(|(name, ino, kind)| listing.push(name, *ino, *kind));
+        assert_eq!(listing.iter().collect::<Vec<_>>(), entries);
+        assert_eq!((listing.len(), listing.get(3), listing.is_empty()), (3, None, false));
     }
 }

@@ -13,7 +13,9 @@ impl Content {
     /// The same content from `by` bytes further on.
     fn advanced(&self, by: u64) -> Content {
         match self {
-            Content::Bytes { buffer, skip } => Content::Bytes { buffer: buffer.clone(), skip: skip + by as usize },
+            Content::Bytes { buffer, skip } => {
+                Content::Bytes { buffer: buffer.clone(), skip: skip + by as usize }
+            }
             Content::Zeros => Content::Zeros,
         }
     }
@@ -96,7 +98,8 @@ impl Extents {
     fn split_at(&mut self, at: u64) {
         let Some((&start, piece)) = self.pieces.range_mut(..at).next_back() else { return };
         if piece.end > at {
-            let rest = Piece { end: piece.end, content: piece.content.advanced(at - start), owner: piece.owner };
+            let rest =
+                Piece { end: piece.end, content: piece.content.advanced(at - start), owner: piece.owner };
             piece.end = at;
             self.pieces.insert(at, rest);
         }
@@ -123,7 +126,10 @@ impl Extents {
             .filter(|(_, piece)| piece.end > range.start)
             .map(|(&start, piece)| {
                 let from = start.max(range.start);
-                Segment { range: from..piece.end.min(range.end), content: piece.content.advanced(from - start) }
+                Segment {
+                    range: from..piece.end.min(range.end),
+                    content: piece.content.advanced(from - start),
+                }
             })
             .filter(|segment| !segment.range.is_empty())
             .collect()

@@ -10,9 +10,10 @@
 //! 1. A question is answered by the [`Overlay`] of what is in flight where that says everything (a name made or
 //!    removed here), else from belief while it is fresh, else by a fetch.
 //! 2. An answer about attributes, listings or bytes is always the overlay laid over a base from belief or fetch. The
-//!    same mutation may be in both, when it lands meanwhile; laying it over twice changes nothing.
-//! 3. A fetch that was overtaken by an own change, made or landed, is thrown away and asked again
-//!    ([`TtlCache`](ttl_cache::TtlCache)).
+//!    same mutation may be in both, when it lands meanwhile; laying it over twice changes nothing but link counts,
+//!    which are sums.
+//! 3. A fetch that was overtaken by an own change, made or landed, or by another fetch of the same, is thrown away and
+//!    asked again ([`TtlCache`](ttl_cache::TtlCache)).
 //! 4. A mutation shows to its own client from the moment it is acknowledged. It shows to others when it lands: when
 //!    it is due and all that it needs has landed ([`mutation`]).
 //! 5. An own change drops what was believed about all that it touches, when it is made and when it lands.
@@ -21,13 +22,15 @@
 //!
 //! *Nothing before it was made, nothing before it is due:* only [`InFlight::start_due`] hands out work, and not
 //! before its time. *A belief lives at most its time to live:* it is dated by the start of its fetch. *Never back in
-//! time:* a fetch cannot be older than a belief it replaces, because fetches that own changes overtook are refused;
-//! an overlay goes only when its mutation is in the base; and the mutations of one inode land in order. *Never
-//! nowhere:* [`InFlight::landed`] comes after the system call.
+//! time:* a fetch cannot be older than a belief it replaces, because fetches that own changes or other fetches
+//! overtook are refused; an overlay goes only when its mutation is in the base; and the mutations of one inode land
+//! in order. *Never nowhere:* [`InFlight::landed`] comes after the system call.
 
 pub mod attributes;
 pub mod belief;
 pub mod extents;
+#[cfg(test)]
+mod histories;
 pub mod in_flight;
 pub mod mutation;
 pub mod overlay;

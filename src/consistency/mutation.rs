@@ -11,13 +11,16 @@
 //! | thing | changed by | used by | needed by |
 //! |---|---|---|---|
 //! | a name in a directory | everything that makes, moves or removes that name | | |
-//! | an inode | its making, its data, its attributes, its removal as a directory | whatever makes, moves or removes a name in it | whatever links or moves it |
+//! | an inode | its making, its data, its attributes, its removal as a directory | whatever makes, moves or removes a name in it; its own move to another directory, if it is one | whatever links or moves it |
+//! | how many names an inode has | whatever takes one away | whatever adds one | |
 //! | the shape of the tree | a directory that moves to another directory | | |
 //!
 //! So one inode's data and attributes land in the order in which they were made (another client never sees a state of
-//! a file that never was); a file is linked or renamed only with the data it had; a directory goes only when the
-//! names inside have gone; and its times and permissions change in order with the names made in it. Two different
-//! files, and a flag file beside its data, share nothing and land in any order.
+//! a file that never was); a file is linked or renamed only with the data it had; a file that gets a new name before
+//! it loses its old one has a name throughout; a directory goes only when the names inside have gone; and its times
+//! and permissions change in order with the names made in it and with its own move (`rename(2)` asks for permission to
+//! write to a directory that gets another parent). Two different files, and a flag file beside its data, share nothing
+//! and land in any order.
 
 use std::{ops::Range, sync::Arc};
 
@@ -93,6 +96,8 @@ pub const ZERO_RANGE: i32 = 0x10;
 pub enum Thing {
     Name(Place),
     Inode(Ino),
+    /// How many names an inode that is not a directory has.
+    Links(Ino),
     Tree,
 }
 
@@ -161,6 +166,16 @@ impl Change {
         }
     }
 
+    /// The inodes it is about: one, or the two that an exchange swaps.
+    pub fn subjects(&self) -> Vec<Ino> {
+        match self {
+            Change::Rename { ino, replaced: Some((other, _)), how: RenameHow::Exchange, .. } => {
+                vec![*ino, *other]
+            }
+            _ => vec![self.subject()],
+        }
+    }
+
     /// The names it touches, one or two.
     pub fn places(&self) -> Vec<&Place> {
         match self {
@@ -193,26 +208,49 @@ impl Change {
             things.push((Thing::Inode(place.directory), Access::Use));
         }
         match self {
-            Change::Unlink { .. } => {}
-            Change::Link { ino, .. } => things.push((Thing::Inode(*ino), Access::Need)),
+            Change::Unlink { ino, .. } => things.push((Thing::Links(*ino), Access::Change)),
+            Change::Link { ino, .. } => {
+                things.extend([(Thing::Inode(*ino), Access::Need), (Thing::Links(*ino), Access::Use)]);
+            }
             Change::Rename { from, to, ino, kind, replaced, how } => {
-                things.push((Thing::Inode(*ino), Access::Need));
-                match replaced {
-                    Some((other, _)) if *how == RenameHow::Exchange => {
-                        things.push((Thing::Inode(*other), Access::Need));
-                    }
+                let leaves = from.directory != to.directory;
+                let moved = |ino: Ino, kind: Kind| {
+                    let access = if leaves && kind == Kind::Directory { Access::Use } else { Access::Need };
+                    (Thing::Inode(ino), access)
+                };
+                things.push(moved(*ino, *kind));
+                match *replaced {
+                    Some((other, kind)) if *how == RenameHow::Exchange => things.push(moved(other, kind)),
                     // A directory is replaced only when it is empty, as it is removed.
-                    Some((other, Kind::Directory)) => things.push((Thing::Inode(*other), Access::Change)),
-                    _ => {}
+                    Some((other, Kind::Directory)) => things.push((Thing::Inode(other), Access::Change)),
+                    Some((other, _)) => things.push((Thing::Links(other), Access::Change)),
+                    None => {}
                 }
-                let moves_a_tree = *kind == Kind::Directory || *how == RenameHow::Exchange;
-                if moves_a_tree && from.directory != to.directory {
+                if leaves && (*kind == Kind::Directory || *how == RenameHow::Exchange) {
                     things.push((Thing::Tree, Access::Change));
                 }
             }
             _ => things.push((Thing::Inode(self.subject()), Access::Change)),
         }
         things
+    }
+
+    /// The inodes whose link counts it changes. A count is a sum, so unlike all else it cannot be laid over a base that
+    /// has the change already: nobody may look at these while it lands.
+    pub fn relinks(&self) -> Vec<Ino> {
+        match self {
+            Change::Make { place, attributes, .. } if attributes.kind == Kind::Directory => {
+                vec![place.directory]
+            }
+            Change::Link { ino, .. } | Change::Unlink { ino, .. } => vec![*ino],
+            Change::RemoveDirectory { place, ino } => vec![*ino, place.directory],
+            Change::Rename { from, to, replaced, .. } => {
+                let mut inodes = vec![from.directory, to.directory];
+                inodes.extend(replaced.map(|(ino, _)| ino));
+                inodes
+            }
+            _ => vec![],
+        }
     }
 
     /// How many bytes of data it carries.
@@ -244,4 +282,168 @@ pub struct Mutation {
     pub change: Change,
     /// The wall clock when it was made: what the program sees as `mtime` and `ctime`.
     pub stamp: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIRECTORY: Ino = 2;
+    const OTHER_DIRECTORY: Ino = 3;
+    const SUBJECT: Ino = 10;
+    const REPLACED: Ino = 11;
+
+    fn place(name: &str) -> Place {
+        Place::new(DIRECTORY, name.as_bytes())
+    }
+
+    fn elsewhere(name: &str) -> Place {
+        Place::new(OTHER_DIRECTORY, name.as_bytes())
+    }
+
+    fn rename(to: Place, kind: Kind, replaced: Option<Kind>, how: RenameHow) -> Change {
+        let replaced = replaced.map(|kind| (REPLACED, kind));
+        Change::Rename { from: place("a"), to, ino: SUBJECT, kind, replaced, how }
+    }
+
+    fn make(kind: Kind) -> Change {
+        let attributes = Attributes::new(kind, 0o644, (0, 0), 0, 0, Timestamp::default());
+        Change::Make { place: place("a"), ino: SUBJECT, attributes, target: [].into() }
+    }
+
+    fn write(offset: u64, text: &str) -> Change {
+        Change::Write { ino: SUBJECT, offset, data: text.as_bytes().into(), clears_setid: false }
+    }
+
+    fn set_xattr(value: Option<&str>) -> Change {
+        let value = value.map(|value| value.as_bytes().into());
+        Change::SetXattr { ino: SUBJECT, name: b"user.a"[..].into(), value }
+    }
+
+    fn allocate(mode: i32) -> Change {
+        Change::Allocate { ino: SUBJECT, mode, offset: 4, length: 6 }
+    }
+
+    /// What a change touches besides its names and their directories.
+    fn besides_names(change: &Change) -> Vec<(Thing, Access)> {
+        let mut touches = change.touches();
+        for place in change.places() {
+            for thing in
+                [(Thing::Name(place.clone()), Access::Change), (Thing::Inode(place.directory), Access::Use)]
+            {
+                let at =
+                    touches.iter().position(|touch| *touch == thing).expect("every name and its directory");
+                touches.remove(at);
+            }
+        }
+        touches
+    }
+
+    #[test]
+    fn what_makes_or_changes_an_inode_changes_it() {
+        let resize = Change::Resize { ino: SUBJECT, size: 1, clears_setid: false };
+        let chmod = Change::SetAttributes { ino: SUBJECT, change: AttributeChange::default() };
+        let remove = Change::RemoveDirectory { place: place("a"), ino: SUBJECT };
+        let changes = [make(Kind::File), write(0, "x"), resize, allocate(0), chmod, set_xattr(None), remove];
+        for change in changes {
+            assert_eq!(besides_names(&change), [(Thing::Inode(SUBJECT), Access::Change)], "{change:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_needs_its_file_and_adds_a_name_that_an_unlink_takes_away() {
+        let link = Change::Link { ino: SUBJECT, kind: Kind::File, place: place("b") };
+        let needs = [(Thing::Inode(SUBJECT), Access::Need), (Thing::Links(SUBJECT), Access::Use)];
+        assert_eq!(besides_names(&link), needs);
+        let unlink = Change::Unlink { place: place("a"), ino: SUBJECT };
+        assert_eq!(besides_names(&unlink), [(Thing::Links(SUBJECT), Access::Change)]);
+    }
+
+    #[test]
+    fn a_file_that_moves_needs_what_it_is_and_takes_a_name_from_what_it_replaces() {
+        let need = || (Thing::Inode(SUBJECT), Access::Need);
+        for to in [place("b"), elsewhere("b")] {
+            let free = rename(to.clone(), Kind::File, None, RenameHow::NoReplace);
+            assert_eq!(besides_names(&free), [need()]);
+            let over = rename(to, Kind::File, Some(Kind::File), RenameHow::Replace);
+            assert_eq!(besides_names(&over), [need(), (Thing::Links(REPLACED), Access::Change)]);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_replaced_is_changed_as_if_removed() {
+        let over = rename(place("b"), Kind::Directory, Some(Kind::Directory), RenameHow::Replace);
+        let expected = [(Thing::Inode(SUBJECT), Access::Need), (Thing::Inode(REPLACED), Access::Change)];
+        assert_eq!(besides_names(&over), expected);
+    }
+
+    #[test]
+    fn a_directory_that_moves_to_another_changes_the_tree_and_uses_itself() {
+        let stays = rename(place("b"), Kind::Directory, None, RenameHow::Replace);
+        assert_eq!(besides_names(&stays), [(Thing::Inode(SUBJECT), Access::Need)]);
+        let moves = rename(elsewhere("b"), Kind::Directory, None, RenameHow::Replace);
+        let expected = [(Thing::Inode(SUBJECT), Access::Use), (Thing::Tree, Access::Change)];
+        assert_eq!(besides_names(&moves), expected);
+    }
+
+    #[test]
+    fn an_exchange_needs_both_and_takes_no_name_away() {
+        let files = rename(place("b"), Kind::File, Some(Kind::File), RenameHow::Exchange);
+        let expected = [(Thing::Inode(SUBJECT), Access::Need), (Thing::Inode(REPLACED), Access::Need)];
+        assert_eq!(besides_names(&files), expected);
+        let mixed = rename(elsewhere("b"), Kind::File, Some(Kind::Directory), RenameHow::Exchange);
+        let expected = [
+            (Thing::Inode(SUBJECT), Access::Need),
+            (Thing::Inode(REPLACED), Access::Use),
+            (Thing::Tree, Access::Change),
+        ];
+        assert_eq!(besides_names(&mixed), expected);
+    }
+
+    #[test]
+    fn only_an_exchange_is_about_two_inodes() {
+        let exchange = rename(place("b"), Kind::File, Some(Kind::File), RenameHow::Exchange);
+        assert_eq!(exchange.subjects(), [SUBJECT, REPLACED]);
+        let over = rename(place("b"), Kind::File, Some(Kind::File), RenameHow::Replace);
+        assert_eq!(over.subjects(), [SUBJECT]);
+        assert_eq!(over.inodes(), [DIRECTORY, SUBJECT, REPLACED]);
+        assert_eq!(write(0, "x").subjects(), [SUBJECT]);
+    }
+
+    #[test]
+    fn data_and_new_files_get_the_write_delay_and_all_else_the_rename_delay() {
+        let resize = Change::Resize { ino: SUBJECT, size: 1, clears_setid: false };
+        for change in [make(Kind::File), write(0, "x"), resize, allocate(0)] {
+            assert_eq!(change.delay_class(), DelayClass::Data, "{}", change.verb());
+        }
+        let unlink = Change::Unlink { place: place("a"), ino: SUBJECT };
+        for change in [make(Kind::Directory), make(Kind::Fifo), unlink, set_xattr(Some("x"))] {
+            assert_eq!(change.delay_class(), DelayClass::Names, "{}", change.verb());
+        }
+    }
+
+    #[test]
+    fn verbs_are_those_of_the_system_calls() {
+        let verbs = [Kind::File, Kind::Directory, Kind::Symlink, Kind::Socket].map(|kind| make(kind).verb());
+        assert_eq!(verbs, ["create", "mkdir", "symlink", "mknod"]);
+        assert_eq!([set_xattr(Some("x")).verb(), set_xattr(None).verb()], ["setxattr", "removexattr"]);
+    }
+
+    #[test]
+    fn only_data_and_values_count_as_bytes() {
+        let bytes =
+            [write(7, "four"), set_xattr(Some("xy")), set_xattr(None), allocate(0)].map(|c| c.bytes());
+        assert_eq!(bytes, [4, 2, 0, 0]);
+    }
+
+    #[test]
+    fn an_allocation_decides_content_only_where_it_makes_zeros() {
+        assert_eq!(write(7, "four").content_range(), Some(7..11));
+        let resize = Change::Resize { ino: SUBJECT, size: 5, clears_setid: false };
+        assert_eq!(resize.content_range(), Some(5..u64::MAX));
+        assert_eq!(allocate(PUNCH_HOLE | KEEP_SIZE).content_range(), Some(4..10));
+        assert_eq!(allocate(ZERO_RANGE).content_range(), Some(4..10));
+        assert_eq!(allocate(0).content_range(), None);
+        assert_eq!(allocate(KEEP_SIZE).content_range(), None);
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! A fetch takes time. If the client itself changes the object meanwhile, what the fetch brings is older than what the
 //! client knows, and believing it would take its own programs back in time. So a fetch starts with a [`Ticket`], and
-//! [`TtlCache::believe`] refuses a ticket that an [`TtlCache::invalidate`] of the same key has overtaken.
+//! [`TtlCache::believe`] refuses a ticket that an [`TtlCache::invalidate`] of the same key has overtaken. It also
+//! refuses one while which another fetch of the same key was believed: nobody knows which of the two saw more, and a
+//! program may have been shown the other's answer already.
 //!
 //! A value counts as fetched when its fetch *started* (the Linux NFS client dates its attributes the same way,
 //! fs/nfs/inode.c), so that no answer is ever older than the time to live.
@@ -21,6 +23,8 @@ use crate::time::Time;
 pub struct Ticket {
     group: usize,
     epoch: u32,
+    /// How many fetches had been believed when this one started.
+    after: u64,
     started: Time,
 }
 
@@ -36,20 +40,35 @@ pub struct Believed<V> {
     pub fetched: Time,
 }
 
+#[derive(Debug)]
+struct Entry<V> {
+    believed: Believed<V>,
+    /// The number of its fetch, in the order in which they were believed.
+    number: u64,
+}
+
 /// Values by key, each believed for the time to live. Expired values are swept out as the cache grows, so it holds
 /// at most about twice what is alive.
 #[derive(Debug)]
 pub struct TtlCache<K, V> {
     ttl: Duration,
-    entries: HashMap<K, Believed<V>>,
+    entries: HashMap<K, Entry<V>>,
     epochs: Box<[u32]>,
+    /// How many fetches have been believed.
+    count: u64,
     sweep_at: usize,
 }
 
 impl<K: Hash + Eq, V> TtlCache<K, V> {
     /// A cache that believes nothing yet. With `ttl` zero it never will.
     pub fn new(ttl: Duration) -> TtlCache<K, V> {
-        TtlCache { ttl, entries: HashMap::new(), epochs: vec![0; GROUPS].into(), sweep_at: SWEEP_FLOOR }
+        TtlCache {
+            ttl,
+            entries: HashMap::new(),
+            epochs: vec![0; GROUPS].into(),
+            count: 0,
+            sweep_at: SWEEP_FLOOR,
+        }
     }
 
     /// Whether anything is ever believed.
@@ -59,19 +78,16 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
 
     /// What is believed of `key` at `now`: from the moment it was fetched until just before the time to live is over.
     pub fn get(&self, key: &K, now: Time) -> Option<&Believed<V>> {
-        self.entries.get(key).filter(|believed| now < believed.fetched + self.ttl)
-    }
-
-    /// The same, to add to the value while it is believed.
-    pub fn get_mut(&mut self, key: &K, now: Time) -> Option<&mut V> {
-        let ttl = self.ttl;
-        self.entries.get_mut(key).filter(|believed| now < believed.fetched + ttl).map(|believed| &mut believed.value)
+        self.entries
+            .get(key)
+            .map(|entry| &entry.believed)
+            .filter(|believed| now < believed.fetched + self.ttl)
     }
 
     /// Starts a fetch of `key`.
     pub fn start_fetch(&self, key: &K, now: Time) -> Ticket {
         let group = group_of(key);
-        Ticket { group, epoch: self.epochs[group], started: now }
+        Ticket { group, epoch: self.epochs[group], after: self.count, started: now }
     }
 
     /// Whether the client has changed the object since the fetch started.
@@ -79,14 +95,20 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
         self.epochs[ticket.group] != ticket.epoch
     }
 
-    /// Ends a fetch: believes `value`, or refuses it (`false`) because the client changed the object meanwhile.
+    /// Ends a fetch: believes `value`, or refuses it (`false`) because the client changed the object, or believed
+    /// another fetch of it, meanwhile.
     pub fn believe(&mut self, ticket: Ticket, key: K, value: V) -> bool {
-        if self.is_overtaken(ticket) {
+        let is_newer =
+            |entry: &Entry<V>| entry.number > ticket.after || entry.believed.fetched > ticket.started;
+        let newer = self.entries.get(&key).is_some_and(is_newer);
+        if newer || self.is_overtaken(ticket) {
             return false;
         }
         if !self.is_off() {
             self.sweep(ticket.started);
-            self.entries.insert(key, Believed { value, fetched: ticket.started });
+            self.count += 1;
+            let believed = Believed { value, fetched: ticket.started };
+            self.entries.insert(key, Entry { believed, number: self.count });
         }
         true
     }
@@ -95,7 +117,7 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     pub fn invalidate(&mut self, key: &K) -> Option<V> {
         let group = group_of(key);
         self.epochs[group] = self.epochs[group].wrapping_add(1);
-        self.entries.remove(key).map(|believed| believed.value)
+        self.entries.remove(key).map(|entry| entry.believed.value)
     }
 
     /// Forgets everything and overtakes every fetch.
@@ -107,7 +129,7 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     fn sweep(&mut self, now: Time) {
         if self.entries.len() >= self.sweep_at {
             let ttl = self.ttl;
-            self.entries.retain(|_, believed| now < believed.fetched + ttl);
+            self.entries.retain(|_, entry| now < entry.believed.fetched + ttl);
             self.sweep_at = (self.entries.len() * 2).max(SWEEP_FLOOR);
         }
     }
@@ -154,6 +176,46 @@ mod tests {
         assert_eq!(cache.invalidate(&1), Some("old"));
         assert!(!cache.believe(ticket, 1, "overtaken"));
         assert!(cache.get(&1, Time::from_millis(2_000)).is_none());
+    }
+
+    #[test]
+    fn of_two_fetches_at_once_the_first_to_end_is_believed() {
+        let mut cache = TtlCache::new(TTL);
+        let early = cache.start_fetch(&1, Time::from_millis(1));
+        let late = cache.start_fetch(&1, Time::from_millis(2));
+        assert!(cache.believe(late, 1, "new"));
+        assert!(!cache.believe(early, 1, "old"), "the answer shown meanwhile may be newer");
+        assert_eq!(cache.get(&1, Time::from_millis(3)).unwrap().value, "new");
+        let again = cache.start_fetch(&1, Time::from_millis(3));
+        assert!(cache.believe(again, 1, "newest"));
+    }
+
+    #[test]
+    fn what_was_asked_for_earlier_is_refused_though_its_ticket_was_drawn_late() {
+        let mut cache = fetched_at(1_000);
+        let ticket = cache.start_fetch(&1, Time::from_millis(999));
+        assert!(!cache.believe(ticket, 1, "older"));
+        let ticket = cache.start_fetch(&1, Time::from_millis(1_000));
+        assert!(cache.believe(ticket, 1, "new"));
+    }
+
+    #[test]
+    fn fetches_of_other_keys_do_not_overtake() {
+        let mut cache = TtlCache::new(TTL);
+        let one = cache.start_fetch(&1, Time::ZERO);
+        for key in 2..10_000 {
+            let other = cache.start_fetch(&key, Time::ZERO);
+            assert!(cache.believe(other, key, ()));
+        }
+        assert!(cache.believe(one, 1, ()));
+    }
+
+    #[test]
+    fn with_no_time_to_live_no_fetch_overtakes_another() {
+        let mut cache = TtlCache::new(Duration::ZERO);
+        let one = cache.start_fetch(&1, Time::ZERO);
+        let other = cache.start_fetch(&1, Time::ZERO);
+        assert!(cache.believe(other, 1, ()) && cache.believe(one, 1, ()));
     }
 
     #[test]
