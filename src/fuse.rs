@@ -102,7 +102,7 @@ impl Adapter {
     ) {
         let (thread, synced) = request;
         match result {
-            Ok(count) if synced => client.sync(
+            Ok(count) if synced => client.publish(
                 ino,
                 false,
                 thread,

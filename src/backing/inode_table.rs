@@ -114,11 +114,6 @@ impl InodeTable {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the number is known under that serial.
-    pub fn knows(&self, id: NodeId) -> bool {
-        self.lock().nodes.get(&id.ino).is_some_and(|node| node.serial == id.serial)
-    }
-
     /// Counts one more lookup by the kernel of a node that `id` names, unless it is gone.
     pub fn look_up(&self, id: NodeId) -> bool {
         match self.lock().nodes.get_mut(&id.ino) {

@@ -5,7 +5,7 @@ pub mod sys;
 
 use std::{os::fd::AsFd, path::Path};
 
-pub use inode_table::{Ino, InodeTable, NodeId, ROOT};
+pub use inode_table::{InodeTable, NodeId, ROOT};
 pub use sys::{FsFigures, Identity, Stat};
 
 use crate::error::{Error, Refusal};

@@ -10,7 +10,7 @@ use std::{
     ffi::{CString, OsStr},
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::Path,
@@ -210,18 +210,8 @@ pub fn figures(fd: BorrowedFd<'_>) -> Result<FsFigures> {
     })
 }
 
-/// All entries of a directory but `.` and `..`, as `readdir(3)` gives them.
-pub fn list(directory: BorrowedFd<'_>) -> Result<Vec<RawEntry>> {
-    let mut entries = Vec::new();
-    for_each_entry(directory, |entry| {
-        entries.push(entry);
-        true
-    })?;
-    Ok(entries)
-}
-
-/// Goes through the entries of a directory until `visit` says `false`.
-pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry) -> bool) -> Result<()> {
+/// Goes through the entries of a directory but `.` and `..`, as `readdir(3)` gives them.
+pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry)) -> Result<()> {
     use nix::dir::Type;
     let fd = nix::fcntl::openat(
         directory,
@@ -246,9 +236,7 @@ pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry)
             Some(Type::Socket) => libc::S_IFSOCK,
             None => 0,
         };
-        if !visit(RawEntry { name: name.to_vec(), ino: entry.ino(), kind }) {
-            break;
-        }
+        visit(RawEntry { name: name.to_vec(), ino: entry.ino(), kind });
     }
     Ok(())
 }
@@ -543,9 +531,4 @@ pub fn map_large_allocations() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
     }
-}
-
-/// The descriptor of something that has one, for the wrappers above.
-pub fn borrow<T: AsFd>(owner: &T) -> BorrowedFd<'_> {
-    owner.as_fd()
 }

@@ -36,6 +36,7 @@ enum Offset {
 }
 
 /// The two ends of a `copy_file_range(2)`.
+#[expect(missing_docs, reason = "the arguments of copy_file_range(2), with handles for descriptors")]
 #[derive(Clone, Copy, Debug)]
 pub struct Copy {
     pub from: u64,

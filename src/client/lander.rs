@@ -132,7 +132,9 @@ impl Client {
         // Failing leaves the time of landing, which is what another host's clock might have said.
         let _ = sys::set_times(opened.as_fd(), Some(time), Some(time));
         let stat = sys::stat(opened.as_fd()).ok();
-        self.keep_writer(ino, &Arc::new(opened));
+        let opened = Arc::new(opened);
+        self.files.provide(ino, &opened);
+        self.keep_writer(ino, &opened);
         stat
     }
 
@@ -280,9 +282,14 @@ impl Client {
     /// Calls `done` when the inode, its name and its directories are in the backing directory and synced there, or
     /// with what went wrong. A directory is synced as one; `data_only` is `fdatasync(2)`.
     pub fn sync(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
-        if let Err(error) = self.judge("fsync", || self.table.path(ino)) {
-            return done(Err(error));
+        match self.operate("fsync", || self.table.path(ino), |_| Ok(())) {
+            Ok(()) => self.publish(ino, data_only, thread, done),
+            Err(error) => done(Err(error)),
         }
+    }
+
+    /// The same as a part of another operation: a write with `O_SYNC`.
+    pub fn publish(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
         let mut state = self.lock();
         let wanted = self.what_publishes(&state, ino);
         let missing = state.in_flight.hurry(wanted);
@@ -341,6 +348,10 @@ impl Client {
         let mut state = self.lock();
         state.leaving = true;
         state.in_flight.hurry_everything();
+        let turned_away = state.waits.close_room();
+        drop(state);
+        turned_away.into_iter().for_each(Over::go_on);
+        let mut state = self.lock();
         self.work.notify_all();
         let has_threads = !self.landers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
         while !state.in_flight.is_empty() && !give_up.load(Ordering::SeqCst) {

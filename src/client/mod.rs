@@ -71,6 +71,7 @@ pub struct ClientOptions {
 }
 
 /// The program behind a request.
+#[expect(missing_docs, reason = "as far as nothing else is said")]
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     pub uid: u32,

@@ -22,6 +22,7 @@ const O_EXCL: i32 = 0o200;
 const SETGID: u32 = 0o2000;
 
 /// What `setattr` asks for.
+#[expect(missing_docs, reason = "named for what they change; none leaves as it is")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SetAttributes {
     pub permissions: Option<u32>,
@@ -226,7 +227,7 @@ impl Client {
         self.check_writable()?;
         let stamp = attributes.mtime;
         let id = loop {
-            let grounds = self.lock().belief.grounds(&[], &[place], &[]);
+            let grounds = self.lock().belief.grounds(&[place], &[]);
             if self.find(place, Hold::No, trace)?.is_some() {
                 return Err(Error::Exists);
             }
@@ -326,35 +327,30 @@ impl Client {
         change: impl Fn(Place, Ino) -> Change,
     ) -> Result<(), Error> {
         self.check_name(&place.name)?;
+        if self.sees_only_backing()
+            && let Some(outcome) = self.try_through(&change(place.clone(), 0))
+        {
+            return outcome.map(drop);
+        }
         loop {
-            let grounds = self.lock().belief.grounds(&[], &[place], &[]);
-            let subject = if self.sees_only_backing() { None } else { self.find(place, Hold::Yes, trace)? };
-            let change = change(place.clone(), subject.as_ref().map_or(0, Looked::ino));
+            let name = self.lock().belief.grounds(&[place], &[]);
+            let subject = self.find(place, Hold::Yes, trace)?.ok_or(Error::NotFound)?;
+            let change = change(place.clone(), subject.ino());
             if let Some(outcome) = self.try_through(&change) {
-                if outcome.is_ok() {
-                    self.note_removal(subject.as_ref());
-                }
-                return outcome.map(drop);
+                outcome?;
+                self.note_removal(Some(&subject));
+                return Ok(());
             }
             self.check_writable()?;
-            let Some(subject) = subject else {
-                // Something has come into flight since: look the name up after all.
-                if self.find(place, Hold::Yes, trace)?.is_none() {
-                    return Err(Error::NotFound);
-                }
-                continue;
+            let grounds = match change {
+                Change::RemoveDirectory { ino, .. } => name.and(self.check_empty(ino, trace)?),
+                _ => name,
             };
-            let directories =
-                if matches!(change, Change::RemoveDirectory { .. }) { vec![subject.ino()] } else { vec![] };
-            let emptiness = self.lock().belief.grounds(&[], &[], &directories);
-            if !directories.is_empty() && !self.listing(subject.ino(), trace)?.is_empty() {
-                return Err(Error::NotEmpty);
-            }
             let stamp = self.clock.wall();
-            let mut state = self.lock();
-            if state.belief.stands(&grounds) && state.belief.stands(&emptiness) {
-                self.put_in_flight(&mut state, change, stamp);
-                drop(state);
+            let added = self.add_on(&grounds, |client, state| {
+                client.put_in_flight(state, change, stamp);
+            });
+            if added {
                 return Ok(());
             }
         }
@@ -403,7 +399,7 @@ impl Client {
     fn link_late(&self, change: &Change, place: &Place, trace: &mut Trace) -> Result<(), Error> {
         self.check_writable()?;
         loop {
-            let grounds = self.lock().belief.grounds(&[], &[place], &[]);
+            let grounds = self.lock().belief.grounds(&[place], &[]);
             if self.find(place, Hold::No, trace)?.is_some() {
                 return Err(Error::Exists);
             }
@@ -435,26 +431,23 @@ impl Client {
 
     /// One try; `false` if what it was based on has changed meanwhile.
     fn try_rename(&self, from: &Place, to: &Place, how: RenameHow, trace: &mut Trace) -> Result<bool, Error> {
-        if self.sees_only_backing() {
-            let change = |ino| Change::Rename {
-                from: from.clone(),
-                to: to.clone(),
-                ino,
-                kind: Kind::File,
-                replaced: None,
-                how,
-            };
-            if let Some(outcome) = self.try_through(&change(0)) {
-                return outcome.map(|_| true);
-            }
+        let change = |(ino, kind), replaced| {
+            let (from, to) = (from.clone(), to.clone());
+            Change::Rename { from, to, ino, kind, replaced, how }
+        };
+        if self.sees_only_backing()
+            && let Some(outcome) = self.try_through(&change((0, Kind::File), None))
+        {
+            return outcome.map(|_| true);
         }
-        let grounds = self.lock().belief.grounds(&[], &[from, to], &[]);
+        let names = self.lock().belief.grounds(&[from, to], &[]);
         let source = self.find(from, Hold::Yes, trace)?.ok_or(Error::NotFound)?;
         let target = self.find(to, Hold::Yes, trace)?;
-        let kind_of = |looked: &Looked<'_>| Kind::of_mode(self.table.kind(looked.ino()).unwrap_or(0));
-        let replaced = target.as_ref().map(|target| (target.ino(), kind_of(target)));
-        let (ino, kind) = (source.ino(), kind_of(&source));
-        let change = Change::Rename { from: from.clone(), to: to.clone(), ino, kind, replaced, how };
+        let with_kind = |looked: &Looked<'_>| {
+            (looked.ino(), Kind::of_mode(self.table.kind(looked.ino()).unwrap_or_default()))
+        };
+        let (moving, replaced) = (with_kind(&source), target.as_ref().map(with_kind));
+        let change = change(moving, replaced);
         if let Some(outcome) = self.try_through(&change) {
             outcome?;
             self.moved(&change, true);
@@ -464,26 +457,40 @@ impl Client {
             return Ok(true);
         }
         self.check_writable()?;
-        match (how, &replaced) {
-            (RenameHow::NoReplace, Some(_)) => return Err(Error::Exists),
-            (RenameHow::Exchange, None) => return Err(Error::NotFound),
-            (_, Some((other, _))) if *other == ino => return Ok(true),
-            (RenameHow::Exchange, _) | (_, None) => {}
-            (_, Some((_, Kind::Directory))) if kind != Kind::Directory => return Err(Error::IsDirectory),
-            (_, Some((other, Kind::Directory))) => {
-                if !self.listing(*other, trace)?.is_empty() {
-                    return Err(Error::NotEmpty);
-                }
-            }
-            (_, Some(_)) if kind == Kind::Directory => return Err(Error::NotDirectory),
-            _ => {}
+        if replaced.is_some_and(|(ino, _)| ino == moving.0) {
+            // Two names of one inode: rename(2) leaves both.
+            return Ok(true);
         }
+        let grounds = names.and(self.check_target(moving.1, replaced, how, trace)?);
         let stamp = self.clock.wall();
-        let added = self.add_on(&grounds, |client, state| {
+        Ok(self.add_on(&grounds, |client, state| {
             client.put_in_flight(state, change.clone(), stamp);
             client.moved(&change, false);
-        });
-        Ok(added)
+        }))
+    }
+
+    /// Refuses what `rename(2)` refuses because of what stands at the target; says on what grounds it did not.
+    fn check_target(
+        &self,
+        moving: Kind,
+        target: Option<(Ino, Kind)>,
+        how: RenameHow,
+        trace: &mut Trace,
+    ) -> Result<Grounds, Error> {
+        match (how, target) {
+            (RenameHow::NoReplace, Some(_)) => Err(Error::Exists),
+            (RenameHow::Exchange, None) => Err(Error::NotFound),
+            (RenameHow::Exchange, Some(_)) | (_, None) => Ok(Grounds::default()),
+            (_, Some((_, Kind::Directory))) if moving != Kind::Directory => Err(Error::IsDirectory),
+            (_, Some((directory, Kind::Directory))) => self.check_empty(directory, trace),
+            (_, Some(_)) if moving == Kind::Directory => Err(Error::NotDirectory),
+            _ => Ok(Grounds::default()),
+        }
+    }
+
+    fn check_empty(&self, directory: Ino, trace: &mut Trace) -> Result<Grounds, Error> {
+        let grounds = self.lock().belief.grounds(&[], &[directory]);
+        if self.listing(directory, trace)?.is_empty() { Ok(grounds) } else { Err(Error::NotEmpty) }
     }
 
     fn moved(&self, change: &Change, landed: bool) {

@@ -128,6 +128,16 @@ impl OpenFiles {
         Some(file)
     }
 
+    /// A file that was open before it landed has landed: here it is. Its name may go at any time now.
+    pub fn provide(&self, ino: Ino, descriptor: &Arc<OwnedFd>) {
+        let files = lock(&self.files);
+        let Some(handles) = files.by_ino.get(&ino) else { return };
+        for file in handles.iter().filter_map(|handle| files.by_handle.get(handle)) {
+            // One that has opened it meanwhile keeps its own.
+            let _ = file.descriptor.set(descriptor.clone());
+        }
+    }
+
     /// A descriptor of an inode that is open somewhere; with `writable` one through which it can be written.
     pub fn descriptor(&self, ino: Ino, writable: bool) -> Option<Arc<OwnedFd>> {
         let files = lock(&self.files);

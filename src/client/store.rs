@@ -134,14 +134,20 @@ impl Client {
         };
         let stat = self.give_to_owner(at, place, opened.as_ref(), attributes, stat)?;
         if manner == Manner::Late {
-            // Whatever lands in a new directory needs it; a new file is mostly written and left alone.
-            let held = if is_directory(&stat) { sys::open_path(at, &place.name).ok() } else { None };
+            let held =
+                if self.is_needed_after(ino, &stat) { sys::open_path(at, &place.name).ok() } else { None };
             self.table.bind(ino, &stat, held, place.directory, &place.name);
             if attributes.kind == Kind::File {
                 self.lock().expected.insert(ino, attributes_of(&stat).ctime);
             }
         }
         Ok(Outcome { stat: Some(stat), opened })
+    }
+
+    /// Whether more will land in or on a new inode, which another client's rename must not make impossible to find. A
+    /// new file is mostly left alone.
+    fn is_needed_after(&self, ino: Ino, stat: &Stat) -> bool {
+        is_directory(stat) || self.lock().in_flight.about(ino).nth(1).is_some()
     }
 
     /// Lets the new inode have the owner and mode that programs have been shown, where this process may do that.

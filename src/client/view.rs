@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// An inode and its attributes: what a lookup answers. The caller owes one `forget`.
+#[expect(missing_docs, reason = "explained above")]
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub ino: Ino,
@@ -260,7 +261,6 @@ impl Client {
             sys::for_each_entry(descriptor.as_fd(), |entry| {
                 let ino = self.table.shown_number(device, entry.ino);
                 listing.push(&entry.name, ino, Kind::of_mode(entry.kind));
-                true
             })
         })?;
         Ok(listing)

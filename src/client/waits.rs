@@ -68,6 +68,12 @@ impl Waits {
         self.room.pop_front().map(|waiter| Over { done: waiter.done, result: Ok(()) })
     }
 
+    /// Nobody gets in any more: what still waits for room was never acknowledged.
+    pub fn close_room(&mut self) -> Vec<Over> {
+        let turned_away = |waiter: Waiter| Over { done: waiter.done, result: Err(Error::Interrupted) };
+        self.room.drain(..).map(turned_away).collect()
+    }
+
     /// Ends the waits of programs that have been killed.
     pub fn give_up_on(&mut self, is_dying: impl Fn(u32) -> bool) -> Vec<Over> {
         let given_up = |waiter: Waiter| Over { done: waiter.done, result: Err(Error::Interrupted) };

@@ -6,6 +6,7 @@ use crate::time::Timestamp;
 pub type Ino = u64;
 
 /// What an inode is.
+#[expect(missing_docs, reason = "the kinds of inode(7)")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     File,
@@ -46,6 +47,7 @@ impl Kind {
 }
 
 /// The attributes of one inode.
+#[expect(missing_docs, reason = "the fields of stat(2), as far as nothing else is said")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
     pub kind: Kind,
@@ -95,6 +97,7 @@ impl Attributes {
 
 /// What a `chmod`, `chown` or `utimens` asks for; `None` leaves as it is. Times are already resolved: "now" is a
 /// time here.
+#[expect(missing_docs, reason = "named for what they change")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttributeChange {
     pub permissions: Option<u32>,

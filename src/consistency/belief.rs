@@ -25,6 +25,7 @@ const MOST_BYTES: u64 = 32 << 20;
 const PIECE_COST: u64 = 256;
 
 /// An inode behind a name. `serial` tells a number that was forgotten and given out again from the one believed in.
+#[expect(missing_docs, reason = "explained above")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     pub ino: Ino,
@@ -89,9 +90,17 @@ struct Disguise {
 /// What a decision was based on: as long as nothing of it has been changed by this client since, the decision stands.
 #[derive(Clone, Debug, Default)]
 pub struct Grounds {
-    attributes: Vec<Ticket>,
     names: Vec<Ticket>,
     listings: Vec<Ticket>,
+}
+
+impl Grounds {
+    /// These grounds and those.
+    pub fn and(mut self, other: Grounds) -> Grounds {
+        self.names.extend(other.names);
+        self.listings.extend(other.listings);
+        self
+    }
 }
 
 /// All that one client believes.
@@ -287,10 +296,9 @@ impl Belief {
         self.attributes.invalidate(&ino);
     }
 
-    /// Notes that a decision will be based on these.
-    pub fn grounds(&self, attributes: &[Ino], names: &[&Place], listings: &[Ino]) -> Grounds {
+    /// Notes that a decision will be based on these names and listings.
+    pub fn grounds(&self, names: &[&Place], listings: &[Ino]) -> Grounds {
         Grounds {
-            attributes: attributes.iter().map(|ino| self.attributes.start_fetch(ino, Time::ZERO)).collect(),
             names: names.iter().map(|place| self.names.start_fetch(place, Time::ZERO)).collect(),
             listings: listings.iter().map(|ino| self.listings.start_fetch(ino, Time::ZERO)).collect(),
         }
@@ -298,8 +306,7 @@ impl Belief {
 
     /// Whether a decision on these grounds still stands.
     pub fn stands(&self, grounds: &Grounds) -> bool {
-        !grounds.attributes.iter().any(|ticket| self.attributes.is_overtaken(*ticket))
-            && !grounds.names.iter().any(|ticket| self.names.is_overtaken(*ticket))
+        !grounds.names.iter().any(|ticket| self.names.is_overtaken(*ticket))
             && !grounds.listings.iter().any(|ticket| self.listings.is_overtaken(*ticket))
     }
 

@@ -31,6 +31,7 @@ use crate::time::Timestamp;
 pub type Name = Arc<[u8]>;
 
 /// A name and the directory it is in.
+#[expect(missing_docs, reason = "the two parts of what it is")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     pub directory: Ino,
@@ -59,6 +60,7 @@ pub enum RenameHow {
 }
 
 /// One change of the tree, a file's data or an inode's attributes.
+#[expect(missing_docs, reason = "each variant says what is special about its fields")]
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A new inode with a name. `target` is a symlink's text, empty for everything else.
@@ -94,14 +96,18 @@ pub const ZERO_RANGE: i32 = 0x10;
 /// A thing that mutations have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Thing {
+    /// A name in a directory, whatever stands there.
     Name(Place),
+    /// An inode's data and attributes.
     Inode(Ino),
     /// How many names an inode that is not a directory has.
     Links(Ino),
+    /// The shape of the tree.
     Tree,
 }
 
 /// How a mutation touches a thing.
+#[expect(missing_docs, reason = "explained in the module")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Change,
@@ -276,6 +282,7 @@ impl Change {
 }
 
 /// A change that a program has been told is done and that has not landed yet.
+#[expect(missing_docs, reason = "as far as nothing else is said")]
 #[derive(Clone, Debug)]
 pub struct Mutation {
     pub id: MutationId,

@@ -18,6 +18,7 @@ use super::{
 use crate::time::Timestamp;
 
 /// What stands at a name, as this client's mutations in flight have it.
+#[expect(missing_docs, reason = "the variants say it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
     Absent,

@@ -34,6 +34,7 @@ const GROUPS: usize = 1024;
 const SWEEP_FLOOR: usize = 1024;
 
 /// A value and since when it is believed.
+#[expect(missing_docs, reason = "explained above")]
 #[derive(Clone, Copy, Debug)]
 pub struct Believed<V> {
     pub value: V,
