@@ -338,33 +338,19 @@ impl Client {
     ) -> Result<Outcome, Error> {
         let descriptor = self.writer(ino, manner)?;
         let fd = descriptor.as_fd();
-        let before = if manner == Manner::Late { Some(sys::stat(fd)?) } else { None };
-        if let Some(before) = &before {
-            self.notice_foreign_data(ino, change, before);
-        }
-        let clears_setid = match change {
-            Change::Write { offset, data, clears_setid, .. } => {
-                write_all(fd, data, *offset)?;
-                *clears_setid
-            }
-            Change::Resize { size, clears_setid, .. } => {
-                sys::resize(fd, *size)?;
-                *clears_setid
-            }
-            Change::Allocate { mode, offset, length, .. } => {
-                sys::allocate(fd, *mode, *offset, *length)?;
-                false
-            }
-            _ => false,
-        };
-        if clears_setid {
-            clear_setid(fd)?;
-        }
         if manner == Manner::Through {
+            change_data(fd, change)?;
             return Ok(Outcome::default());
         }
-        sys::set_times(fd, None, Some(wall(stamp)))?;
-        Ok(Outcome { stat: Some(sys::stat(fd)?), opened: None })
+        self.notice_foreign_data(ino, change, &sys::stat(fd)?);
+        let changed = change_data(fd, change).and_then(|()| sys::set_times(fd, None, Some(wall(stamp))));
+        let stat = sys::stat(fd)?;
+        if changed.is_err() {
+            // A part of it may be in the store: the next try must not take that for somebody else's.
+            self.lock().expected.insert(ino, attributes_of(&stat).ctime);
+        }
+        changed?;
+        Ok(Outcome { stat: Some(stat), opened: None })
     }
 
     /// A descriptor through which a file's data can be changed. Kept while more data is in flight, because a file may
@@ -481,6 +467,25 @@ fn make(
         kind => sys::make_node(at, name, kind.mode_bits() | permissions, attributes.rdev)?,
     }
     Ok(None)
+}
+
+fn change_data(fd: BorrowedFd<'_>, change: &Change) -> Result<(), Error> {
+    let clears_setid = match change {
+        Change::Write { offset, data, clears_setid, .. } => {
+            write_all(fd, data, *offset)?;
+            *clears_setid
+        }
+        Change::Resize { size, clears_setid, .. } => {
+            sys::resize(fd, *size)?;
+            *clears_setid
+        }
+        Change::Allocate { mode, offset, length, .. } => {
+            sys::allocate(fd, *mode, *offset, *length)?;
+            false
+        }
+        _ => false,
+    };
+    if clears_setid { clear_setid(fd) } else { Ok(()) }
 }
 
 fn write_all(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<(), Error> {

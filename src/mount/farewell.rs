@@ -76,15 +76,19 @@ impl Herald {
         Ok(Herald { socket, file: SocketFile { path, inode } })
     }
 
-    /// Tells everybody who waits.
-    pub fn tell(self, farewell: &Farewell) {
+    /// Tells everybody who waits. They take the end of what is returned for the end of the daemon: keep it until
+    /// nothing of the backing directory is held any more, so that it can be unmounted when they go on.
+    pub fn tell(self, farewell: &Farewell) -> Vec<UnixStream> {
         let text = message(farewell);
         // Out of sight first, so that nobody can connect whom this loop would not see.
         drop(self.file);
+        let mut told = Vec::new();
         while let Ok((mut listener, _)) = self.socket.accept() {
             let _ = listener.set_write_timeout(Some(PATIENCE));
             let _ = listener.write_all(text.as_bytes());
+            told.push(listener);
         }
+        told
     }
 }
 

@@ -12,6 +12,7 @@ mod session;
 mod unmount;
 
 use std::{
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -84,6 +85,8 @@ pub struct Mount {
     herald: Mutex<Option<Herald>>,
     clock: Clock,
     log: EventLog,
+    /// Those who have been told the farewell and wait for the end. Last, because fields are dropped in order.
+    told: Mutex<Vec<UnixStream>>,
 }
 
 impl Mount {
@@ -103,6 +106,7 @@ impl Mount {
             herald: Mutex::new(herald.ok()),
             clock,
             log,
+            told: Mutex::default(),
         }
     }
 
@@ -172,7 +176,9 @@ impl Mount {
         self.log.record(self.clock.now(), &stop);
         self.seat.clear();
         let herald = self.herald.lock().unwrap_or_else(PoisonError::into_inner).take();
-        herald.into_iter().for_each(|herald| herald.tell(&farewell));
+        if let Some(herald) = herald {
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = herald.tell(&farewell);
+        }
         farewell
     }
 
