@@ -1,4 +1,5 @@
 //! The only reader of time and the only one who waits.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that clippy.toml speaks of")]
 
 use std::{
     sync::{

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -299,7 +299,7 @@ impl InodeTable {
                 return Ok(descriptor.clone());
             }
             let identity = node.identity.ok_or(Error::Stale)?;
-            let place = node.backing_place.as_deref().unwrap_or(&node.place).clone();
+            let place = node.in_backing().clone();
             (identity, place, node.handle.clone())
         };
         let descriptor = Arc::new(self.open_again(identity, &place, handle.as_deref())?);
@@ -341,15 +341,26 @@ impl InodeTable {
         }
     }
 
+    fn is_findable(&self, ino: Ino, descriptor: BorrowedFd<'_>, handle: Option<&FileHandle>) -> bool {
+        let Ok(stat) = sys::stat(descriptor) else { return false };
+        let by_handle = handle.is_some() && stat.identity.device == self.device;
+        stat.links > 0 && (by_handle || self.is_in_its_place(ino, &stat.identity).unwrap_or(false))
+    }
+
+    fn is_in_its_place(&self, ino: Ino, identity: &Identity) -> Result<bool> {
+        let place = self.lock().nodes.get(&ino).map(|node| node.in_backing().clone()).ok_or(Error::Stale)?;
+        let directory = self.descriptor(place.directory)?;
+        Ok(sys::stat_at(directory.as_fd(), &place.name)?.identity == *identity)
+    }
+
     fn close_down_to(&self, target: usize) {
         let mut tries = 2 * self.size().1;
         while self.size().1 > target && tries > 0 {
             tries -= 1;
             let Some((ino, descriptor)) = self.lock().coldest() else { break };
-            // An inode without a name could not be found again: its descriptor stays.
-            let findable = sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.links > 0);
-            let handle =
-                if findable && sys::is_root() { sys::file_handle(descriptor.as_fd()).ok() } else { None };
+            let handle = if sys::is_root() { sys::file_handle(descriptor.as_fd()).ok() } else { None };
+            // One that could not be found again, having lost its name or got another, keeps its descriptor.
+            let findable = self.is_findable(ino, descriptor.as_fd(), handle.as_ref());
             let mut inner = self.lock();
             if findable { inner.let_go(ino, handle) } else { inner.queue_again(ino) }
         }
@@ -368,6 +379,11 @@ impl Node {
 }
 
 impl Node {
+    /// Where it is in the backing directory.
+    fn in_backing(&self) -> &Place {
+        self.backing_place.as_deref().unwrap_or(&self.place)
+    }
+
     fn landed_at(&mut self, directory: Ino, name: &[u8]) {
         let caught_up = self.place.directory == directory && *self.place.name == *name;
         self.backing_place =

@@ -17,7 +17,7 @@ use std::{
 };
 
 use nix::{
-    fcntl::{AtFlags, OFlag, RenameFlags},
+    fcntl::{AtFlags, OFlag},
     sys::{
         stat::{Mode, SFlag},
         statvfs::{FsFlags, fstatvfs},
@@ -287,8 +287,20 @@ pub fn rename(
     new_name: &[u8],
     flags: u32,
 ) -> Result<()> {
-    let flags = RenameFlags::from_bits_retain(flags);
-    Ok(nix::fcntl::renameat2(from, OsStr::from_bytes(name), to, OsStr::from_bytes(new_name), flags)?)
+    let (name, new_name) = (c_name(name)?, c_name(new_name)?);
+    // By number: not every C library that this links with has a function for it.
+    // SAFETY: both names are NUL-terminated and alive during the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            from.as_raw_fd(),
+            name.as_ptr(),
+            to.as_raw_fd(),
+            new_name.as_ptr(),
+            flags,
+        )
+    };
+    if result < 0 { Err(last_error()) } else { Ok(()) }
 }
 
 /// `chmod(2)` of the inode behind `fd`.

@@ -337,7 +337,12 @@ impl Client {
         };
         sys::sync(opened.as_fd(), data_only)?;
         for directory in directories {
-            sys::sync(open_read_only(*directory)?.as_fd(), false)?;
+            match open_read_only(*directory) {
+                Ok(opened) => sys::sync(opened.as_fd(), false)?,
+                // What was hurried may have removed one.
+                Err(error) if error.is(Error::Stale) || error.is(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

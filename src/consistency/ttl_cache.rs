@@ -18,7 +18,7 @@ use std::{
 use crate::time::Time;
 
 /// A fetch under way. The epoch belongs to a group of keys: a ticket may be refused although its own key was not
-/// touched (once in [`GROUPS`] times), which costs a second fetch and never truth.
+/// touched (once in `GROUPS` times), which costs a second fetch and never truth.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     group: usize,
