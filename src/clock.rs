@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, MutexGuard,
+        Arc, Condvar, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -59,9 +59,9 @@ impl Clock {
         match (self, until) {
             (Clock::Monotonic, Some(until)) => {
                 let span = until.since(self.now());
-                condition.wait_timeout(guard, span).expect("no thread panics while it holds this lock").0
+                condition.wait_timeout(guard, span).unwrap_or_else(PoisonError::into_inner).0
             }
-            _ => condition.wait(guard).expect("no thread panics while it holds this lock"),
+            _ => condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
         }
     }
 

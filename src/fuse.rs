@@ -20,10 +20,10 @@ use fuser::{
 };
 
 use crate::{
-    client::{Caller, Client, Copy, Entry, SetAttributes},
-    consistency::{Attributes, Ino, Kind, Listing, RenameHow},
+    client::{
+        Attributes, Caller, Client, Copy, Entry, Ino, Kind, Listing, RenameHow, SetAttributes, Timestamp,
+    },
     error::Error,
-    time::Timestamp,
 };
 
 /// How long the kernel may keep what we answer: not at all.
@@ -238,13 +238,15 @@ impl fuser::Filesystem for Adapter {
         let mut wanted = vec![
             InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_DONT_MASK,
-            InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
             InitFlags::FUSE_AUTO_INVAL_DATA,
         ];
+        if self.client.may_look_everywhere() {
+            // An ordinary user may list a directory whose entries he may not look at.
+            wanted.extend([InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO]);
+        }
         if self.client.needs_permission_checks() {
             // Turns the kernel's own permission checks on, with ACLs.
             wanted.push(InitFlags::FUSE_POSIX_ACL);
@@ -590,8 +592,14 @@ impl fuser::Filesystem for Adapter {
                     reply.add(ino, at, "..", &KEEP, &file_attr(number, &directory), GENERATION)
                 }
                 Listed::Name(name, ..) => {
-                    // What has gone since the snapshot was taken is not listed with attributes it no longer has.
-                    let Ok(found) = self.ask(|client| client.lookup_listed(ino.0, name)) else { continue };
+                    let found = match self.ask(|client| client.lookup_listed(ino.0, name)) {
+                        Ok(found) => found,
+                        // What has gone since the snapshot was taken has no attributes any more.
+                        Err(error) if error.code() == Error::NotFound.errno() => continue,
+                        // The first of an answer carries the error, any other ends the answer before it.
+                        Err(error) if at == offset + 1 => return reply.error(error),
+                        Err(_) => break,
+                    };
                     let attr = file_attr(found.ino, &found.attributes);
                     let full =
                         reply.add(INodeNo(found.ino), at, OsStr::from_bytes(name), &KEEP, &attr, GENERATION);

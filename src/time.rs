@@ -61,6 +61,11 @@ pub struct Timestamp {
 impl Timestamp {
     /// Stands for the moment at which a call is carried out (`UTIME_NOW`, `utimensat(2)`).
     pub const NOW: Timestamp = Timestamp { seconds: 0, nanos: (1 << 30) - 1 };
+
+    /// This time, where [`Timestamp::NOW`] stands for `now`.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        if self == Timestamp::NOW { now } else { self }
+    }
 }
 
 #[cfg(test)]

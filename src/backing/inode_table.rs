@@ -174,7 +174,7 @@ impl InodeTable {
     /// A made node has landed at this place: `stat` is its real inode. If that inode has a number here already (another
     /// client's file was taken over), both numbers lead to it.
     pub fn bind(&self, ino: Ino, stat: &Stat, descriptor: Option<OwnedFd>, directory: Ino, name: &[u8]) {
-        {
+        let surplus = {
             let mut inner = self.lock();
             let Some(node) = inner.nodes.get_mut(&ino) else { return };
             node.identity = Some(stat.identity);
@@ -182,10 +182,9 @@ impl InodeTable {
             if inner.find(&stat.identity).is_none() {
                 inner.by_number.insert(number_of(&stat.identity), ino);
             }
-            if let Some(descriptor) = descriptor {
-                drop(inner.hold(ino, Arc::new(descriptor)));
-            }
-        }
+            descriptor.and_then(|descriptor| inner.hold(ino, Arc::new(descriptor)))
+        };
+        drop(surplus);
         self.close_coldest();
     }
 
@@ -194,7 +193,10 @@ impl InodeTable {
         let mut inner = self.lock();
         let Some(node) = inner.nodes.get_mut(&ino) else { return false };
         node.lookups = node.lookups.saturating_sub(count);
-        inner.drop_unused(ino)
+        let gone = inner.take_unused(ino);
+        // Its descriptor is closed outside the lock.
+        drop(inner);
+        gone.is_some()
     }
 
     /// Keeps a node whatever the kernel forgets, until [`InodeTable::unpin`].
@@ -209,7 +211,9 @@ impl InodeTable {
         let mut inner = self.lock();
         let Some(node) = inner.nodes.get_mut(&ino) else { return false };
         node.pins = node.pins.saturating_sub(1);
-        inner.drop_unused(ino)
+        let gone = inner.take_unused(ino);
+        drop(inner);
+        gone.is_some()
     }
 
     /// Whether anybody could still ask for the node: the kernel, or more than `pins` users here.
@@ -223,6 +227,9 @@ impl InodeTable {
         let Some(node) = inner.nodes.get_mut(&ino) else { return };
         if !landed && node.identity.is_some() && node.backing_place.is_none() {
             node.backing_place = Some(Box::new(node.place.clone()));
+        }
+        if landed {
+            node.backing_place = None;
         }
         node.move_to(directory, name);
     }
@@ -243,6 +250,11 @@ impl InodeTable {
     /// Whether the node has a real inode.
     pub fn has_landed(&self, ino: Ino) -> bool {
         self.lock().nodes.get(&ino).is_some_and(|node| node.identity.is_some())
+    }
+
+    /// The number under which a real inode is known.
+    pub fn number(&self, identity: &Identity) -> Option<Ino> {
+        self.lock().find(identity)
     }
 
     /// The real inode behind a node.
@@ -310,18 +322,20 @@ impl InodeTable {
     }
 
     fn open_again(&self, identity: Identity, place: &Place, handle: Option<&FileHandle>) -> Result<OwnedFd> {
+        let is_it =
+            |descriptor: &OwnedFd| sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.identity == identity);
         let by_handle = handle.filter(|_| identity.device == self.device);
-        let found =
-            match by_handle.map(|handle| self.retrying(|| sys::open_handle(self.root.as_fd(), handle))) {
-                Some(Ok(descriptor)) => Ok(descriptor),
-                _ => {
-                    let directory = self.descriptor(place.directory)?;
-                    self.retrying(|| sys::open_path(directory.as_fd(), &place.name))
-                }
-            };
-        let descriptor =
-            found.map_err(|error| if error.is(Error::NotFound) { Error::Stale } else { error })?;
-        if sys::stat(descriptor.as_fd())?.identity == identity { Ok(descriptor) } else { Err(Error::Stale) }
+        let by_handle =
+            by_handle.and_then(|handle| self.retrying(|| sys::open_handle(self.root.as_fd(), handle)).ok());
+        if let Some(descriptor) = by_handle.filter(is_it) {
+            return Ok(descriptor);
+        }
+        let directory = self.descriptor(place.directory)?;
+        match self.retrying(|| sys::open_path(directory.as_fd(), &place.name)) {
+            Ok(descriptor) if is_it(&descriptor) => Ok(descriptor),
+            Err(error) if !error.is(Error::NotFound) => Err(error),
+            _ => Err(Error::Stale),
+        }
     }
 
     /// Tries again after closing cold descriptors if this process has run out of them.
@@ -357,12 +371,17 @@ impl InodeTable {
         let mut tries = 2 * self.size().1;
         while self.size().1 > target && tries > 0 {
             tries -= 1;
-            let Some((ino, descriptor)) = self.lock().coldest() else { break };
+            let Some((id, descriptor)) = self.lock().coldest() else { break };
             let handle = if sys::is_root() { sys::file_handle(descriptor.as_fd()).ok() } else { None };
             // One that could not be found again, having lost its name or got another, keeps its descriptor.
-            let findable = self.is_findable(ino, descriptor.as_fd(), handle.as_ref());
-            let mut inner = self.lock();
-            if findable { inner.let_go(ino, handle) } else { inner.queue_again(ino) }
+            let findable = self.is_findable(id.ino, descriptor.as_fd(), handle.as_ref());
+            let closing = if findable {
+                self.lock().let_go(id, handle)
+            } else {
+                self.lock().queue_again(id);
+                None
+            };
+            drop(closing);
         }
     }
 }
@@ -454,7 +473,7 @@ impl Inner {
     }
 
     /// The descriptor to close next: the oldest that was not used since it was last passed over.
-    fn coldest(&mut self) -> Option<(Ino, Arc<OwnedFd>)> {
+    fn coldest(&mut self) -> Option<(NodeId, Arc<OwnedFd>)> {
         for _ in 0..2 * self.opened.len() + 1 {
             let (ino, serial) = self.opened.pop_front()?;
             let Some(node) = self.nodes.get_mut(&ino).filter(|node| node.serial == serial) else { continue };
@@ -464,34 +483,33 @@ impl Inner {
                 self.opened.push_back((ino, serial));
                 continue;
             }
-            return Some((ino, descriptor));
+            return Some((NodeId { ino, serial }, descriptor));
         }
         None
     }
 
-    fn let_go(&mut self, ino: Ino, handle: Option<FileHandle>) {
-        if let Some(node) = self.nodes.get_mut(&ino)
-            && node.descriptor.take().is_some()
-        {
-            node.handle = handle.map(Box::new);
-            self.descriptors -= 1;
-        }
+    fn let_go(&mut self, id: NodeId, handle: Option<FileHandle>) -> Option<Arc<OwnedFd>> {
+        let node = self.nodes.get_mut(&id.ino).filter(|node| node.serial == id.serial)?;
+        let descriptor = node.descriptor.take()?;
+        node.handle = handle.map(Box::new);
+        self.descriptors -= 1;
+        Some(descriptor)
     }
 
-    fn queue_again(&mut self, ino: Ino) {
-        if let Some(node) = self.nodes.get_mut(&ino) {
+    fn queue_again(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id.ino).filter(|node| node.serial == id.serial) {
             node.warm = true;
-            let serial = node.serial;
-            self.opened.push_back((ino, serial));
+            self.opened.push_back((id.ino, id.serial));
         }
     }
 
-    fn drop_unused(&mut self, ino: Ino) -> bool {
-        let Some(node) = self.nodes.get(&ino) else { return false };
+    /// Takes out a node that nobody needs any more.
+    fn take_unused(&mut self, ino: Ino) -> Option<Node> {
+        let node = self.nodes.get(&ino)?;
         if node.lookups > 0 || node.pins > 0 {
-            return false;
+            return None;
         }
-        let Some(node) = self.nodes.remove(&ino) else { return false };
+        let node = self.nodes.remove(&ino)?;
         if node.descriptor.is_some() {
             self.descriptors -= 1;
         }
@@ -504,6 +522,6 @@ impl Inner {
             let nodes = &self.nodes;
             self.opened.retain(|(ino, serial)| nodes.get(ino).is_some_and(|node| node.serial == *serial));
         }
-        true
+        Some(node)
     }
 }

@@ -141,9 +141,9 @@ pub fn create_nameless(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(nix::fcntl::openat(directory, c".", flags, Mode::from_bits_truncate(0o600))?)
 }
 
-/// Opens the inode behind `fd` anew with `flags`.
+/// Opens the inode behind `fd` anew with `flags`. Never waits for the other end of a fifo.
 pub fn reopen(fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd> {
-    let flags = OFlag::from_bits_retain((flags & !libc::O_NOFOLLOW) | libc::O_CLOEXEC);
+    let flags = OFlag::from_bits_retain((flags & !libc::O_NOFOLLOW) | libc::O_NONBLOCK | libc::O_CLOEXEC);
     Ok(nix::fcntl::open(proc_path(fd).as_c_str(), flags, Mode::empty())?)
 }
 
@@ -213,12 +213,7 @@ pub fn figures(fd: BorrowedFd<'_>) -> Result<FsFigures> {
 /// Goes through the entries of a directory but `.` and `..`, as `readdir(3)` gives them.
 pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry)) -> Result<()> {
     use nix::dir::Type;
-    let fd = nix::fcntl::openat(
-        directory,
-        c".",
-        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
+    let fd = reopen(directory, libc::O_RDONLY | libc::O_DIRECTORY)?;
     let mut open = nix::dir::Dir::from_fd(fd)?;
     for entry in open.iter() {
         let entry = entry?;

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Caller, Client, State, Trace, open_files::OpenFile, store::clear_setid};
+use super::{Caller, Client, State, Trace, Version, open_files::OpenFile, store::clear_setid};
 use crate::{
     backing::sys,
     consistency::{
@@ -17,7 +17,6 @@ use crate::{
 
 const O_TRUNC: i32 = 0o1000;
 const O_APPEND: i32 = 0o2000;
-const O_SYNC: i32 = 0o4_010_000;
 /// `ENXIO`: what `lseek(2)` answers past the last data or hole.
 const ENXIO: i32 = 6;
 const SEEK_DATA: i32 = 3;
@@ -63,13 +62,14 @@ impl Client {
         trace: &mut Trace,
     ) -> Result<u64, Error> {
         let landed = self.table.has_landed(ino);
+        let open = |flags| if landed { self.open_real(ino, flags).map(Some) } else { Ok(None) };
         let truncation = Change::Resize { ino, size: 0, clears_setid: caller.uid != 0 };
         if flags & O_TRUNC == 0 {
-            let descriptor = if landed { self.open_landed(ino, flags)? } else { None };
+            let descriptor = open(self.backing_flags(flags))?;
             return Ok(self.open_new(ino, flags, descriptor));
         }
         if landed && self.goes_through(&self.lock(), &truncation) {
-            let opened = sys::reopen(self.descriptor(ino)?.as_fd(), self.backing_flags(flags) | O_TRUNC);
+            let opened = self.open_real(ino, self.backing_flags(flags) | O_TRUNC);
             self.lock_changed(&truncation);
             let opened = opened?;
             if caller.uid != 0 {
@@ -77,50 +77,15 @@ impl Client {
             }
             return Ok(self.open_new(ino, flags, Some(opened)));
         }
-        let descriptor = if landed { self.open_landed(ino, flags)? } else { None };
+        let descriptor = open(self.backing_flags(flags))?;
         self.change_data(truncation, trace)?;
         Ok(self.open_new(ino, flags, descriptor))
-    }
-
-    fn open_landed(&self, ino: Ino, flags: i32) -> Result<Option<OwnedFd>, Error> {
-        let node = self.descriptor(ino)?;
-        let flags = self.backing_flags(flags);
-        match self.table.retrying(|| sys::reopen(node.as_fd(), flags)) {
-            // The kernel has checked permissions by this client's view. The store's may be behind: a chmod of ours is
-            // in flight.
-            Err(error) if error.is(Error::AccessDenied) && self.lock().in_flight.overlay().touches(ino) => {
-                Ok(None)
-            }
-            result => result.map(Some),
-        }
-    }
-
-    /// The flags with which the real file is opened: no making and no truncating, which are changes of their own; no
-    /// `O_APPEND`, because the place is decided here; no `O_DIRECT`, whose alignment rules are the backing file
-    /// system's and not the program's.
-    pub(super) fn backing_flags(&self, flags: i32) -> i32 {
-        const ACCESS_MODE: i32 = 0o3;
-        const O_NOATIME: i32 = 0o1_000_000;
-        const O_NOCTTY: i32 = 0o400;
-        let sync = if self.knobs.write_delay.is_zero() { flags & O_SYNC } else { 0 };
-        (flags & (ACCESS_MODE | O_NOATIME)) | O_NOCTTY | sync
     }
 
     pub(super) fn open_new(&self, ino: Ino, flags: i32, descriptor: Option<OwnedFd>) -> u64 {
         self.pin(ino);
         let seen = self.lock().errors.get(&ino).map_or(0, |(number, _)| *number);
         self.files.add(OpenFile::new(ino, flags, descriptor, seen))
-    }
-
-    /// The real file behind an open one, opened now if the file has landed since.
-    fn real_file(&self, file: &OpenFile) -> Result<Arc<OwnedFd>, Error> {
-        if let Some(descriptor) = file.descriptor.get() {
-            return Ok(descriptor.clone());
-        }
-        let node = self.descriptor(file.ino)?;
-        let flags = self.backing_flags(file.flags);
-        let opened = Arc::new(self.table.retrying(|| sys::reopen(node.as_fd(), flags))?);
-        Ok(file.descriptor.get_or_init(|| opened).clone())
     }
 
     /// Reports a failed landing of this file's data once to each open file (`close(2)`, `fsync(2)`).
@@ -285,16 +250,16 @@ impl Client {
             let clears_setid = caller.uid != 0 && view.permissions & 0o6000 != 0;
             let change = Change::Write { ino: file.ino, offset, data, clears_setid };
             self.expect(state, file.ino, base);
-            self.put_in_flight(state, change, stamp);
-        })
+            self.put_in_flight(state, change, stamp)
+        })?
     }
 
     /// Remembers what the store looks like under data that goes in flight, to see on landing whether somebody else was
     /// there.
     fn expect(&self, state: &mut State, ino: Ino, base: &Attributes) {
         if state.in_flight.overlay().unlanded(ino).is_none() {
-            let ctime = state.belief.undisguised_ctime(ino, base.ctime);
-            state.expected.entry(ino).or_insert(ctime);
+            let version = Version { mtime: state.belief.undisguised_mtime(ino, base), size: base.size };
+            state.expected.entry(ino).or_insert(version);
         }
     }
 
@@ -307,8 +272,8 @@ impl Client {
         let (ino, stamp) = (change.subject(), self.clock.wall());
         self.on_base(ino, trace, |state, base| {
             self.expect(state, ino, base);
-            self.put_in_flight(state, change, stamp);
-        })
+            self.put_in_flight(state, change, stamp)
+        })?
     }
 
     /// Refuses at once a size that the backing file system cannot hold, found out on a file without a name.

@@ -1,24 +1,19 @@
-//! Landing what is due: the threads that do it, `fsync`, and leaving.
+//! Landing what is due: the threads that do it, how it can end, and leaving.
 
 use std::{
-    collections::BTreeSet,
     os::fd::{AsFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, MutexGuard,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use super::{
-    Client, State,
-    store::Manner,
-    view::attributes_of,
-    waits::{Done, Over},
-};
+use super::{Client, State, Version, store::Manner, view::attributes_of, waits::Over};
 use crate::{
     backing::{Stat, sys},
-    consistency::{Change, Ino, Kind, Mutation, MutationId},
+    consistency::{Change, Ino, Kind, Mutation},
     error::Error,
     event::{Event, readable},
     time::Time,
@@ -36,11 +31,6 @@ const LAST_TRIES: u32 = 10;
 
 /// How often waits are checked for programs that have been killed.
 const LOOK_AFTER_WAITERS: Duration = Duration::from_millis(50);
-
-/// How many slow calls at most run in the threads that serve requests; more get threads of their own.
-const SLOW_CALLS_INLINE: usize = 1;
-
-static SLOW_CALLS: AtomicUsize = AtomicUsize::new(0);
 
 /// What a client did in its life, and what it could not do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,12 +87,12 @@ impl Client {
     }
 
     fn look_after_waiters(&self) {
-        let mut state = self.lock();
-        if state.waits.is_empty() {
+        let waiting = self.lock().waits.threads();
+        if waiting.is_empty() {
             return;
         }
-        let mut over = state.waits.give_up_on(sys::is_dying);
-        drop(state);
+        let dying: Vec<u32> = waiting.into_iter().filter(|thread| sys::is_dying(*thread)).collect();
+        let mut over = self.lock().waits.give_up_on(|thread| dying.contains(&thread));
         if self.has_room(0) {
             over.extend(self.lock().waits.next_for_room());
         }
@@ -110,21 +100,27 @@ impl Client {
     }
 
     fn land(&self, mutation: &Arc<Mutation>) {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.carry_out(&mutation.change, mutation.stamp, Manner::Late)
-        }))
-        .unwrap_or(Err(Error::InputOutput));
-        let over = match result {
+        // A panic must not take the thread that lands everything else with it.
+        let landed = catch_unwind(AssertUnwindSafe(|| self.try_to_land(mutation)));
+        let _ =
+            landed.or_else(|_| catch_unwind(AssertUnwindSafe(|| self.put_off(mutation, Error::InputOutput))));
+        self.progress.notify_all();
+    }
+
+    fn try_to_land(&self, mutation: &Arc<Mutation>) {
+        match self.carry_out(&mutation.change, mutation.stamp, Manner::Late) {
             Ok(mut outcome) => {
                 if let (Some(opened), Change::Make { ino, .. }) = (outcome.opened, &mutation.change) {
                     outcome.stat = self.finish_new_file(*ino, opened, mutation).or(outcome.stat);
                 }
-                self.has_landed(mutation, outcome.stat)
+                self.has_landed(mutation, outcome.stat, outcome.is_theirs);
             }
-            Err(error) => self.has_not_landed(mutation, error),
-        };
-        over.into_iter().for_each(Over::go_on);
-        self.progress.notify_all();
+            Err(error) if error.is_passing() && !is_for_good(&mutation.change, error) => {
+                self.put_off(mutation, error)
+            }
+            Err(error) if is_of_this_process(error) => self.put_off(mutation, error),
+            Err(error) => self.give_up(mutation, error),
+        }
     }
 
     fn finish_new_file(&self, ino: Ino, opened: OwnedFd, mutation: &Mutation) -> Option<Stat> {
@@ -139,14 +135,14 @@ impl Client {
     }
 
     /// What a landing has left of an inode that it touched.
-    fn stat_landed(&self, ino: Ino) -> Option<Stat> {
+    pub(super) fn stat_landed(&self, ino: Ino) -> Option<Stat> {
         if !self.table.has_landed(ino) {
             return None;
         }
         sys::stat(self.table.descriptor(ino).ok()?.as_fd()).ok()
     }
 
-    fn has_landed(&self, mutation: &Mutation, subject: Option<Stat>) -> Vec<Over> {
+    fn has_landed(&self, mutation: &Arc<Mutation>, subject: Option<Stat>, is_theirs: bool) {
         // The times that the landing left behind are asked for before it leaves the overlay.
         let stat_of = |ino| match subject {
             Some(stat) if ino == mutation.change.subject() => Some((ino, stat)),
@@ -159,192 +155,139 @@ impl Client {
         for (ino, stat) in &stats {
             let landed = attributes_of(stat);
             let shown = state.in_flight.overlay().view(*ino, &state.belief.disguised(*ino, landed), false);
-            state.belief.disguise(*ino, &landed, &shown);
-            if state.expected.contains_key(ino) {
-                state.expected.insert(*ino, landed.ctime);
+            let is_theirs = is_theirs && *ino == mutation.change.subject();
+            state.belief.disguise(*ino, &landed, if is_theirs { &landed } else { &shown });
+            if let Some(expected) = state.expected.get_mut(ino) {
+                *expected = Version::of(&landed);
             }
             if stat.links == 0 && landed.kind != Kind::Directory {
-                state.removed_here.insert(*ino);
+                state.nameless.insert(*ino);
             }
         }
-        let over = self.leave(&mut state, mutation, Ok(()));
-        drop(state);
+        state.unsynced.extend(mutation.change.places().iter().map(|place| place.directory));
+        self.settle(state, std::slice::from_ref(mutation), Ok(()));
         self.counters.landed.fetch_add(1, Ordering::Relaxed);
         if self.log.wants_operations() {
             let path = readable(&self.table.path(mutation.change.subject()));
             let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
             self.log.record(now, &Event::Landed { mutation: mutation.change.verb(), path, late_us });
         }
-        self.unpin_all(mutation);
-        over
     }
 
-    /// Takes a mutation out of flight, landed or given up.
-    fn leave(&self, state: &mut State, mutation: &Mutation, result: Result<(), Error>) -> Vec<Over> {
-        state.belief.changed(&mutation.change);
-        state.in_flight.landed(mutation.id);
-        let subject = mutation.change.subject();
-        if !state.in_flight.overlay().has_data(subject) {
-            state.writers.remove(&subject);
-            state.expected.remove(&subject);
-        }
-        let mut over = state.waits.landed(mutation.id, result);
-        if state.in_flight.bytes() < self.knobs.max_in_flight
-            && state.in_flight.len() < self.knobs.max_mutations
-        {
-            over.extend(state.waits.next_for_room());
-        }
-        self.work.notify_one();
-        over
-    }
-
-    fn unpin_all(&self, mutation: &Mutation) {
-        mutation.change.inodes().into_iter().for_each(|ino| self.unpin(ino));
-    }
-
-    /// Data for a file whose last name is gone and which nobody has open any more can never be seen: it is not worth
-    /// landing, and must not hold room in a full store. Returns how many mutations were let go; each still has its pin.
-    pub(super) fn cancel_unseen(&self, state: &mut State, ino: Ino) -> (usize, Vec<Over>) {
-        let waiting: Vec<Arc<Mutation>> = state.in_flight.about(ino).cloned().collect();
-        let busy = waiting.iter().any(|mutation| state.in_flight.is_started(mutation.id));
-        let named = waiting.iter().any(|mutation| !mutation.change.places().is_empty());
-        if busy || named || self.table.is_wanted(ino, waiting.len() as u32) {
-            return (0, Vec::new());
-        }
-        // The latest first: none is ever let go while another still needs it.
-        let over = waiting.iter().rev().flat_map(|mutation| self.leave(state, mutation, Ok(()))).collect();
-        (waiting.len(), over)
-    }
-
-    fn has_not_landed(&self, mutation: &Mutation, error: Error) -> Vec<Over> {
-        let now = self.now();
-        let mut state = self.lock();
-        let (retry, most) = if state.leaving { (LAST_RETRY, LAST_TRIES) } else { (RETRY, u32::MAX) };
-        let passing = error.is_passing() || is_of_this_process(error);
-        let tries = if passing { state.in_flight.postpone(mutation.id, now + retry) } else { u32::MAX };
-        let subject = mutation.change.subject();
-        let mut over = Vec::new();
-        if tries == 1 || !passing {
-            state.last_error += 1;
-            let number = state.last_error;
-            state.errors.insert(subject, (number, error));
-        }
-        if passing && tries < most {
-            over.extend(state.waits.landed(mutation.id, Err(error)));
-            drop(state);
-            if tries == 1 {
-                let path = readable(&self.mutation_path(mutation));
-                let error = error.symbol();
-                let event = Event::LandingDelayed { mutation: mutation.change.verb(), path, error };
-                self.log.record(now, &event);
-            }
-            return over;
-        }
-        self.give_up(state, mutation, error)
-    }
-
-    /// A mutation will never land: it is named and dropped. While leaving, so are the others of its inode, which need
-    /// it.
-    fn give_up(
+    /// Takes mutations out of flight, landed or not, in the given order: what was believed about what they touch goes,
+    /// whoever waited for them or for room goes on, and nobody keeps their inodes for their sake any more. The one way
+    /// out; those that have gone that way already are left alone.
+    pub(super) fn settle(
         &self,
-        mut state: std::sync::MutexGuard<'_, State>,
-        mutation: &Mutation,
-        error: Error,
-    ) -> Vec<Over> {
-        let mut dropped: Vec<Arc<Mutation>> = vec![Arc::new(mutation.clone())];
-        if state.leaving {
-            let others = state.in_flight.about(mutation.change.subject()).cloned();
-            dropped.extend(others.filter(|other| other.id != mutation.id));
-        }
+        mut state: MutexGuard<'_, State>,
+        out: &[Arc<Mutation>],
+        result: Result<(), Error>,
+    ) {
+        let out: Vec<&Arc<Mutation>> =
+            out.iter().filter(|mutation| state.in_flight.get(mutation.id).is_some()).collect();
         let mut over = Vec::new();
-        for mutation in &dropped {
-            over.extend(self.leave(&mut state, mutation, Err(error)));
-            let path = readable(&self.mutation_path(mutation));
-            state.lost.push(format!("{path}: {} could not land: {error}", mutation.change.verb()));
+        let mut closing = Vec::new();
+        for mutation in &out {
+            state.belief.changed(&mutation.change);
+            state.in_flight.landed(mutation.id);
+            let subject = mutation.change.subject();
+            if !state.in_flight.overlay().has_data(subject) {
+                closing.extend(state.writers.remove(&subject));
+                state.expected.remove(&subject);
+            }
+            over.extend(state.waits.landed(mutation.id, result));
+            let has_room = state.in_flight.bytes() < self.knobs.max_in_flight
+                && state.in_flight.len() < self.knobs.max_mutations;
+            if has_room {
+                over.extend(state.waits.next_for_room());
+            }
         }
         drop(state);
-        for mutation in &dropped {
-            let path = readable(&self.mutation_path(mutation));
-            let event = Event::Lost { mutation: mutation.change.verb(), path, error: error.symbol() };
-            self.log.record(self.now(), &event);
-            self.unpin_all(mutation);
+        drop(closing);
+        self.work.notify_one();
+        for mutation in out {
+            mutation.change.inodes().into_iter().for_each(|ino| self.unpin(ino));
         }
-        over
+        over.into_iter().for_each(Over::go_on);
     }
 
-    fn mutation_path(&self, mutation: &Mutation) -> Vec<u8> {
+    /// Data for a file that has lost its last name and that nobody has open any more can never be seen: it is not
+    /// worth landing, and must not hold room in a full store.
+    pub(super) fn drop_unseen_data(&self, ino: Ino) {
+        let state = self.lock();
+        let count = state.in_flight.count_about(ino);
+        // Each of these mutations pins the inode once; whoever else does could still look.
+        if count == 0 || !state.nameless.contains(&ino) || self.table.is_wanted(ino, count as u32) {
+            return;
+        }
+        let waiting: Vec<Arc<Mutation>> = state.in_flight.about(ino).rev().cloned().collect();
+        let busy = waiting.iter().any(|mutation| state.in_flight.is_started(mutation.id));
+        let named = waiting.iter().any(|mutation| !mutation.change.places().is_empty());
+        if !busy && !named {
+            // The latest first: none is ever let go while another still needs it.
+            self.settle(state, &waiting, Ok(()));
+        }
+    }
+
+    /// A mutation could not land for a passing reason: it stays and is tried again. While leaving not for long.
+    fn put_off(&self, mutation: &Arc<Mutation>, error: Error) {
+        let now = self.now();
+        let mut state = self.lock();
+        if state.in_flight.get(mutation.id).is_none() {
+            return;
+        }
+        let retry = if state.leaving { LAST_RETRY } else { RETRY };
+        let tries = state.in_flight.postpone(mutation.id, now + retry);
+        if state.leaving && tries >= LAST_TRIES {
+            drop(state);
+            return self.give_up(mutation, error);
+        }
+        if tries == 1 {
+            state.fail(mutation.change.subject(), error);
+        }
+        let over = state.waits.landed(mutation.id, Err(error));
+        drop(state);
+        if tries == 1 {
+            let (path, error) = (readable(&self.mutation_path(mutation)), error.symbol());
+            self.log.record(now, &Event::LandingDelayed { mutation: mutation.change.verb(), path, error });
+        }
+        over.into_iter().for_each(Over::go_on);
+    }
+
+    /// A mutation will never land: it is named and dropped, with those that are nothing without it.
+    fn give_up(&self, mutation: &Arc<Mutation>, error: Error) {
+        let mut state = self.lock();
+        let subject = mutation.change.subject();
+        let falls_too = |other: &Arc<Mutation>| match &mutation.change {
+            // Nothing can be done to an inode that was never made.
+            Change::Make { .. } => true,
+            // A full store while leaving: each would be tried again as long.
+            _ => state.leaving && mutation.change.is_data() && other.change.is_data(),
+        };
+        let others = state.in_flight.about(subject).filter(|other| other.id != mutation.id);
+        let others = others.filter(|other| !state.in_flight.is_started(other.id) && falls_too(other));
+        let mut lost: Vec<Arc<Mutation>> = others.rev().cloned().collect();
+        lost.push(mutation.clone());
+        state.fail(subject, error);
+        let named = |mutation: &Arc<Mutation>| {
+            let path = readable(&self.mutation_path(mutation));
+            format!("{path}: {} could not land: {error}", mutation.change.verb())
+        };
+        let lines: Vec<String> = lost.iter().rev().map(named).collect();
+        state.lost.extend(lines);
+        self.settle(state, &lost, Err(error));
+        for mutation in lost.iter().rev() {
+            let (path, error) = (readable(&self.mutation_path(mutation)), error.symbol());
+            let event = Event::Lost { mutation: mutation.change.verb(), path, error };
+            self.log.record(self.now(), &event);
+        }
+    }
+
+    pub(super) fn mutation_path(&self, mutation: &Mutation) -> Vec<u8> {
         match mutation.change.places().first() {
             Some(place) => self.path_of(place),
             None => self.table.path(mutation.change.subject()),
         }
-    }
-
-    /// Calls `done` when the inode, its name and its directories are in the backing directory and synced there, or
-    /// with what went wrong. A directory is synced as one; `data_only` is `fdatasync(2)`.
-    pub fn sync(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
-        match self.operate("fsync", || self.table.path(ino), |_| Ok(())) {
-            Ok(()) => self.publish(ino, data_only, thread, done),
-            Err(error) => done(Err(error)),
-        }
-    }
-
-    /// The same as a part of another operation: a write with `O_SYNC`.
-    pub fn publish(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
-        let mut state = self.lock();
-        let wanted = self.what_publishes(&state, ino);
-        let missing = state.in_flight.hurry(wanted);
-        let client = self.clone();
-        if missing.is_empty() {
-            drop(state);
-            return client.sync_landed(ino, BTreeSet::new(), data_only, done);
-        }
-        let directories = directories_of(&state, &missing);
-        let then: Done = Box::new(move |result| match result {
-            Ok(()) => client.sync_landed(ino, directories, data_only, done),
-            Err(error) => done(Err(error)),
-        });
-        state.waits.for_landing(missing, thread, then);
-        drop(state);
-        self.work.notify_all();
-    }
-
-    /// The mutations that put an inode, its name and its directories where programs have been told they are.
-    fn what_publishes(&self, state: &State, ino: Ino) -> Vec<MutationId> {
-        let mut wanted: Vec<MutationId> = state.in_flight.about(ino).map(|mutation| mutation.id).collect();
-        wanted.extend(state.in_flight.inside(ino));
-        let mut at = self.table.parent(ino);
-        for _ in 0..4096 {
-            let names = state.in_flight.about(at).filter(|mutation| !mutation.change.places().is_empty());
-            wanted.extend(names.map(|mutation| mutation.id));
-            if at == crate::backing::ROOT {
-                break;
-            }
-            at = self.table.parent(at);
-        }
-        wanted
-    }
-
-    fn sync_landed(self: Arc<Self>, ino: Ino, directories: BTreeSet<Ino>, data_only: bool, done: Done) {
-        let slow = move || done(self.sync_now(ino, &directories, data_only));
-        run_slow_call(Box::new(slow));
-    }
-
-    fn sync_now(&self, ino: Ino, directories: &BTreeSet<Ino>, data_only: bool) -> Result<(), Error> {
-        let open_read_only = |ino| -> Result<_, Error> { sys::reopen(self.descriptor(ino)?.as_fd(), 0) };
-        let opened = match open_read_only(ino) {
-            Err(error) if error.is(Error::AccessDenied) => self.writer(ino, Manner::Through)?,
-            result => Arc::new(result?),
-        };
-        sys::sync(opened.as_fd(), data_only)?;
-        for directory in directories {
-            match open_read_only(*directory) {
-                Ok(opened) => sys::sync(opened.as_fd(), false)?,
-                // What was hurried may have removed one.
-                Err(error) if error.is(Error::Stale) || error.is(Error::NotFound) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     /// Lands everything now and returns when that is done, or when `give_up` becomes true. The landing threads end.
@@ -374,6 +317,9 @@ impl Client {
             }
         }
         state.stopping = true;
+        drop(state);
+        self.stop_landers(give_up);
+        let state = self.lock();
         let unlanded: Vec<Arc<Mutation>> =
             state.in_flight.all().map(|(mutation, _)| mutation.clone()).collect();
         let mut lost = state.lost.clone();
@@ -381,7 +327,6 @@ impl Client {
         lost.extend(unlanded.iter().map(|mutation| {
             format!("{}: {} has not landed", readable(&self.mutation_path(mutation)), mutation.change.verb())
         }));
-        self.stop_landers(give_up);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Farewell {
             landed: count(&self.counters.landed),
@@ -413,11 +358,6 @@ impl Client {
     }
 }
 
-fn directories_of(state: &State, ids: &BTreeSet<MutationId>) -> BTreeSet<Ino> {
-    let mutations = ids.iter().filter_map(|id| state.in_flight.get(*id));
-    mutations.flat_map(|mutation| mutation.change.places().into_iter().map(|place| place.directory)).collect()
-}
-
 /// Failures that are this process's own and pass: no descriptors, no memory, interrupted.
 fn is_of_this_process(error: Error) -> bool {
     const ENFILE: i32 = 23;
@@ -427,24 +367,8 @@ fn is_of_this_process(error: Error) -> bool {
         .any(|own| error.is(*own))
 }
 
-/// Runs a call that may take long here while few do, else in a thread of its own: slow calls never take all the threads
-/// that serve requests.
-fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
-    struct Running;
-    impl Drop for Running {
-        fn drop(&mut self) {
-            SLOW_CALLS.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-    let running = SLOW_CALLS.fetch_add(1, Ordering::SeqCst);
-    let guard = Running;
-    let counted = move || {
-        let _guard = guard;
-        call();
-    };
-    if running < SLOW_CALLS_INLINE {
-        counted();
-    } else {
-        std::thread::spawn(counted);
-    }
+/// Failures that pass elsewhere but not here: an extended attribute that is too large for its file system meets ENOSPC
+/// however much room there is (`setxattr(2)`), and must not hold up what comes after it.
+fn is_for_good(change: &Change, error: Error) -> bool {
+    matches!(change, Change::SetXattr { .. }) && error.is(Error::NoSpace)
 }

@@ -6,25 +6,29 @@
 //! | `view.rs` | what this client sees: names, attributes, listings |
 //! | `namespace.rs` | operations on names and attributes |
 //! | `file_io.rs` | operations on open files |
+//! | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
 //! | `xattr.rs` | extended attributes |
 //! | `store.rs` | carrying a change out on the backing directory, and what happens when the store has changed |
-//! | `lander.rs` | the threads that land what is due, `fsync`, and leaving |
+//! | `lander.rs` | the threads that land what is due, how it can end, and leaving |
+//! | `sync.rs` | `fsync` |
 //! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
 //!
 //! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
 //! The locks of the inode table and of the open files are innermost: nothing else is locked while they are held.
 
+mod descriptors;
 mod file_io;
 mod lander;
 mod namespace;
 mod open_files;
 mod store;
+mod sync;
 mod view;
 mod waits;
 mod xattr;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
@@ -40,16 +44,22 @@ pub use namespace::SetAttributes;
 pub use view::Entry;
 pub use waits::Done;
 
+/// What operations are asked with and answer with.
+pub use crate::{
+    consistency::{Attributes, Ino, Kind, Listing, RenameHow},
+    time::Timestamp,
+};
+
 use crate::{
     backing::{self, InodeTable, NodeId, ROOT},
     clock::Clock,
-    consistency::{Attributes, Belief, Change, DelayClass, InFlight, Ino, MutationId, Place},
+    consistency::{Belief, Change, DelayClass, InFlight, Place},
     dice::{Dice, Purpose},
     error::{Error, Refusal},
     event::{Event, EventLog, readable},
     fault::{Injector, Verdict},
     knobs::{Delay, Knobs},
-    time::{Time, Timestamp},
+    time::Time,
 };
 use open_files::OpenFiles;
 use store::Manner;
@@ -103,11 +113,12 @@ struct State {
     /// Landing errors by inode: number of the latest, and what it was.
     errors: HashMap<Ino, (u64, Error)>,
     last_error: u64,
-    /// The backing `ctime` that an inode with data in flight should have: another one means that somebody else has
-    /// changed it.
-    expected: HashMap<Ino, Timestamp>,
-    /// Inodes whose last name this client itself has removed.
-    removed_here: std::collections::HashSet<Ino>,
+    /// What the backing directory should show of a file with data in flight.
+    expected: HashMap<Ino, Version>,
+    /// Files that have lost their last name through this client.
+    nameless: HashSet<Ino>,
+    /// Directories in which names have landed since they were last synced.
+    unsynced: HashSet<Ino>,
     /// Descriptors for landing data, kept while more of it is in flight.
     writers: HashMap<Ino, Arc<OwnedFd>>,
     /// Nothing new is delayed.
@@ -116,6 +127,27 @@ struct State {
     leaving: bool,
     lost: Vec<String>,
     stopping: bool,
+}
+
+/// What tells whether anybody else has changed a file's data: another name or mode changes neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    mtime: Timestamp,
+    size: u64,
+}
+
+impl Version {
+    fn of(attributes: &Attributes) -> Version {
+        Version { mtime: attributes.mtime, size: attributes.size }
+    }
+}
+
+impl State {
+    /// Landing has failed for this inode: each open file of it reports that once.
+    fn fail(&mut self, ino: Ino, error: Error) {
+        self.last_error += 1;
+        self.errors.insert(ino, (self.last_error, error));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -148,9 +180,6 @@ pub struct Client {
     own_ids: (u32, u32),
 }
 
-/// The most descriptors kept open for landing data of files that are not open.
-const MOST_WRITERS: usize = 64;
-
 /// How often an answer that own changes keep overtaking is asked for again before it is taken as it is. A round takes
 /// microseconds, a landing tens of them: more than a few are never seen.
 const MOST_ROUNDS: usize = 1000;
@@ -170,7 +199,8 @@ impl Client {
             errors: HashMap::new(),
             last_error: 0,
             expected: HashMap::new(),
-            removed_here: std::collections::HashSet::new(),
+            nameless: HashSet::new(),
+            unsynced: HashSet::new(),
             writers: HashMap::new(),
             write_through: false,
             leaving: false,
@@ -287,6 +317,11 @@ impl Client {
         self.allow_other || !backing::sys::is_root()
     }
 
+    /// Whether this process may look at every inode, whatever its permissions.
+    pub fn may_look_everywhere(&self) -> bool {
+        backing::sys::is_root()
+    }
+
     /// Whether closing a file can report anything: a late error, or an injected one.
     pub fn close_can_fail(&self) -> bool {
         !self.knobs.write_delay.is_zero() || !self.knobs.rename_delay.is_zero() || self.injector.is_armed()
@@ -336,7 +371,9 @@ impl Client {
         let mut state = self.lock();
         state.belief.changed(change);
         if !state.expected.is_empty() {
-            state.expected.retain(|ino, _| !change.inodes().contains(ino));
+            for ino in change.inodes() {
+                state.expected.remove(&ino);
+            }
         }
     }
 
@@ -347,7 +384,13 @@ impl Client {
     }
 
     /// Puts a change in flight: from here on this client's programs see it.
-    fn put_in_flight(&self, state: &mut State, change: Change, stamp: Timestamp) -> MutationId {
+    ///
+    /// # Errors
+    /// EIO when it is too late: the client has left, and nobody would land it.
+    fn put_in_flight(&self, state: &mut State, change: Change, stamp: Timestamp) -> Result<(), Error> {
+        if state.stopping {
+            return Err(Error::InputOutput);
+        }
         let delay = self.delay_of(&change);
         let span = if state.write_through || delay.is_zero() {
             Duration::ZERO
@@ -361,9 +404,9 @@ impl Client {
             self.table.pin(ino);
         }
         state.belief.changed(&change);
-        let id = state.in_flight.add(change, stamp, self.now() + span);
+        state.in_flight.add(change, stamp, self.now() + span);
         self.work.notify_one();
-        id
+        Ok(())
     }
 
     /// The kernel gives back lookups of a number.
@@ -388,52 +431,16 @@ impl Client {
         }
     }
 
-    /// Lets go of data in flight that nobody can see any more.
-    fn drop_unseen_data(&self, ino: Ino) {
-        let mut state = self.lock();
-        if !state.removed_here.contains(&ino) {
-            return;
-        }
-        let (cancelled, over) = self.cancel_unseen(&mut state, ino);
-        drop(state);
-        over.into_iter().for_each(waits::Over::go_on);
-        for _ in 0..cancelled {
-            if self.table.unpin(ino) {
-                self.forgotten(ino);
-            }
-        }
-    }
-
     fn forgotten(&self, ino: Ino) {
         let mut state = self.lock();
         state.belief.forget(ino);
         state.errors.remove(&ino);
         state.expected.remove(&ino);
-        state.removed_here.remove(&ino);
-        state.writers.remove(&ino);
-    }
-
-    /// An inode could not be found any more: what leads to it is not believed any longer, so that the kernel's second
-    /// try finds what is there now.
-    fn distrust(&self, ino: Ino) {
-        let place = self.table.place(ino);
-        let mut state = self.lock();
-        state.belief.distrust_inode(ino);
-        if let Some((directory, name)) = place {
-            state.belief.distrust_name(&Place::new(directory, &name));
-        }
-    }
-
-    /// A descriptor on the real inode. An inode that has lost its name is still there for those who have it open; one
-    /// that is lost is not believed in any longer.
-    fn descriptor(&self, ino: Ino) -> Result<Arc<OwnedFd>, Error> {
-        match self.table.descriptor(ino) {
-            Err(error) if error.is(Error::Stale) => self.files.descriptor(ino, false).ok_or_else(|| {
-                self.distrust(ino);
-                error
-            }),
-            result => result,
-        }
+        state.nameless.remove(&ino);
+        state.unsynced.remove(&ino);
+        let closing = state.writers.remove(&ino);
+        drop(state);
+        drop(closing);
     }
 
     fn check_name(&self, name: &[u8]) -> Result<(), Error> {

@@ -7,7 +7,7 @@
 
 use std::{os::fd::AsFd, sync::Arc};
 
-use super::{Caller, Client, Entry, Looked, State, Trace, store::Manner, view::Hold, view::attributes_of};
+use super::{Caller, Client, Entry, Looked, Trace, store::Manner, view::Hold, view::attributes_of};
 use crate::{
     backing::sys,
     consistency::{
@@ -72,17 +72,12 @@ impl Client {
         )
     }
 
-    pub(super) fn change_attributes(&self, ino: Ino, mut change: AttributeChange) -> Result<(), Error> {
+    pub(super) fn change_attributes(&self, ino: Ino, change: AttributeChange) -> Result<(), Error> {
         if let Some(outcome) = self.try_through(&Change::SetAttributes { ino, change }) {
             return outcome.map(drop);
         }
         self.check_writable()?;
-        let stamp = self.clock.wall();
-        for time in [&mut change.atime, &mut change.mtime] {
-            *time = time.map(|time| if time == Timestamp::NOW { stamp } else { time });
-        }
-        self.put_in_flight(&mut self.lock(), Change::SetAttributes { ino, change }, stamp);
-        Ok(())
+        self.put_in_flight(&mut self.lock(), Change::SetAttributes { ino, change }, self.clock.wall())
     }
 
     /// The text of a symlink.
@@ -191,6 +186,7 @@ impl Client {
                     Ok((Entry { ino: looked.keep(), attributes }, handle))
                 }
                 Err(error) if error.is(Error::Exists) && flags & O_EXCL == 0 => {
+                    // Somebody else has made it since the kernel looked.
                     self.lock().belief.distrust_name(&place);
                     let looked = self.find(&place, Hold::Yes, trace)?.ok_or(Error::Stale)?;
                     let handle = self.open_known(caller, looked.ino(), flags, trace)?;
@@ -232,10 +228,7 @@ impl Client {
                 return Err(Error::Exists);
             }
             let id = self.table.make(new.kind.mode_bits(), place.directory, &place.name);
-            let added = self.add_on(&grounds, |client, state| {
-                client.put_in_flight(state, change(id.ino), stamp);
-            });
-            if added {
+            if self.add_on(&grounds, change(id.ino), stamp)? {
                 break id;
             }
             self.forget(id.ino, 1);
@@ -245,14 +238,15 @@ impl Client {
         Ok((looked, attributes, None))
     }
 
-    /// Does `add` if the grounds of the decision still stand; `false` if it has to be made anew.
-    fn add_on(&self, grounds: &Grounds, add: impl FnOnce(&Client, &mut State)) -> bool {
+    /// Puts a change in flight if the grounds of the decision for it still stand; `false` if it has to be made anew.
+    fn add_on(&self, grounds: &Grounds, change: Change, stamp: Timestamp) -> Result<bool, Error> {
         let mut state = self.lock();
-        let stands = state.belief.stands(grounds);
-        if stands {
-            add(self, &mut state);
+        if !state.belief.stands(grounds) {
+            return Ok(false);
         }
-        stands
+        self.put_in_flight(&mut state, change.clone(), stamp)?;
+        self.moved(&change, false);
+        Ok(true)
     }
 
     fn new_attributes(
@@ -347,28 +341,26 @@ impl Client {
                 _ => name,
             };
             let stamp = self.clock.wall();
-            let added = self.add_on(&grounds, |client, state| {
-                client.put_in_flight(state, change, stamp);
-            });
-            if added {
+            if self.add_on(&grounds, change, stamp)? {
                 return Ok(());
             }
         }
     }
 
-    /// A name went through: if that was the inode's last one, data still in flight for it concerns nobody else.
+    /// A name went through: if that was the inode's last one, its data in flight, now or later, concerns nobody else.
     fn note_removal(&self, subject: Option<&Looked<'_>>) {
         if let Some(subject) = subject
-            && self.lock().in_flight.overlay().touches(subject.ino())
+            && self.stat_landed(subject.ino()).is_some_and(|stat| stat.links == 0)
         {
-            self.lock().removed_here.insert(subject.ino());
+            self.lock().nameless.insert(subject.ino());
         }
     }
 
-    /// Whether every question goes to the backing directory just now: nothing is believed, nothing is in flight.
+    /// Whether every question goes to the backing directory: nothing is believed, nothing is in flight or ever will be.
     pub(super) fn sees_only_backing(&self) -> bool {
+        let never_late = self.knobs.write_delay.is_zero() && self.knobs.rename_delay.is_zero();
         let state = self.lock();
-        state.belief.is_off() && state.in_flight.is_empty()
+        never_late && state.belief.is_off() && state.in_flight.is_empty()
     }
 
     /// Gives an inode one more name.
@@ -398,15 +390,14 @@ impl Client {
 
     fn link_late(&self, change: &Change, place: &Place, trace: &mut Trace) -> Result<(), Error> {
         self.check_writable()?;
+        self.check_same_device(change.subject(), place.directory)?;
         loop {
             let grounds = self.lock().belief.grounds(&[place], &[]);
             if self.find(place, Hold::No, trace)?.is_some() {
                 return Err(Error::Exists);
             }
             let stamp = self.clock.wall();
-            if self.add_on(&grounds, |client, state| {
-                client.put_in_flight(state, change.clone(), stamp);
-            }) {
+            if self.add_on(&grounds, change.clone(), stamp)? {
                 return Ok(());
             }
         }
@@ -438,7 +429,9 @@ impl Client {
         if self.sees_only_backing()
             && let Some(outcome) = self.try_through(&change((0, Kind::File), None))
         {
-            return outcome.map(|_| true);
+            outcome?;
+            self.note_moves(from, to);
+            return Ok(true);
         }
         let names = self.lock().belief.grounds(&[from, to], &[]);
         let source = self.find(from, Hold::Yes, trace)?.ok_or(Error::NotFound)?;
@@ -457,16 +450,14 @@ impl Client {
             return Ok(true);
         }
         self.check_writable()?;
+        self.check_same_device(from.directory, to.directory)?;
         if replaced.is_some_and(|(ino, _)| ino == moving.0) {
             // Two names of one inode: rename(2) leaves both.
             return Ok(true);
         }
         let grounds = names.and(self.check_target(moving.1, replaced, how, trace)?);
         let stamp = self.clock.wall();
-        Ok(self.add_on(&grounds, |client, state| {
-            client.put_in_flight(state, change.clone(), stamp);
-            client.moved(&change, false);
-        }))
+        self.add_on(&grounds, change, stamp)
     }
 
     /// Refuses what `rename(2)` refuses because of what stands at the target; says on what grounds it did not.
@@ -488,9 +479,34 @@ impl Client {
         }
     }
 
+    /// Refuses names across file systems below the backing directory, as `rename(2)` and `link(2)` do.
+    fn check_same_device(&self, one: Ino, other: Ino) -> Result<(), Error> {
+        if self.device_of(one) == self.device_of(other) { Ok(()) } else { Err(Error::CrossDevice) }
+    }
+
+    /// The file system that holds an inode, or will: that of the first directory above it that has landed.
+    fn device_of(&self, ino: Ino) -> Option<u64> {
+        let above = std::iter::once(ino).chain(self.ancestors(ino));
+        above.into_iter().find_map(|ino| self.table.identity(ino)).map(|identity| identity.device)
+    }
+
     fn check_empty(&self, directory: Ino, trace: &mut Trace) -> Result<Grounds, Error> {
         let grounds = self.lock().belief.grounds(&[], &[directory]);
         if self.listing(directory, trace)?.is_empty() { Ok(grounds) } else { Err(Error::NotEmpty) }
+    }
+
+    /// A rename went through without anybody asking which inodes it moved: whoever is known at either name now is
+    /// known there from now on.
+    fn note_moves(&self, from: &Place, to: &Place) {
+        for place in [to, from] {
+            let at_place =
+                self.descriptor(place.directory).and_then(|at| sys::stat_at(at.as_fd(), &place.name));
+            if let Ok(stat) = at_place
+                && let Some(ino) = self.table.number(&stat.identity)
+            {
+                self.table.moved(ino, place.directory, &place.name, true);
+            }
+        }
     }
 
     fn moved(&self, change: &Change, landed: bool) {

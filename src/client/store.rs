@@ -9,19 +9,19 @@
 //! | a new directory | a directory of that name | merged |
 //! | a new name | something else of that name | replaced, but a directory with entries stays (`kept-theirs`) |
 //! | unlink, rmdir | no such name | stays gone |
-//! | unlink | another inode under that name | removed all the same |
+//! | unlink, rmdir | another inode under that name | removed all the same |
 //! | rmdir | entries in the directory | stays |
 //! | rename | no such source | dropped |
-//! | rename | another inode at source or target | ours wins |
+//! | rename | another inode at source or target | ours wins, but a directory in the way stays |
 //! | data, attributes | other data or attributes | ours on top |
 //! | data | the file removed by somebody | written where nobody sees it |
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
-use super::{Client, MOST_WRITERS, view::attributes_of};
+use super::{Client, Version, view::attributes_of};
 use crate::{
     backing::{Identity, Stat, sys},
     consistency::{AttributeChange, Attributes, Change, Ino, Kind, Place, RenameHow, overlay::without_setid},
@@ -46,11 +46,13 @@ pub(super) struct Outcome {
     pub(super) stat: Option<Stat>,
     /// A new file, open as asked.
     pub(super) opened: Option<OwnedFd>,
+    /// Somebody else had made it, and its times are theirs.
+    pub(super) is_theirs: bool,
 }
 
 /// `open(2)` flags for a new file that nobody has asked to have open: readable and writable.
 const READ_WRITE: i32 = 0o2;
-const WRITE_ONLY: i32 = 0o1;
+const OWNER_READS_AND_WRITES: u32 = 0o600;
 
 fn wall(time: Timestamp) -> sys::WallTime {
     (time.seconds, time.nanos)
@@ -58,6 +60,10 @@ fn wall(time: Timestamp) -> sys::WallTime {
 
 fn is_directory(stat: &Stat) -> bool {
     Kind::of_mode(stat.mode) == Kind::Directory
+}
+
+fn is_one_of(error: Error, errors: &[Error]) -> bool {
+    errors.iter().any(|other| error.is(*other))
 }
 
 fn describe(stat: &Stat) -> String {
@@ -79,16 +85,43 @@ impl Client {
             }
             Change::Link { ino, place, .. } => self.carry_out_link(*ino, place, manner),
             Change::Unlink { place, ino } => self.carry_out_unlink(place, *ino, manner),
-            Change::RemoveDirectory { place, .. } => self.carry_out_rmdir(place, manner),
+            Change::RemoveDirectory { place, ino } => self.carry_out_rmdir(place, *ino, manner),
             Change::Rename { from, to, ino, replaced, how, .. } => {
                 let replaced = replaced.map(|(ino, _)| ino);
                 self.carry_out_rename((from, *ino), (to, replaced), *how, manner)
             }
-            Change::Write { ino, .. } | Change::Resize { ino, .. } | Change::Allocate { ino, .. } => {
-                self.carry_out_data(*ino, change, stamp, manner)
+            _ => self.carry_out_on_inode(change, stamp, manner),
+        }
+    }
+
+    /// A change of an inode itself. If the store has lost the inode meanwhile, nobody could see the change.
+    fn carry_out_on_inode(
+        &self,
+        change: &Change,
+        stamp: Timestamp,
+        manner: Manner,
+    ) -> Result<Outcome, Error> {
+        let ino = change.subject();
+        let outcome = match change {
+            Change::SetAttributes { change, .. } => {
+                self.descriptor(ino).and_then(|node| set_attributes(node.as_fd(), change, stamp))
             }
-            Change::SetAttributes { ino, change } => set_attributes(self.descriptor(*ino)?.as_fd(), change),
-            Change::SetXattr { ino, name, value } => self.carry_out_xattr(*ino, name, value.as_deref()),
+            Change::SetXattr { name, value, .. } => self.carry_out_xattr(ino, name, value.as_deref()),
+            _ => self.carry_out_data(ino, change, stamp, manner),
+        };
+        match outcome {
+            Err(error) if error.is(Error::Stale) && manner == Manner::Late && self.table.has_landed(ino) => {
+                let path = readable(&self.table.path(ino));
+                self.note_conflict(
+                    change.verb(),
+                    path,
+                    change.verb().to_string(),
+                    "nothing".into(),
+                    "unseen",
+                );
+                Ok(Outcome::default())
+            }
+            outcome => outcome,
         }
     }
 
@@ -104,44 +137,66 @@ impl Client {
     ) -> Result<Outcome, Error> {
         let directory = self.descriptor(place.directory)?;
         let at = directory.as_fd();
-        let opened = match make(at, &place.name, attributes, target, flags) {
+        let (opened, is_theirs) = match make(at, &place.name, attributes, target, flags) {
             Err(error) if error.is(Error::Exists) && manner == Manner::Late => {
-                let theirs = sys::stat_at(at, &place.name)?;
-                match (attributes.kind, Kind::of_mode(theirs.mode)) {
-                    (Kind::File, Kind::File) => {
-                        self.conflict("create", place, attributes, &theirs, "taken-over");
-                        let theirs = sys::open_path(at, &place.name)?;
-                        let opened = sys::reopen(theirs.as_fd(), READ_WRITE)?;
-                        sys::resize(opened.as_fd(), 0)?;
-                        sys::set_permissions(opened.as_fd(), attributes.permissions)?;
-                        Some(opened)
-                    }
-                    (Kind::Directory, Kind::Directory) => {
-                        self.conflict("mkdir", place, attributes, &theirs, "merged");
-                        None
-                    }
-                    _ => {
-                        self.make_way(at, place, attributes, &theirs)?;
-                        make(at, &place.name, attributes, target, flags)?
-                    }
-                }
+                self.settle_for_existing(place, ino, attributes, target, at)?
             }
-            result => result?,
+            result => (result?, false),
         };
-        let stat = match &opened {
+        let mut stat = match &opened {
             Some(opened) => sys::stat(opened.as_fd())?,
             None => sys::stat_at(at, &place.name)?,
         };
-        let stat = self.give_to_owner(at, place, opened.as_ref(), attributes, stat)?;
         if manner == Manner::Late {
             let held =
                 if self.is_needed_after(ino, &stat) { sys::open_path(at, &place.name).ok() } else { None };
             self.table.bind(ino, &stat, held, place.directory, &place.name);
-            if attributes.kind == Kind::File {
-                self.lock().expected.insert(ino, attributes_of(&stat).ctime);
+        }
+        if !is_theirs {
+            stat = self.give_to_owner(at, place, opened.as_ref(), attributes, stat)?;
+        }
+        if manner == Manner::Late && attributes.kind == Kind::File {
+            self.lock().expected.insert(ino, Version::of(&attributes_of(&stat)));
+        }
+        Ok(Outcome { stat: Some(stat), opened, is_theirs })
+    }
+
+    /// The name of a new inode is taken: a file is taken over, a directory merged, anything else makes way. Whether
+    /// what stands there then is somebody else's, times and all.
+    fn settle_for_existing(
+        &self,
+        place: &Place,
+        ino: Ino,
+        attributes: &Attributes,
+        target: &[u8],
+        at: BorrowedFd<'_>,
+    ) -> Result<(Option<OwnedFd>, bool), Error> {
+        let theirs = sys::stat_at(at, &place.name)?;
+        // An earlier try got this far.
+        let ours = self.table.identity(ino) == Some(theirs.identity);
+        match (attributes.kind, Kind::of_mode(theirs.mode)) {
+            (Kind::File, Kind::File) => {
+                let node = sys::open_path(at, &place.name)?;
+                // Whoever may not write it may still be its owner.
+                sys::set_permissions(node.as_fd(), attributes.permissions | OWNER_READS_AND_WRITES)?;
+                let opened = sys::reopen(node.as_fd(), READ_WRITE)?;
+                sys::resize(opened.as_fd(), 0)?;
+                if !ours {
+                    self.conflict("create", place, attributes, &theirs, "taken-over");
+                }
+                Ok((Some(opened), false))
+            }
+            (Kind::Directory, Kind::Directory) => {
+                if !ours {
+                    self.conflict("mkdir", place, attributes, &theirs, "merged");
+                }
+                Ok((None, !ours))
+            }
+            _ => {
+                self.make_way(at, place, attributes, &theirs)?;
+                Ok((make(at, &place.name, attributes, target, READ_WRITE)?, false))
             }
         }
-        Ok(Outcome { stat: Some(stat), opened })
     }
 
     /// Whether more will land in or on a new inode, which another client's rename must not make impossible to find. A
@@ -170,6 +225,10 @@ impl Client {
             Some(opened) => opened.as_fd(),
             None => {
                 found = sys::open_path(directory, &place.name)?;
+                if sys::stat(found.as_fd())?.identity != stat.identity {
+                    // Swapped meanwhile: what stands there now is not ours to give away.
+                    return Ok(stat);
+                }
                 found.as_fd()
             }
         };
@@ -220,6 +279,7 @@ impl Client {
     fn carry_out_unlink(&self, place: &Place, ino: Ino, manner: Manner) -> Result<Outcome, Error> {
         let directory = self.descriptor(place.directory)?;
         let at = directory.as_fd();
+        self.hold_on_to(ino);
         if manner == Manner::Late {
             let ours = self.table.identity(ino);
             match sys::stat_at(at, &place.name) {
@@ -241,17 +301,35 @@ impl Client {
         Ok(Outcome::default())
     }
 
-    fn carry_out_rmdir(&self, place: &Place, manner: Manner) -> Result<Outcome, Error> {
+    /// An inode that is about to lose a name could not be found by it any more, while programs may still have it open.
+    fn hold_on_to(&self, ino: Ino) {
+        if self.table.has_landed(ino) {
+            let _ = self.table.descriptor(ino);
+        }
+    }
+
+    fn carry_out_rmdir(&self, place: &Place, ino: Ino, manner: Manner) -> Result<Outcome, Error> {
         let directory = self.descriptor(place.directory)?;
         let at = directory.as_fd();
-        match sys::remove_directory(at, &place.name) {
-            Err(error) if manner == Manner::Late && error.is(Error::NotFound) => {
-                self.conflict_with_nothing("rmdir", place, "stays-gone");
+        if manner == Manner::Late {
+            let ours = self.table.identity(ino);
+            match sys::stat_at(at, &place.name) {
+                Ok(theirs) if Some(theirs.identity) != ours => {
+                    let outcome = if is_directory(&theirs) { "removed" } else { "kept-theirs" };
+                    self.conflict_over("rmdir", place, ours, &theirs, outcome);
+                    if !is_directory(&theirs) {
+                        return Ok(Outcome::default());
+                    }
+                }
+                Err(error) if error.is(Error::NotFound) => {
+                    self.conflict_with_nothing("rmdir", place, "stays-gone");
+                    return Ok(Outcome::default());
+                }
+                _ => {}
             }
-            Err(error)
-                if manner == Manner::Late
-                    && [Error::NotEmpty, Error::Exists, Error::NotDirectory].iter().any(|e| error.is(*e)) =>
-            {
+        }
+        match sys::remove_directory(at, &place.name) {
+            Err(error) if manner == Manner::Late && is_one_of(error, &[Error::NotEmpty, Error::Exists]) => {
                 let theirs = sys::stat_at(at, &place.name)?;
                 self.conflict_over("rmdir", place, None, &theirs, "kept-theirs");
             }
@@ -277,9 +355,16 @@ impl Client {
             RenameHow::Exchange => EXCHANGE,
         };
         if manner == Manner::Late {
-            let Ok(there) = sys::stat_at(source, &from.name) else {
-                self.conflict_with_nothing("rename", from, "dropped");
-                return Ok(Outcome::default());
+            if let Some(replaced) = replaced {
+                self.hold_on_to(replaced);
+            }
+            let there = match sys::stat_at(source, &from.name) {
+                Err(error) if error.is(Error::NotFound) => {
+                    self.conflict_with_nothing("rename", from, "dropped");
+                    self.stays_at(ino, from);
+                    return Ok(Outcome::default());
+                }
+                result => result?,
             };
             let ours = self.table.identity(ino);
             if ours != Some(there.identity) {
@@ -288,13 +373,14 @@ impl Client {
             flags = self.settle_target(target, to, (how, flags), replaced);
         }
         let renamed = sys::rename(source, &from.name, target, &to.name, flags);
+        const IN_THE_WAY: [Error; 5] =
+            [Error::NotEmpty, Error::Exists, Error::IsDirectory, Error::NotDirectory, Error::Invalid];
         if let (Err(error), Manner::Late) = (&renamed, manner)
-            && [Error::NotEmpty, Error::Exists, Error::IsDirectory, Error::NotDirectory, Error::Invalid]
-                .iter()
-                .any(|kept| error.is(*kept))
+            && is_one_of(*error, &IN_THE_WAY)
             && let Ok(theirs) = sys::stat_at(target, &to.name)
         {
             self.conflict_over("rename", to, self.table.identity(ino), &theirs, "dropped");
+            self.stays_at(ino, from);
             return Ok(Outcome::default());
         }
         renamed?;
@@ -305,6 +391,11 @@ impl Client {
             }
         }
         Ok(Outcome::default())
+    }
+
+    /// A rename was dropped: the inode, if it is still there, is where it was.
+    fn stays_at(&self, ino: Ino, place: &Place) {
+        self.table.moved(ino, place.directory, &place.name, true);
     }
 
     /// Looks at what a late rename will meet at its target, and says with which flags it goes ahead.
@@ -343,53 +434,33 @@ impl Client {
             return Ok(Outcome::default());
         }
         self.notice_foreign_data(ino, change, &sys::stat(fd)?);
-        let changed = change_data(fd, change).and_then(|()| sys::set_times(fd, None, Some(wall(stamp))));
+        let changed = change_data(fd, change);
+        if changed.is_ok() {
+            // Only the owner may; for anybody else it stays the time of landing.
+            let _ = sys::set_times(fd, None, Some(wall(stamp)));
+        }
         let stat = sys::stat(fd)?;
         if changed.is_err() {
             // A part of it may be in the store: the next try must not take that for somebody else's.
-            self.lock().expected.insert(ino, attributes_of(&stat).ctime);
+            self.lock().expected.insert(ino, Version::of(&attributes_of(&stat)));
         }
         changed?;
-        Ok(Outcome { stat: Some(stat), opened: None })
-    }
-
-    /// A descriptor through which a file's data can be changed. Kept while more data is in flight, because a file may
-    /// have been made read-only since (`open(2)` checks, `write(2)` does not).
-    pub(super) fn writer(&self, ino: Ino, manner: Manner) -> Result<Arc<OwnedFd>, Error> {
-        if let Some(kept) = self.lock().writers.get(&ino).cloned() {
-            return Ok(kept);
-        }
-        let node = self.descriptor(ino)?;
-        let opened = match self.table.retrying(|| sys::reopen(node.as_fd(), WRITE_ONLY)) {
-            Err(error) if error.is(Error::AccessDenied) => self.files.descriptor(ino, true).ok_or(error),
-            result => result.map(Arc::new),
-        }?;
-        if manner == Manner::Late {
-            self.keep_writer(ino, &opened);
-        }
-        Ok(opened)
-    }
-
-    pub(super) fn keep_writer(&self, ino: Ino, descriptor: &Arc<OwnedFd>) {
-        let mut state = self.lock();
-        if state.writers.len() < MOST_WRITERS && state.in_flight.overlay().has_data(ino) {
-            state.writers.insert(ino, descriptor.clone());
-        }
+        Ok(Outcome { stat: Some(stat), ..Outcome::default() })
     }
 
     fn notice_foreign_data(&self, ino: Ino, change: &Change, theirs: &Stat) {
-        let (expected, removed_here) = {
+        let (expected, nameless) = {
             let state = self.lock();
-            (state.expected.get(&ino).copied(), state.removed_here.contains(&ino))
+            (state.expected.get(&ino).copied(), state.nameless.contains(&ino))
         };
         let ours = match change.content_range() {
             Some(range) if range.end == u64::MAX => format!("size {}", range.start),
             Some(range) => format!("bytes {}..{}", range.start, range.end),
             None => change.verb().to_string(),
         };
-        let changed = expected.is_some_and(|expected| expected != attributes_of(theirs).ctime);
+        let changed = expected.is_some_and(|expected| expected != Version::of(&attributes_of(theirs)));
         let outcome = match (theirs.links, changed) {
-            (0, _) if !removed_here => "unseen",
+            (0, _) if !nameless => "unseen",
             (1.., true) => "ours-on-top",
             _ => return,
         };
@@ -508,7 +579,7 @@ pub(super) fn clear_setid(fd: BorrowedFd<'_>) -> Result<(), Error> {
     if cleared == permissions { Ok(()) } else { sys::set_permissions(fd, cleared) }
 }
 
-fn set_attributes(fd: BorrowedFd<'_>, change: &AttributeChange) -> Result<Outcome, Error> {
+fn set_attributes(fd: BorrowedFd<'_>, change: &AttributeChange, stamp: Timestamp) -> Result<Outcome, Error> {
     // Owner first: changing it takes setuid and setgid away, which a mode asked for in the same call may want back.
     if change.uid.is_some() || change.gid.is_some() {
         sys::set_owner(fd, change.uid, change.gid)?;
@@ -516,8 +587,15 @@ fn set_attributes(fd: BorrowedFd<'_>, change: &AttributeChange) -> Result<Outcom
     if let Some(permissions) = change.permissions {
         sys::set_permissions(fd, permissions)?;
     }
-    if change.atime.is_some() || change.mtime.is_some() {
-        sys::set_times(fd, change.atime.map(wall), change.mtime.map(wall))?;
+    let (atime, mtime) = (change.atime, change.mtime);
+    if atime.is_none() && mtime.is_none() {
+        return Ok(Outcome::default());
+    }
+    let resolved = |time: Option<Timestamp>| time.map(|time| wall(time.at(stamp)));
+    match sys::set_times(fd, resolved(atime), resolved(mtime)) {
+        // Whoever may write may say "now"; any other time takes the owner (utimensat(2)).
+        Err(error) if error.is(Error::NotPermitted) => sys::set_times(fd, atime.map(wall), mtime.map(wall))?,
+        result => result?,
     }
     Ok(Outcome::default())
 }

@@ -44,6 +44,11 @@ impl Waits {
         self.landings.is_empty() && self.room.is_empty()
     }
 
+    /// The threads that wait.
+    pub fn threads(&self) -> Vec<u32> {
+        self.landings.iter().chain(&self.room).map(|waiter| waiter.thread).collect()
+    }
+
     /// Waits until all of `missing` have landed.
     pub fn for_landing(&mut self, missing: BTreeSet<MutationId>, thread: u32, done: Done) {
         self.landings.push(Waiter { missing, thread, done });

@@ -42,7 +42,8 @@ impl Client {
                     (_, true) if !exists => return Err(Error::NoData),
                     _ => {}
                 }
-                self.put_in_flight(&mut self.lock(), change, self.clock.wall());
+                self.check_value_fits(name, value)?;
+                self.put_in_flight(&mut self.lock(), change, self.clock.wall())?;
                 // An access ACL decides the permission bits, too (`acl(5)`).
                 let bits = if name == ACCESS_ACL { permissions_of_acl(value) } else { None };
                 match bits {
@@ -136,10 +137,20 @@ impl Client {
                 self.check_writable()?;
                 check_kind(name)?;
                 self.xattr(ino, name)?;
-                self.put_in_flight(&mut self.lock(), change, self.clock.wall());
-                Ok(())
+                self.put_in_flight(&mut self.lock(), change, self.clock.wall())
             },
         )
+    }
+
+    /// Refuses at once a value that the backing file system has no room for in any file, found out on one without a
+    /// name.
+    fn check_value_fits(&self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        const UNDOUBTED: usize = 1024;
+        if value.len() <= UNDOUBTED {
+            return Ok(());
+        }
+        let Ok(nameless) = sys::create_nameless(self.table.root().as_fd()) else { return Ok(()) };
+        sys::set_xattr(nameless.as_fd(), name, value, 0)
     }
 
     /// The permission bits that a directory's default ACL leaves to new inodes; `None` without one, where the umask

@@ -95,8 +95,7 @@ impl Attributes {
     }
 }
 
-/// What a `chmod`, `chown` or `utimens` asks for; `None` leaves as it is. Times are already resolved: "now" is a
-/// time here.
+/// What a `chmod`, `chown` or `utimens` asks for; `None` leaves as it is.
 #[expect(missing_docs, reason = "named for what they change")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttributeChange {

@@ -236,9 +236,14 @@ impl InFlight {
         self.hurry(ids);
     }
 
+    /// How many mutations in flight are about this inode.
+    pub fn count_about(&self, ino: Ino) -> usize {
+        self.by_subject.get(&ino).map_or(0, BTreeSet::len)
+    }
+
     /// The mutations in flight that are about this inode, oldest first: what is to land for its `fsync`, with all that
     /// they need ([`InFlight::hurry`]).
-    pub fn about(&self, ino: Ino) -> impl Iterator<Item = &Arc<Mutation>> {
+    pub fn about(&self, ino: Ino) -> impl DoubleEndedIterator<Item = &Arc<Mutation>> {
         self.by_subject.get(&ino).into_iter().flatten().map(|id| &self.entries[id].mutation)
     }
 

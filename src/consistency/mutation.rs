@@ -182,6 +182,11 @@ impl Change {
         }
     }
 
+    /// Whether it changes a file's data.
+    pub fn is_data(&self) -> bool {
+        matches!(self, Change::Write { .. } | Change::Resize { .. } | Change::Allocate { .. })
+    }
+
     /// The names it touches, one or two.
     pub fn places(&self) -> Vec<&Place> {
         match self {

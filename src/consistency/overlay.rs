@@ -5,7 +5,7 @@
 //! directory answers.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::Range,
     sync::Arc,
 };
@@ -30,6 +30,29 @@ pub enum Binding {
 struct By<T> {
     value: T,
     by: MutationId,
+}
+
+/// A time and the mutations that have changed it. It stays until all of them have landed: those on names in one
+/// directory land in any order, and what one of them leaves behind is not the time of another.
+#[derive(Clone, Debug)]
+struct Stamped {
+    value: Timestamp,
+    by: BTreeSet<MutationId>,
+}
+
+fn stamp(slot: &mut Option<Stamped>, value: Timestamp, by: MutationId) {
+    let stamped = slot.get_or_insert_with(|| Stamped { value, by: BTreeSet::new() });
+    stamped.value = value;
+    stamped.by.insert(by);
+}
+
+fn unstamp(slot: &mut Option<Stamped>, by: MutationId) {
+    if let Some(stamped) = slot
+        && stamped.by.remove(&by)
+        && stamped.by.is_empty()
+    {
+        *slot = None;
+    }
 }
 
 /// Sizes in flight. One inode's mutations land in order, so the oldest come off the front.
@@ -83,8 +106,8 @@ struct InodeOverlay {
     uid: Option<By<u32>>,
     gid: Option<By<u32>>,
     atime: Option<By<Timestamp>>,
-    mtime: Option<By<Timestamp>>,
-    ctime: Option<By<Timestamp>>,
+    mtime: Option<Stamped>,
+    ctime: Option<Stamped>,
     links: i64,
     sizes: Sizes,
     content: Extents,
@@ -94,11 +117,11 @@ struct InodeOverlay {
 
 impl InodeOverlay {
     fn touch(&mut self, mutation: &Mutation) {
-        self.ctime = Some(By { value: mutation.stamp, by: mutation.id });
+        stamp(&mut self.ctime, mutation.stamp, mutation.id);
     }
 
     fn modify(&mut self, mutation: &Mutation) {
-        self.mtime = Some(By { value: mutation.stamp, by: mutation.id });
+        stamp(&mut self.mtime, mutation.stamp, mutation.id);
         self.touch(mutation);
     }
 
@@ -112,8 +135,8 @@ impl InodeOverlay {
         view.uid = self.uid.map_or(base.uid, |by| by.value);
         view.gid = self.gid.map_or(base.gid, |by| by.value);
         view.atime = self.atime.map_or(base.atime, |by| by.value);
-        view.mtime = self.mtime.map_or(base.mtime, |by| by.value);
-        view.ctime = self.ctime.map_or(base.ctime, |by| by.value);
+        view.mtime = self.mtime.as_ref().map_or(base.mtime, |stamped| stamped.value);
+        view.ctime = self.ctime.as_ref().map_or(base.ctime, |stamped| stamped.value);
         view.links = u32::try_from(i64::from(base.links) + self.links).unwrap_or(0);
         if own_data && !self.sizes.is_empty() {
             view.size = self.sizes.over(base.size);
@@ -141,8 +164,8 @@ impl InodeOverlay {
         keep(&mut self.uid, id);
         keep(&mut self.gid, id);
         keep(&mut self.atime, id);
-        keep(&mut self.mtime, id);
-        keep(&mut self.ctime, id);
+        unstamp(&mut self.mtime, id);
+        unstamp(&mut self.ctime, id);
         self.sizes.landed(id);
         self.xattrs.retain(|_, by| by.by != id);
     }
@@ -274,8 +297,11 @@ impl Overlay {
                 }
                 inode.uid = change.uid.map(|value| By { value, by }).or(inode.uid);
                 inode.gid = change.gid.map(|value| By { value, by }).or(inode.gid);
-                inode.atime = change.atime.map(|value| By { value, by }).or(inode.atime);
-                inode.mtime = change.mtime.map(|value| By { value, by }).or(inode.mtime);
+                inode.atime =
+                    change.atime.map(|time| By { value: time.at(mutation.stamp), by }).or(inode.atime);
+                if let Some(time) = change.mtime {
+                    stamp(&mut inode.mtime, time.at(mutation.stamp), by);
+                }
                 inode.touch(mutation);
             }
             Change::SetXattr { ino, name, value } => {

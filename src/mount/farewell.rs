@@ -23,6 +23,9 @@ use crate::client::Farewell;
 /// How long one who waits may take to read, before the daemon goes on without them.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a process may take to end after its farewell.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// The daemon's end.
 #[derive(Debug)]
 pub struct Herald {
@@ -102,11 +105,18 @@ impl Listener {
         sockets(entry).find_map(|path| UnixStream::connect(path).ok()).map(Listener)
     }
 
-    /// Waits for the end of the daemon; none if it died without a farewell.
+    /// Waits for the end of the daemon; none if it died without a farewell. A process that lives on after its farewell
+    /// (a library user's) is not waited for long.
     pub fn wait(mut self) -> Option<Farewell> {
-        let mut text = String::new();
-        self.0.read_to_string(&mut text).ok()?;
-        parse(&text)
+        let mut text = Vec::new();
+        let mut piece = [0; 4096];
+        while let Ok(length @ 1..) = self.0.read(&mut piece) {
+            text.extend_from_slice(&piece[..length]);
+            if parse(&String::from_utf8_lossy(&text)).is_some() {
+                let _ = self.0.set_read_timeout(Some(LINGER));
+            }
+        }
+        parse(&String::from_utf8_lossy(&text))
     }
 }
 

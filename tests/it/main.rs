@@ -1,7 +1,10 @@
 //! Everything that needs the built binary or a mount.
 #![allow(clippy::disallowed_methods, reason = "tests of real mounts wait for real time")]
 
+mod architecture;
 mod cli;
+mod histories;
 mod mount;
 mod readme;
 mod sandbox;
+mod situations;

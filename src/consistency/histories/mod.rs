@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use super::{
+use crate::consistency::{
     attributes::{AttributeChange, Kind},
     mutation::{KEEP_SIZE, PUNCH_HOLE, RenameHow, ZERO_RANGE},
 };

@@ -1,0 +1,157 @@
+//! Which descriptor reaches an inode, reads a file or writes one.
+//!
+//! | wanted | is | where that fails |
+//! |---|---|---|
+//! | an inode | the node's `O_PATH` descriptor | ESTALE: one of a file that is open and has lost its name |
+//! | to read or write an open file | its own descriptor, opened with it | not landed then: opened, or given to it on landing |
+//! | to land data | one kept since the file was made or closed, else opened now | EACCES: an open file's, else the owner lets himself in |
+//!
+//! The kernel checks permissions by this client's view, the store by its own state. Where a change of permissions of
+//! ours is still in flight the store may say EACCES to what the view allows: then that change lands early, as for an
+//! `fsync(2)`. Root never meets this.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use super::{Client, open_files::OpenFile, store::Manner};
+use crate::{
+    backing::sys,
+    consistency::{Ino, Kind, MutationId, Place},
+    error::Error,
+};
+
+/// The most descriptors kept for landing data of files that could be opened again as well.
+const MOST_WRITERS: usize = 64;
+
+const WRITE_ONLY: i32 = 0o1;
+const OWNER_MAY_WRITE: u32 = 0o200;
+const OWNER_READS_AND_WRITES: u32 = 0o600;
+
+impl Client {
+    /// A descriptor on the real inode. An inode that has lost its name is still there for those who have it open; one
+    /// that is lost is not believed in any longer.
+    pub(super) fn descriptor(&self, ino: Ino) -> Result<Arc<OwnedFd>, Error> {
+        match self.table.descriptor(ino) {
+            Err(error) if error.is(Error::Stale) => self.files.descriptor(ino, false).ok_or_else(|| {
+                self.distrust(ino);
+                error
+            }),
+            result => result,
+        }
+    }
+
+    /// An inode could not be found any more: what leads to it is not believed any longer, so that the kernel's second
+    /// try finds what is there now.
+    fn distrust(&self, ino: Ino) {
+        let place = self.table.place(ino);
+        let mut state = self.lock();
+        state.belief.distrust_inode(ino);
+        if let Some((directory, name)) = place {
+            state.belief.distrust_name(&Place::new(directory, &name));
+        }
+    }
+
+    /// Calls `attempt`; where the store denies it because a change of ours to `ino` has not landed, lets that land
+    /// first and tries again.
+    pub(super) fn with_permission<T>(
+        &self,
+        ino: Ino,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        const TRIES: usize = 1000;
+        let first = attempt();
+        if !matches!(&first, Err(error) if error.is(Error::AccessDenied)) {
+            return first;
+        }
+        for _ in 0..TRIES {
+            let mut state = self.lock();
+            let ids: Vec<MutationId> = state.in_flight.about(ino).map(|mutation| mutation.id).collect();
+            if ids.is_empty() {
+                break;
+            }
+            state.in_flight.hurry(ids);
+            self.work.notify_all();
+            self.await_progress(state);
+        }
+        attempt()
+    }
+
+    /// Opens the real file behind an inode.
+    pub(super) fn open_real(&self, ino: Ino, flags: i32) -> Result<OwnedFd, Error> {
+        // Whatever else stands there now is opened by the kernel itself, once it has looked the name up again.
+        if self.table.kind(ino).map(Kind::of_mode) != Some(Kind::File) {
+            return Err(Error::Stale);
+        }
+        let node = self.descriptor(ino)?;
+        self.with_permission(ino, || self.table.retrying(|| sys::reopen(node.as_fd(), flags)))
+    }
+
+    /// The flags with which the real file is opened: no making and no truncating, which are changes of their own; no
+    /// `O_APPEND`, because the place is decided here; no `O_DIRECT`, whose alignment rules are the backing file
+    /// system's and not the program's.
+    pub(super) fn backing_flags(&self, flags: i32) -> i32 {
+        const ACCESS_MODE: i32 = 0o3;
+        const O_NOATIME: i32 = 0o1_000_000;
+        const O_NOCTTY: i32 = 0o400;
+        const O_SYNC: i32 = 0o4_010_000;
+        let sync = if self.knobs.write_delay.is_zero() { flags & O_SYNC } else { 0 };
+        (flags & (ACCESS_MODE | O_NOATIME)) | O_NOCTTY | sync
+    }
+
+    /// The real file behind an open one, opened now if the file has landed since.
+    pub(super) fn real_file(&self, file: &OpenFile) -> Result<Arc<OwnedFd>, Error> {
+        if let Some(descriptor) = file.descriptor.get() {
+            return Ok(descriptor.clone());
+        }
+        let opened = Arc::new(self.open_real(file.ino, self.backing_flags(file.flags))?);
+        Ok(file.descriptor.get_or_init(|| opened).clone())
+    }
+
+    /// A descriptor through which a file's data can be changed.
+    pub(super) fn writer(&self, ino: Ino, manner: Manner) -> Result<Arc<OwnedFd>, Error> {
+        if let Some(kept) = self.lock().writers.get(&ino).cloned() {
+            return Ok(kept);
+        }
+        let node = self.descriptor(ino)?;
+        let opened = match self.table.retrying(|| sys::reopen(node.as_fd(), WRITE_ONLY)) {
+            Err(error) if error.is(Error::AccessDenied) => {
+                self.files.descriptor(ino, true).map_or_else(|| self.let_oneself_in(node.as_fd(), error), Ok)
+            }
+            result => result.map(Arc::new),
+        }?;
+        if manner == Manner::Late {
+            self.keep_writer(ino, &opened);
+        }
+        Ok(opened)
+    }
+
+    /// A file may have been made read-only since it was opened: `open(2)` checks, `write(2)` does not. Its owner can
+    /// still get in, by changing the mode for a moment.
+    fn let_oneself_in(&self, node: BorrowedFd<'_>, error: Error) -> Result<Arc<OwnedFd>, Error> {
+        let stat = sys::stat(node)?;
+        if stat.uid != self.own_ids.0 {
+            return Err(error);
+        }
+        let permissions = stat.mode & 0o7777;
+        sys::set_permissions(node, permissions | OWNER_READS_AND_WRITES)?;
+        let opened = sys::reopen(node, WRITE_ONLY);
+        sys::set_permissions(node, permissions)?;
+        opened.map(Arc::new)
+    }
+
+    /// Keeps a descriptor for as long as more data of its file is in flight: any number of those that could not be had
+    /// again, a few of the others.
+    pub(super) fn keep_writer(&self, ino: Ino, descriptor: &Arc<OwnedFd>) {
+        let replaceable = sys::is_root()
+            || sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.mode & OWNER_MAY_WRITE != 0);
+        let mut state = self.lock();
+        let wanted = state.in_flight.overlay().has_data(ino);
+        if wanted && (!replaceable || state.writers.len() < MOST_WRITERS) {
+            let former = state.writers.insert(ino, descriptor.clone());
+            drop(state);
+            drop(former);
+        }
+    }
+}

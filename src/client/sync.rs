@@ -1,0 +1,142 @@
+//! `fsync(2)`: landing early what a program wants to be safe, and syncing it.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{Client, State, store::Manner, waits::Done};
+use crate::{
+    backing::{ROOT, sys},
+    consistency::{Ino, MutationId},
+    error::Error,
+};
+
+/// How many slow calls at most run in the threads that serve requests; more get threads of their own.
+const SLOW_CALLS_INLINE: usize = 1;
+
+static SLOW_CALLS: AtomicUsize = AtomicUsize::new(0);
+
+impl Client {
+    /// Calls `done` when the inode, its name and its directories are in the backing directory and synced there, or
+    /// with what went wrong. A directory is synced as one; `data_only` is `fdatasync(2)`.
+    pub fn sync(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
+        match self.operate("fsync", || self.table.path(ino), |_| Ok(())) {
+            Ok(()) => self.publish(ino, data_only, thread, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// The same as a part of another operation: a write with `O_SYNC`.
+    pub fn publish(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
+        let mut state = self.lock();
+        let wanted = self.what_publishes(&state, ino);
+        let missing = state.in_flight.hurry(wanted);
+        let client = self.clone();
+        if missing.is_empty() {
+            drop(state);
+            return client.sync_landed(ino, data_only, done);
+        }
+        let then: Done = Box::new(move |result| match result {
+            Ok(()) => client.sync_landed(ino, data_only, done),
+            Err(error) => done(Err(error)),
+        });
+        state.waits.for_landing(missing, thread, then);
+        drop(state);
+        self.work.notify_all();
+    }
+
+    /// The mutations that put an inode, its name and its directories where programs have been told they are.
+    fn what_publishes(&self, state: &State, ino: Ino) -> Vec<MutationId> {
+        let mut wanted: Vec<MutationId> = state.in_flight.about(ino).map(|mutation| mutation.id).collect();
+        wanted.extend(state.in_flight.inside(ino));
+        for ancestor in self.ancestors(ino) {
+            let names =
+                state.in_flight.about(ancestor).filter(|mutation| !mutation.change.places().is_empty());
+            wanted.extend(names.map(|mutation| mutation.id));
+        }
+        wanted
+    }
+
+    /// The directories above an inode, as programs know them, up to the root.
+    pub(super) fn ancestors(&self, ino: Ino) -> Vec<Ino> {
+        let mut ancestors = vec![self.table.parent(ino)];
+        // A loop can appear for a moment while two directories move; no real path is this deep.
+        while let Some(&last) = ancestors.last()
+            && last != ROOT
+            && ancestors.len() < 4096
+        {
+            ancestors.push(self.table.parent(last));
+        }
+        ancestors
+    }
+
+    fn sync_landed(self: Arc<Self>, ino: Ino, data_only: bool, done: Done) {
+        let slow = move || done(self.sync_now(ino, data_only));
+        run_slow_call(Box::new(slow));
+    }
+
+    /// Syncs an inode, and those directories above it in which names have landed since they were last synced: the
+    /// program could not know that they had not been there when it synced.
+    fn sync_now(&self, ino: Ino, data_only: bool) -> Result<(), Error> {
+        let opened = match self.open_to_sync(ino) {
+            Err(error) if error.is(Error::AccessDenied) => self.writer(ino, Manner::Through)?,
+            result => Arc::new(result?),
+        };
+        sys::sync(opened.as_fd(), data_only)?;
+        for directory in self.ancestors(ino) {
+            if !self.lock().unsynced.remove(&directory) {
+                continue;
+            }
+            let synced = match self.open_to_sync(directory) {
+                // It has been removed meanwhile.
+                Err(error) if error.is(Error::Stale) || error.is(Error::NotFound) => Ok(()),
+                result => result.and_then(|opened| sys::sync(opened.as_fd(), false)),
+            };
+            if let Err(error) = synced {
+                self.lock().unsynced.insert(directory);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_to_sync(&self, ino: Ino) -> Result<OwnedFd, Error> {
+        sys::reopen(self.descriptor(ino)?.as_fd(), 0)
+    }
+}
+
+/// Runs a call that may take long here while few do, else in a thread of its own: slow calls never take all the threads
+/// that serve requests.
+fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
+    struct Running;
+    impl Drop for Running {
+        fn drop(&mut self) {
+            SLOW_CALLS.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let running = SLOW_CALLS.fetch_add(1, Ordering::SeqCst);
+    let guard = Running;
+    let counted = move || {
+        let _guard = guard;
+        call();
+    };
+    if running < SLOW_CALLS_INLINE {
+        return counted();
+    }
+    // Handed over by a slot, so that a thread that cannot be started leaves the call here.
+    let slot = Arc::new(Mutex::new(Some(counted)));
+    let take = |slot: &Mutex<Option<_>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = slot.clone();
+    let started = std::thread::Builder::new().spawn(move || {
+        if let Some(call) = take(&theirs) {
+            call();
+        }
+    });
+    if let (Err(_), Some(call)) = (started, take(&slot)) {
+        call();
+    }
+}

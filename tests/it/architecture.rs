@@ -1,0 +1,250 @@
+//! Who may import whom, and what stays at the edge: read from the sources.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Each module of the library and the modules it may import.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("mount", &["fuse", "client", "event", "knobs", "clock", "error"]),
+    ("fuse", &["client", "backing", "error"]),
+    ("client", &["consistency", "fault", "dice", "backing", "event", "knobs", "clock", "time", "error"]),
+    ("consistency", &["time", "knobs"]),
+    // A rule says with which error an operation fails.
+    ("fault", &["time", "knobs", "dice", "error"]),
+    ("backing", &["error"]),
+    ("event", &["time"]),
+    ("knobs", &["error"]),
+    ("dice", &["time"]),
+    ("clock", &["time"]),
+    ("time", &[]),
+    ("error", &[]),
+];
+
+/// Where each crate with a say in how the outside is reached may be named: files, or folders ending in `/`.
+const STAYS_IN: &[(&[&str], &[&str])] = &[
+    (&["fuser"], &["fuse.rs", "mount/"]),
+    (&["libc", "nix"], &["backing/sys.rs", "clock.rs", "mount/", "bin/"]),
+    (&["rustix"], &["mount/attach.rs"]),
+    (&["rand", "rand_chacha", "rand_core"], &["dice.rs"]),
+    (
+        &[
+            "clap",
+            "clap_complete",
+            "clap_mangen",
+            "anyhow",
+            "daemonize",
+            "tracing_subscriber",
+            "tracing_appender",
+        ],
+        &["bin/"],
+    ),
+];
+
+/// What the pure middle must not name.
+const IMPURE: &[&str] = &[
+    "fs",
+    "io",
+    "net",
+    "process",
+    "env",
+    "thread",
+    "Instant",
+    "SystemTime",
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "OnceLock",
+    "LazyLock",
+    "Barrier",
+    "atomic",
+    "mpsc",
+    "println",
+    "eprintln",
+    "tracing",
+];
+
+struct Source {
+    /// Below `src/`.
+    path: String,
+    /// Without comments and unit tests.
+    code: String,
+}
+
+impl Source {
+    fn module(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or_default();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    fn lies_in(&self, places: &[&str]) -> bool {
+        places.iter().any(|place| self.path == *place || place.ends_with('/') && self.path.starts_with(place))
+    }
+
+    fn words(&self) -> BTreeSet<&str> {
+        self.code.split(|c: char| !c.is_alphanumeric() && c != '_').collect()
+    }
+
+    /// Whether a crate is named: `nix::`, `use nix;`.
+    fn names_crate(&self, name: &str) -> bool {
+        self.code.match_indices(name).any(|(at, _)| {
+            let before = self.code[..at].chars().next_back().unwrap_or(' ');
+            let after = &self.code[at + name.len()..];
+            let path =
+                after.starts_with("::") || (after.starts_with(';') && self.code[..at].ends_with("use "));
+            path && !before.is_alphanumeric() && before != '_' && before != ':'
+        })
+    }
+
+    /// The modules behind every `crate::` path, those in braces too.
+    fn imports(&self) -> BTreeSet<&str> {
+        let paths = self.code.match_indices("crate::").map(|(at, found)| &self.code[at + found.len()..]);
+        paths.flat_map(|rest| rest.strip_prefix('{').map_or_else(|| vec![first_word(rest)], heads)).collect()
+    }
+}
+
+fn first_word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+/// The first word of each item of a `use` group whose opening brace has been read.
+fn heads(group: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                found.push(first_word(group[start..at].trim_start()));
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    found.retain(|word| !word.is_empty());
+    found
+}
+
+fn code_of(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let without_comment = |line: &str| line.split("//").next().unwrap_or_default().to_string() + "\n";
+    text.lines().map(without_comment).collect()
+}
+
+fn read_below(folder: &Path, root: &Path, sources: &mut Vec<Source>) {
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the sources are there")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            read_below(&path, root, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root).expect("it is below").to_str().expect("UTF-8").to_string();
+            let code = code_of(&fs::read_to_string(&path).expect("a source"));
+            sources.push(Source { path: name, code });
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    read_below(&root, &root, &mut sources);
+    assert!(sources.len() > 10, "the sources were not found");
+    sources
+}
+
+#[track_caller]
+fn assert_none(broken: &[String]) {
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn imports_go_one_way() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| !source.lies_in(&["lib.rs", "bin/"])) {
+        let module = source.module();
+        let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| *name == module) else {
+            broken.push(format!(
+                "src/{}: module `{module}` is not in the table of who may import whom",
+                source.path
+            ));
+            continue;
+        };
+        let wrong =
+            source.imports().into_iter().filter(|import| *import != module && !allowed.contains(import));
+        broken
+            .extend(wrong.map(|import| format!("src/{}: `{module}` may not import `{import}`", source.path)));
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn no_module_reaches_the_others_by_super() {
+    let climbs = |source: &Source| {
+        let is_top = !source.path.contains('/') || source.path.ends_with("/mod.rs");
+        source.code.contains(if is_top { "super::" } else { "super::super::" })
+    };
+    let broken: Vec<String> = sources()
+        .iter()
+        .filter(|source| !source.lies_in(&["bin/"]) && climbs(source))
+        .map(|source| format!("src/{}: `super::` leads out of its module; write `crate::`", source.path))
+        .collect();
+    assert_none(&broken);
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    let broken: Vec<String> = sources()
+        .iter()
+        .filter(|source| source.words().contains("unsafe") && source.path != "backing/sys.rs")
+        .map(|source| format!("src/{}: `unsafe` belongs in src/backing/sys.rs", source.path))
+        .collect();
+    assert_none(&broken);
+}
+
+#[test]
+fn each_crate_of_the_edge_stays_in_its_files() {
+    let sources = sources();
+    let mut broken = Vec::new();
+    for (crates, places) in STAYS_IN {
+        for name in *crates {
+            let strangers =
+                sources.iter().filter(|source| source.names_crate(name) && !source.lies_in(places));
+            broken
+                .extend(strangers.map(|source| format!("src/{}: `{name}` stays in {places:?}", source.path)));
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn the_consistency_core_is_pure() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.module() == "consistency") {
+        let words = source.words();
+        let found = IMPURE.iter().filter(|word| words.contains(*word));
+        broken.extend(found.map(|word| format!("src/{}: `{word}` in the pure middle", source.path)));
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn the_reader_of_sources_sees_groups_comments_and_tests() {
+    let text = "use crate::{\n    a::{b, c::d},\n    e,\n};\n// crate::no\nlet x = crate::f::g();\n\
+                #[cfg(test)]\nmod tests { use crate::hidden; }\nuse nixie::x;\n";
+    let source = Source { path: "m.rs".to_string(), code: code_of(text) };
+    assert_eq!(source.imports().into_iter().collect::<Vec<_>>(), ["a", "e", "f"]);
+    assert_eq!(source.module(), "m");
+    let source =
+        Source { path: "m.rs".to_string(), code: "use nix::a;\nuse nixie::b; my_libc::c".to_string() };
+    assert!(source.names_crate("nix") && !source.names_crate("libc"));
+}

@@ -1,0 +1,615 @@
+//! A client with as much of a kernel around it as it takes to run programs on it: paths are walked name by name,
+//! lookups are given back, and what the kernel refuses by itself is refused here.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::AtomicBool,
+        mpsc::{Receiver, channel},
+    },
+    time::Duration,
+};
+
+use chaosfs::{
+    ClientOptions, Farewell,
+    client::{Caller, Client, Copy, Entry, SetAttributes},
+    clock::Clock,
+    consistency::{Attributes, Kind, RenameHow},
+    error::Error,
+    event::EventLog,
+    knobs::Knobs,
+    time::Timestamp,
+};
+
+use super::{
+    machine::Machine,
+    plain::{Answer, count, done},
+    program::{How, Move, NAMES},
+    reference::{Facts, Touched},
+    tree::{Mark, Seen, Tree, join, set_on_purpose},
+};
+
+const ROOT: u64 = 1;
+const UMASK: u32 = 0o022;
+
+fn root_caller() -> Caller {
+    Caller { uid: 0, gid: 0, thread: 0 }
+}
+
+/// A file that a program has open here.
+pub struct HostFile {
+    pub handle: u64,
+    pub ino: u64,
+    flags: i32,
+    /// The kernel knows the directories of an open file.
+    directories: Vec<u64>,
+}
+
+impl HostFile {
+    fn is_writable(&self) -> bool {
+        self.flags & libc::O_ACCMODE != libc::O_RDONLY
+    }
+
+    fn is_readable(&self) -> bool {
+        self.flags & libc::O_ACCMODE != libc::O_WRONLY
+    }
+}
+
+/// A client and the programs on it.
+pub struct Host {
+    pub client: Arc<Client>,
+    pub lines: Arc<Mutex<Vec<String>>>,
+    /// Lookups that are given back at the end, by a kernel that forgets nothing; one that is short of memory gives
+    /// each back at once.
+    remembered: Option<Mutex<Vec<u64>>>,
+    /// Directories that something was moved into: the kernel knows them while it knows what was moved.
+    moved_into: Mutex<Vec<u64>>,
+}
+
+/// An inode that the kernel knows, with one lookup to give back, and the directories above it.
+struct Node<'a> {
+    host: &'a Host,
+    ino: u64,
+    attributes: Attributes,
+    above: Vec<u64>,
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        self.host.give_back(self.ino);
+        self.above.drain(..).for_each(|ino| self.host.give_back(ino));
+    }
+}
+
+impl Node<'_> {
+    /// Keeps the lookups of this node and of all above it.
+    fn keep(mut self) -> Vec<u64> {
+        let above = std::mem::take(&mut self.above);
+        let all = std::iter::once(self.ino).chain(above).collect();
+        std::mem::forget(self);
+        all
+    }
+
+    fn is_directory(&self) -> bool {
+        self.attributes.kind == Kind::Directory
+    }
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn is_below(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The kernel walks a path once more when it hears that an inode is gone.
+fn retrying<T>(mut call: impl FnMut() -> Result<T, Error>) -> Result<T, i32> {
+    match call() {
+        Err(error) if error.is(Error::Stale) => call(),
+        result => result,
+    }
+    .map_err(Error::errno)
+}
+
+fn absent(error: Error) -> Result<Option<Node<'static>>, Error> {
+    if error.is(Error::NotFound) { Ok(None) } else { Err(error) }
+}
+
+impl Machine for Host {
+    type File = HostFile;
+
+    fn open(&self, path: &str, how: How) -> Result<HostFile, i32> {
+        let flags = how.flags();
+        retrying(|| {
+            let (directory, name, found) = self.place(path)?;
+            let Some(found) = found else {
+                if flags & libc::O_CREAT == 0 {
+                    return Err(Error::NotFound);
+                }
+                let (entry, handle) = self.client.create(
+                    &root_caller(),
+                    directory.ino,
+                    name,
+                    libc::S_IFREG | 0o666,
+                    UMASK,
+                    flags,
+                )?;
+                self.give_back(entry.ino);
+                return Ok(HostFile { handle, ino: entry.ino, flags, directories: directory.keep() });
+            };
+            match found.attributes.kind {
+                _ if how == How::CreateNew => return Err(Error::Exists),
+                Kind::Directory => return Err(Error::IsDirectory),
+                Kind::Fifo => return Err(Error::System(libc::ENXIO)),
+                Kind::Symlink => return Err(Error::System(libc::ELOOP)),
+                _ => {}
+            }
+            let handle =
+                self.client.open_file(&root_caller(), found.ino, flags & !(libc::O_CREAT | libc::O_EXCL))?;
+            Ok(HostFile { handle, ino: found.ino, flags, directories: directory.keep() })
+        })
+    }
+
+    fn close(&self, file: HostFile) -> Answer {
+        let flushed = self.client.flush(file.handle).map(done).map_err(Error::errno);
+        self.client.release(file.handle);
+        file.directories.into_iter().for_each(|ino| self.give_back(ino));
+        flushed
+    }
+
+    fn write(&self, file: &HostFile, offset: u64, data: &[u8]) -> Answer {
+        if !file.is_writable() {
+            return Err(libc::EBADF);
+        }
+        self.client.write(&root_caller(), file.handle, offset, data, false).map(count).map_err(Error::errno)
+    }
+
+    fn read(&self, file: &HostFile, offset: u64, length: usize) -> Answer {
+        if !file.is_readable() {
+            return Err(libc::EBADF);
+        }
+        self.client.read(file.handle, offset, length).map_err(Error::errno)
+    }
+
+    fn set_file_length(&self, file: &HostFile, size: u64) -> Answer {
+        if !file.is_writable() {
+            return Err(libc::EINVAL);
+        }
+        let asked = SetAttributes { size: Some(size), ..SetAttributes::default() };
+        self.client.setattr(&root_caller(), file.ino, &asked).map(done).map_err(Error::errno)
+    }
+
+    fn allocate(&self, file: &HostFile, punch: bool, offset: u64, length: u64) -> Answer {
+        if !file.is_writable() {
+            return Err(libc::EBADF);
+        }
+        let mode = if punch { libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE } else { 0 };
+        self.client.fallocate(file.handle, mode, offset, length).map(done).map_err(Error::errno)
+    }
+
+    fn copy(&self, from: (&HostFile, u64), to: (&HostFile, u64), length: usize) -> Answer {
+        if !from.0.is_readable() || !to.0.is_writable() || to.0.flags & libc::O_APPEND != 0 {
+            return Err(libc::EBADF);
+        }
+        let size = self.client.getattr(from.0.ino).map_err(Error::errno)?.size;
+        let length = (length as u64).min(size.saturating_sub(from.1));
+        if from.0.ino == to.0.ino && to.1 + length > from.1 && to.1 < from.1 + length {
+            return Err(libc::EINVAL);
+        }
+        if length == 0 {
+            return Ok(count(0));
+        }
+        let copy =
+            Copy { from: from.0.handle, from_offset: from.1, to: to.0.handle, to_offset: to.1, length };
+        self.client.copy_range(&root_caller(), &copy).map(count).map_err(Error::errno)
+    }
+
+    /// `fsync(2)`: nothing runs by itself here, so what it hurries is landed at once.
+    fn sync(&self, file: &HostFile) -> Answer {
+        let ino = self.client.start_sync(file.handle).map_err(Error::errno)?;
+        let answer = self.start_sync(ino);
+        self.client.land_due();
+        answer.recv_timeout(Duration::from_secs(20)).expect("fsync returns").map(done).map_err(Error::errno)
+    }
+
+    fn set_length(&self, path: &str, size: u64) -> Answer {
+        match self.followed(path).map_err(Error::errno)?.attributes.kind {
+            Kind::Directory => Err(libc::EISDIR),
+            Kind::File => {
+                self.set_attributes(path, SetAttributes { size: Some(size), ..SetAttributes::default() })
+            }
+            _ => Err(libc::EINVAL),
+        }
+    }
+
+    fn set_mode(&self, path: &str, mode: u32) -> Answer {
+        self.followed(path).map_err(Error::errno)?;
+        self.set_attributes(path, SetAttributes { permissions: Some(mode), ..SetAttributes::default() })
+    }
+
+    fn set_times(&self, path: &str, seconds: i64) -> Answer {
+        let time = Some(Timestamp { seconds, nanos: 5 });
+        self.set_attributes(path, SetAttributes { atime: time, mtime: time, ..SetAttributes::default() })
+    }
+
+    fn mkdir(&self, path: &str) -> Answer {
+        self.make(path, |client, directory, name| {
+            client.mkdir(&root_caller(), directory, name, libc::S_IFDIR | 0o777, UMASK)
+        })
+    }
+
+    fn rmdir(&self, path: &str) -> Answer {
+        retrying(|| {
+            let (directory, name, found) = self.place(path)?;
+            if !found.ok_or(Error::NotFound)?.is_directory() {
+                return Err(Error::NotDirectory);
+            }
+            self.client.rmdir(directory.ino, name).map(done)
+        })
+    }
+
+    fn unlink(&self, path: &str) -> Answer {
+        retrying(|| {
+            let (directory, name, found) = self.place(path)?;
+            if found.ok_or(Error::NotFound)?.is_directory() {
+                return Err(Error::IsDirectory);
+            }
+            self.client.unlink(directory.ino, name).map(done)
+        })
+    }
+
+    fn symlink(&self, path: &str, target: &str) -> Answer {
+        self.make(path, |client, directory, name| {
+            client.symlink(&root_caller(), directory, name, target.as_bytes())
+        })
+    }
+
+    fn mkfifo(&self, path: &str) -> Answer {
+        self.make(path, |client, directory, name| {
+            client.mknod(&root_caller(), directory, name, libc::S_IFIFO | 0o666, UMASK, 0)
+        })
+    }
+
+    fn link(&self, from: &str, to: &str) -> Answer {
+        retrying(|| {
+            let source = self.node(from)?;
+            let (directory, name, found) = self.place(to)?;
+            match found {
+                Some(_) => return Err(Error::Exists),
+                None if source.is_directory() => return Err(Error::NotPermitted),
+                None => {}
+            }
+            let entry = self.client.link(source.ino, directory.ino, name)?;
+            self.give_back(entry.ino);
+            Ok(Vec::new())
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str, how: Move) -> Answer {
+        retrying(|| self.try_rename(from, to, how)).map(done)
+    }
+
+    /// Size, links and all the bytes of an open file.
+    fn file_view(&self, file: &HostFile) -> (u64, u64, Answer) {
+        let attributes = self.client.getattr(file.ino).expect("an open file has attributes");
+        (attributes.size, u64::from(attributes.links), self.read(file, 0, attributes.size as usize + 10))
+    }
+
+    /// All that there is in this client's view, found through listings and again through lookups.
+    fn look(&self) -> Tree {
+        let mut tree = Tree::default();
+        let root = self.node("").expect("the root is there");
+        self.look_at("", &root, &mut tree);
+        tree
+    }
+}
+
+impl Host {
+    pub fn new(backing: &Path, id: &str, knobs: Knobs, clock: &Clock, forgets: bool) -> Host {
+        // Modes are compared: the test process must not have a umask of its own kind.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(UMASK));
+        let options = ClientOptions {
+            backing: backing.to_path_buf(),
+            id: id.to_string(),
+            seed: 1,
+            knobs,
+            allow_other: false,
+        };
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let sink = lines.clone();
+        let log = EventLog::new(
+            id,
+            true,
+            Arc::new(move |_, line| sink.lock().expect("no panic").push(line.to_string())),
+        );
+        let client = Client::open(options, clock.clone(), log).expect("a backing directory");
+        Host { client, lines, remembered: (!forgets).then(Mutex::default), moved_into: Mutex::default() }
+    }
+
+    fn give_back(&self, ino: u64) {
+        match &self.remembered {
+            _ if ino == ROOT => {}
+            Some(remembered) => remembered.lock().expect("no panic").push(ino),
+            None => self.client.forget(ino, 1),
+        }
+    }
+
+    /// The kernel forgets all that it knows.
+    pub fn forget_all(&self) {
+        let remembered =
+            self.remembered.as_ref().map(|known| std::mem::take(&mut *known.lock().expect("no panic")));
+        let moved_into = std::mem::take(&mut *self.moved_into.lock().expect("no panic"));
+        let all = remembered.into_iter().flatten().chain(moved_into);
+        all.filter(|ino| *ino != ROOT).for_each(|ino| self.client.forget(ino, 1));
+    }
+
+    /// The logged events of one kind.
+    pub fn events(&self, kind: &str) -> Vec<String> {
+        let wanted = format!(" event={kind} ");
+        self.lines.lock().expect("no panic").iter().filter(|line| line.contains(&wanted)).cloned().collect()
+    }
+
+    fn known(&self, entry: Entry) -> Node<'_> {
+        Node { host: self, ino: entry.ino, attributes: entry.attributes, above: Vec::new() }
+    }
+
+    fn root(&self) -> Node<'_> {
+        // Nobody asks for the root's attributes on the way to something else.
+        let attributes = Attributes::new(Kind::Directory, 0o755, (0, 0), 0, 0, Timestamp::default());
+        Node { host: self, ino: ROOT, attributes, above: Vec::new() }
+    }
+
+    fn node(&self, path: &str) -> Result<Node<'_>, Error> {
+        let mut node = self.root();
+        if path.is_empty() {
+            node.attributes = self.client.getattr(ROOT)?;
+        }
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            if !node.is_directory() {
+                return Err(Error::NotDirectory);
+            }
+            let entry = self.client.lookup(node.ino, name.as_bytes())?;
+            let above = node.keep();
+            node = self.known(entry);
+            node.above = above;
+        }
+        Ok(node)
+    }
+
+    /// The directory of a path, its last name, and what stands there.
+    fn place<'a>(&'a self, path: &'a str) -> Result<(Node<'a>, &'a [u8], Option<Node<'a>>), Error> {
+        let (directory, name) = split(path);
+        let directory = if directory.is_empty() { self.root() } else { self.node(directory)? };
+        if !directory.is_directory() {
+            return Err(Error::NotDirectory);
+        }
+        let found = match self.client.lookup(directory.ino, name.as_bytes()) {
+            Ok(entry) => Some(self.known(entry)),
+            Err(error) => absent(error)?,
+        };
+        Ok((directory, name.as_bytes(), found))
+    }
+
+    fn start_sync(&self, ino: u64) -> Receiver<Result<(), Error>> {
+        let (sender, receiver) = channel();
+        self.client.sync(ino, false, 0, Box::new(move |result| sender.send(result).expect("somebody waits")));
+        receiver
+    }
+
+    fn set_attributes(&self, path: &str, asked: SetAttributes) -> Answer {
+        retrying(|| {
+            let node = self.node(path)?;
+            self.client.setattr(&root_caller(), node.ino, &asked)
+        })
+        .map(done)
+    }
+
+    /// Symlinks here dangle: following one ends with ENOENT.
+    fn followed(&self, path: &str) -> Result<Node<'_>, Error> {
+        let node = self.node(path)?;
+        if node.attributes.kind == Kind::Symlink { Err(Error::NotFound) } else { Ok(node) }
+    }
+
+    fn make(&self, path: &str, make: impl Fn(&Client, u64, &[u8]) -> Result<Entry, Error>) -> Answer {
+        retrying(|| {
+            let (directory, name, found) = self.place(path)?;
+            if found.is_some() {
+                return Err(Error::Exists);
+            }
+            let entry = make(&self.client, directory.ino, name)?;
+            self.give_back(entry.ino);
+            Ok(Vec::new())
+        })
+    }
+
+    fn try_rename(&self, from: &str, to: &str, how: Move) -> Result<(), Error> {
+        let (old_directory, old_name, source) = self.place(from)?;
+        let (new_directory, new_name, target) = self.place(to)?;
+        let source = source.ok_or(Error::NotFound)?;
+        match (how, &target) {
+            (Move::NoReplace, Some(_)) => return Err(Error::Exists),
+            (Move::Exchange, None) => return Err(Error::NotFound),
+            _ => {}
+        }
+        if is_below(to, from) {
+            return Err(Error::Invalid);
+        }
+        if is_below(from, to) {
+            return Err(if how == Move::Exchange { Error::Invalid } else { Error::NotEmpty });
+        }
+        if let (Some(target), Move::Over) = (&target, how) {
+            if target.ino == source.ino {
+                return Ok(());
+            }
+            match (source.is_directory(), target.is_directory()) {
+                (true, false) => return Err(Error::NotDirectory),
+                (false, true) => return Err(Error::IsDirectory),
+                _ => {}
+            }
+        }
+        let how = match how {
+            Move::Over => RenameHow::Replace,
+            Move::NoReplace => RenameHow::NoReplace,
+            Move::Exchange => RenameHow::Exchange,
+        };
+        self.client.rename((old_directory.ino, old_name), (new_directory.ino, new_name), how)?;
+        for directory in [old_directory, new_directory] {
+            self.moved_into.lock().expect("no panic").extend(directory.keep());
+        }
+        Ok(())
+    }
+
+    fn look_at(&self, path: &str, node: &Node<'_>, tree: &mut Tree) {
+        let attributes = &node.attributes;
+        let target = (attributes.kind == Kind::Symlink).then(|| {
+            String::from_utf8(self.client.readlink(node.ino).expect("a symlink has a target"))
+                .expect("a target in UTF-8")
+        });
+        let seen = Seen {
+            kind: attributes.kind,
+            permissions: attributes.permissions,
+            links: attributes.links,
+            size: (attributes.kind != Kind::Directory).then_some(attributes.size),
+            content: (attributes.kind == Kind::File).then(|| self.content(node)),
+            target,
+            mtime: set_on_purpose(attributes.mtime.seconds),
+        };
+        let mark = Mark {
+            ino: self.client.shown_number(node.ino),
+            mtime: (attributes.mtime.seconds, attributes.mtime.nanos),
+            ctime: (attributes.ctime.seconds, attributes.ctime.nanos),
+        };
+        tree.seen.insert(path.to_string(), seen);
+        tree.marks.insert(path.to_string(), mark);
+        if node.is_directory() {
+            self.look_inside(path, node, tree);
+        }
+    }
+
+    fn content(&self, node: &Node<'_>) -> Vec<u8> {
+        let handle =
+            self.client.open_file(&root_caller(), node.ino, libc::O_RDONLY).expect("a file can be opened");
+        let content =
+            self.client.read(handle, 0, node.attributes.size as usize + 10).expect("a file can be read");
+        self.client.release(handle);
+        content
+    }
+
+    fn look_inside(&self, path: &str, directory: &Node<'_>, tree: &mut Tree) {
+        let handle = self.client.opendir(directory.ino).expect("a directory can be opened");
+        let listing = self.client.readdir(handle, 0).expect("a directory can be listed");
+        self.client.releasedir(handle);
+        let mut listed: Vec<&[u8]> = listing.iter().map(|(name, ..)| name).collect();
+        listed.sort_unstable();
+        let mut found: Vec<&[u8]> = Vec::new();
+        for name in NAMES {
+            let Ok(entry) = self.client.lookup(directory.ino, name.as_bytes()) else { continue };
+            let node = self.known(entry);
+            found.push(name.as_bytes());
+            let (_, ino, kind) =
+                listing.iter().find(|(other, ..)| *other == name.as_bytes()).expect("it is listed");
+            // A believed listing may name a number that the kernel has forgotten since.
+            let number = if self.remembered.is_some() { node.ino } else { ino };
+            assert_eq!((ino, kind), (number, node.attributes.kind), "{path}/{name}: listing and lookup");
+            self.look_at(&join(path, name), &node, tree);
+        }
+        assert_eq!(listed, found, "{path}: listing and lookups");
+    }
+
+    /// Lands all and leaves.
+    pub fn finish(&self) -> Farewell {
+        self.client.finish(&AtomicBool::new(false))
+    }
+
+    /// The paths of the directories in this client's view, found by lookups.
+    pub fn directories(&self) -> Vec<String> {
+        let mut paths = vec![String::new()];
+        let mut at = 0;
+        while let Some(path) = paths.get(at).cloned() {
+            let inside = NAMES.iter().map(|name| join(&path, name));
+            let found = inside.filter(|path| self.node(path).is_ok_and(|node| node.is_directory()));
+            paths.extend(found.collect::<Vec<_>>());
+            at += 1;
+        }
+        paths
+    }
+
+    /// Whether both paths lead to one inode: renaming one to the other does nothing.
+    pub fn is_same(&self, from: &str, to: &str) -> bool {
+        matches!((self.node(from), self.node(to)), (Ok(from), Ok(to)) if from.ino == to.ino)
+    }
+
+    /// Notes what a path leads to, and what is above it.
+    pub fn touch(&self, path: &str, touched: &mut Touched) {
+        let Ok((directory, name, found)) = self.place(path) else { return };
+        let directory = self.client.shown_number(directory.ino);
+        touched.places.insert((directory, String::from_utf8_lossy(name).into_owned()));
+        touched.inodes.insert(directory);
+        touched.inodes.extend(found.map(|node| node.ino));
+    }
+
+    /// Shows directory after directory of this client's view. What has no number of the backing directory is left out:
+    /// it was made here a moment ago.
+    pub fn walk(&self, show: &mut impl FnMut(&SeenInside)) {
+        if let Ok(root) = self.node("") {
+            self.walk_below(&root, show);
+        }
+    }
+
+    fn walk_below(&self, directory: &Node<'_>, show: &mut impl FnMut(&SeenInside)) {
+        let number = self.client.shown_number(directory.ino);
+        let Ok(handle) = self.client.opendir(directory.ino) else { return };
+        let listing = self.client.readdir(handle, 0);
+        self.client.releasedir(handle);
+        let Ok(listing) = listing else { return };
+        let listed = listing.iter().map(|(name, ..)| String::from_utf8_lossy(name).into_owned()).collect();
+        let mut seen = SeenInside { directory: number, listed, found: Vec::new() };
+        let mut below = Vec::new();
+        for name in NAMES {
+            let Ok(entry) = self.client.lookup(directory.ino, name.as_bytes()) else {
+                seen.found.push((name.to_string(), None));
+                continue;
+            };
+            let node = self.known(entry);
+            if node.ino >= FIRST_PRIVATE {
+                continue;
+            }
+            seen.found.push((name.to_string(), Some(self.found(&node))));
+            below.push(node);
+        }
+        show(&seen);
+        below.iter().filter(|node| node.is_directory()).for_each(|node| self.walk_below(node, show));
+    }
+
+    fn found(&self, node: &Node<'_>) -> Found {
+        let attributes = &node.attributes;
+        let is_file = attributes.kind == Kind::File;
+        let facts = Facts {
+            kind: attributes.kind,
+            permissions: attributes.permissions,
+            links: attributes.links,
+            size: (attributes.kind != Kind::Directory).then_some(attributes.size),
+        };
+        Found { ino: node.ino, facts, content: is_file.then(|| self.content(node)) }
+    }
+}
+
+/// Numbers that a client gives to what it has made itself start here.
+const FIRST_PRIVATE: u64 = 1 << 62;
+
+/// What a client shows of one directory.
+pub struct SeenInside {
+    pub directory: u64,
+    pub listed: BTreeSet<String>,
+    pub found: Vec<(String, Option<Found>)>,
+}
+
+/// What a client shows of one inode.
+pub struct Found {
+    pub ino: u64,
+    pub facts: Facts,
+    pub content: Option<Vec<u8>>,
+}

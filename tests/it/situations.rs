@@ -1,0 +1,480 @@
+//! What programs meet on mounted clients, told as situations. Nothing here fails for being slow: what must not be seen
+//! too early is timed from before it was done to after it was seen.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    sys::signal::Signal,
+    unistd::{Whence, lseek},
+};
+
+use crate::sandbox::{Sandbox, run};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const LATE: Duration = Duration::from_secs(2);
+/// Nothing lands by itself while a test runs.
+const NEVER: [&str; 4] = ["--write-delay", "10m", "--rename-delay", "10m"];
+const AT_ONCE: [&str; 6] = ["--write-delay", "0", "--rename-delay", "0", "--meta-ttl", "0"];
+
+/// Looks until there is something.
+#[track_caller]
+fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{what} is not seen");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until something is seen, and says that it was not seen before its time.
+#[track_caller]
+fn seen_only_after(since: Instant, span: Duration, what: &str, mut look: impl FnMut() -> bool) {
+    awaited(what, || look().then_some(()));
+    let after = since.elapsed();
+    assert!(after >= span, "{what} was seen after {after:?}, and that was {span:?} too early");
+}
+
+fn mounted(a: &[&str], b: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::for_mounting();
+    for (name, more) in [("a", a), ("b", b)] {
+        let said = sandbox.mount(name, more);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+    }
+    sandbox
+}
+
+fn alone(more: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::for_mounting();
+    let said = sandbox.mount("a", more);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    sandbox
+}
+
+#[track_caller]
+fn unmount(sandbox: &Sandbox, name: &str) -> String {
+    let said = run(&mut sandbox.chaosfs(&["umount", "-m", name]));
+    assert_eq!((said.code, sandbox.mounted(name)), (Some(0), false), "{} {}", said.out, said.err);
+    said.out
+}
+
+fn text(path: PathBuf) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+/// Runs a program that has to end well, and returns what it printed.
+#[track_caller]
+fn output<S: AsRef<OsStr>>(program: &str, args: &[S], folder: &Path) -> String {
+    let output =
+        Command::new(program).args(args).current_dir(folder).output().expect("the program is installed");
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_write_is_seen_by_its_writer_at_once_and_by_others_when_it_is_due() {
+    let sandbox = mounted(&["--write-delay", "2s"], &AT_ONCE);
+    let start = Instant::now();
+    fs::write(sandbox.path("a/f"), "new").unwrap();
+    assert_eq!(text(sandbox.path("a/f")).as_deref(), Some("new"));
+    for place in ["shared/f", "b/f"] {
+        seen_only_after(start, LATE, place, || text(sandbox.path(place)).as_deref() == Some("new"));
+    }
+}
+
+#[test]
+fn a_directory_a_rename_and_a_removal_are_seen_by_others_when_they_are_due() {
+    let sandbox = mounted(&["--rename-delay", "2s"], &AT_ONCE);
+    for name in ["old", "gone"] {
+        fs::write(sandbox.path("shared").join(name), name).unwrap();
+    }
+    let start = Instant::now();
+    fs::create_dir(sandbox.path("a/d")).unwrap();
+    fs::rename(sandbox.path("a/old"), sandbox.path("a/new")).unwrap();
+    fs::remove_file(sandbox.path("a/gone")).unwrap();
+    let there = |place: &str| fs::symlink_metadata(sandbox.path(place)).is_ok();
+    assert!(there("a/d") && there("a/new") && !there("a/old") && !there("a/gone"));
+    for (view, name, expected) in [
+        ("b", "d", true),
+        ("shared", "d", true),
+        ("b", "new", true),
+        ("shared", "old", false),
+        ("b", "gone", false),
+    ] {
+        let place = format!("{view}/{name}");
+        seen_only_after(start, LATE, &place, || there(&place) == expected);
+    }
+}
+
+#[test]
+fn an_absence_is_believed_until_its_time_is_over() {
+    let sandbox = alone(&["--meta-ttl", "2s"]);
+    let start = Instant::now();
+    assert!(text(sandbox.path("a/f")).is_none());
+    fs::write(sandbox.path("shared/f"), "there").unwrap();
+    seen_only_after(start, LATE, "a file that was absent", || text(sandbox.path("a/f")).is_some());
+}
+
+#[test]
+fn attributes_and_bytes_are_believed_until_their_time_is_over() {
+    let sandbox = alone(&["--meta-ttl", "2s"]);
+    fs::write(sandbox.path("shared/f"), "old").unwrap();
+    let start = Instant::now();
+    assert_eq!(text(sandbox.path("a/f")).as_deref(), Some("old"));
+    fs::write(sandbox.path("shared/f"), "new and longer").unwrap();
+    let seen = awaited("another content", || text(sandbox.path("a/f")).filter(|text| text != "old"));
+    assert!(start.elapsed() >= LATE, "seen after {:?}", start.elapsed());
+    assert_eq!((seen.as_str(), fs::metadata(sandbox.path("a/f")).unwrap().len()), ("new and longer", 14));
+}
+
+#[test]
+fn fsync_publishes_a_file_its_name_and_its_directories_and_nothing_else() {
+    let sandbox = alone(&NEVER);
+    fs::create_dir_all(sandbox.path("a/d/e")).unwrap();
+    let mut file = File::create(sandbox.path("a/d/e/draft")).unwrap();
+    file.write_all(b"data").unwrap();
+    fs::rename(sandbox.path("a/d/e/draft"), sandbox.path("a/d/e/f")).unwrap();
+    fs::write(sandbox.path("a/d/other"), "later").unwrap();
+    assert!(fs::read_dir(sandbox.path("shared")).unwrap().next().is_none());
+    file.sync_all().unwrap();
+    assert_eq!(text(sandbox.path("shared/d/e/f")).as_deref(), Some("data"));
+    assert!(!sandbox.path("shared/d/e/draft").exists() && !sandbox.path("shared/d/other").exists());
+}
+
+#[test]
+fn unmounting_lands_all_that_is_in_flight() {
+    let sandbox = alone(&["--write-delay", "30s", "--rename-delay", "30s"]);
+    fs::create_dir(sandbox.path("a/d")).unwrap();
+    for number in 0..50 {
+        fs::write(sandbox.path(&format!("a/d/{number}")), number.to_string()).unwrap();
+    }
+    assert!(!sandbox.path("shared/d").exists());
+    let said = unmount(&sandbox, "a");
+    assert!(said.starts_with("a: unmounted, "), "{said}");
+    for number in 0..50 {
+        assert_eq!(text(sandbox.path(&format!("shared/d/{number}"))), Some(number.to_string()));
+    }
+}
+
+#[test]
+fn sigterm_lands_all_that_is_in_flight() {
+    let sandbox = Sandbox::for_mounting();
+    let client = sandbox.serve("a", &["--write-delay", "30s", "--rename-delay", "30s"]);
+    fs::create_dir(sandbox.path("a/d")).unwrap();
+    fs::write(sandbox.path("a/d/f"), "kept").unwrap();
+    client.signal(Signal::SIGTERM);
+    assert_eq!(client.wait().code, Some(0));
+    assert_eq!(text(sandbox.path("shared/d/f")).as_deref(), Some("kept"));
+}
+
+#[test]
+fn sigkill_loses_what_is_in_flight_and_keeps_what_was_synced() {
+    let sandbox = alone(&NEVER);
+    fs::write(sandbox.path("a/lost"), "lost").unwrap();
+    let mut file = File::create(sandbox.path("a/kept")).unwrap();
+    file.write_all(b"kept").unwrap();
+    file.sync_all().unwrap();
+    file.write_all(b" and lost").unwrap();
+    drop(file);
+    sandbox.kill_daemon("a");
+    assert_eq!(text(sandbox.path("shared/kept")).as_deref(), Some("kept"));
+    assert!(!sandbox.path("shared/lost").exists());
+}
+
+/// Who of two clients wins when both make the same file with `O_EXCL`.
+fn winners(knobs: &[&str]) -> usize {
+    let sandbox = mounted(knobs, knobs);
+    let make =
+        |name: &str| OpenOptions::new().write(true).create_new(true).open(sandbox.path(name).join("lock"));
+    ["a", "b"].into_iter().filter(|name| make(name).is_ok()).count()
+}
+
+#[test]
+fn two_clients_can_both_win_o_excl_and_with_zero_knobs_only_one() {
+    assert_eq!(winners(&NEVER), 2);
+    assert_eq!(winners(&AT_ONCE), 1);
+}
+
+#[test]
+fn a_conflict_is_logged_with_both_sides() {
+    let sandbox = mounted(&NEVER, &AT_ONCE);
+    fs::write(sandbox.path("a/f"), "ours").unwrap();
+    fs::write(sandbox.path("b/f"), "theirs").unwrap();
+    unmount(&sandbox, "a");
+    assert_eq!(text(sandbox.path("shared/f")).as_deref(), Some("ours"));
+    let log = sandbox.log("a");
+    let line = log.lines().find(|line| line.contains(" event=conflict ")).expect("a conflict in the log");
+    assert!(line.contains(" mutation=create path=/f ") && line.ends_with(" outcome=taken-over"), "{line}");
+}
+
+#[test]
+fn an_open_file_stays_usable_when_it_is_renamed_and_unlinked_in_flight() {
+    let sandbox = alone(&["--write-delay", "300", "--rename-delay", "200", "--meta-ttl", "0"]);
+    let options = || OpenOptions::new().read(true).write(true).create(true).truncate(true).clone();
+    let file = options().open(sandbox.path("a/f")).unwrap();
+    file.write_all_at(b"one", 0).unwrap();
+    fs::rename(sandbox.path("a/f"), sandbox.path("a/g")).unwrap();
+    file.write_all_at(b"two", 3).unwrap();
+    fs::remove_file(sandbox.path("a/g")).unwrap();
+    let content = |file: &File| {
+        let mut buffer = vec![0; 20];
+        let length = file.read_at(&mut buffer, 0).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    assert_eq!(content(&file), "onetwo");
+    // Let it all land: a later mutation of the same kind is seen in the directory.
+    fs::create_dir(sandbox.path("a/landed")).unwrap();
+    fs::write(sandbox.path("a/too"), "").unwrap();
+    awaited("what landed later", || {
+        (sandbox.path("shared/landed").exists() && sandbox.path("shared/too").exists()).then_some(())
+    });
+    file.write_all_at(b"three", 6).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!((content(&file).as_str(), file.metadata().unwrap().nlink()), ("onetwothree", 0));
+    assert!(!sandbox.path("shared/f").exists() && !sandbox.path("shared/g").exists());
+}
+
+#[test]
+fn a_shared_mapping_writes_to_the_file() {
+    let sandbox = alone(&["--write-delay", "300"]);
+    let script = "import mmap\n\
+                  f = open('f', 'w+b'); f.write(b'-' * 5000); f.flush()\n\
+                  m = mmap.mmap(f.fileno(), 5000); m[4990:4996] = b'mapped'; m.flush(); m.close(); f.close()\n\
+                  print(open('f', 'rb').read()[4990:4996].decode())\n";
+    assert_eq!(output("python3", &["-c", script], &sandbox.path("a")), "mapped\n");
+    unmount(&sandbox, "a");
+    assert_eq!(&fs::read(sandbox.path("shared/f")).unwrap()[4990..4996], b"mapped");
+}
+
+#[test]
+fn hard_links_are_one_inode_before_and_after_they_land() {
+    let sandbox = alone(&NEVER);
+    fs::write(sandbox.path("a/f"), "one").unwrap();
+    fs::hard_link(sandbox.path("a/f"), sandbox.path("a/g")).unwrap();
+    let facts = |view: &str, name: &str| {
+        let metadata = fs::metadata(sandbox.path(view).join(name)).unwrap();
+        (metadata.ino(), metadata.nlink())
+    };
+    assert_eq!((facts("a", "f"), facts("a", "f").1), (facts("a", "g"), 2));
+    OpenOptions::new().append(true).open(sandbox.path("a/g")).unwrap().write_all(b" two").unwrap();
+    assert_eq!(text(sandbox.path("a/f")).as_deref(), Some("one two"));
+    unmount(&sandbox, "a");
+    assert_eq!((facts("shared", "f"), facts("shared", "f").1), (facts("shared", "g"), 2));
+    assert_eq!(text(sandbox.path("shared/f")).as_deref(), Some("one two"));
+}
+
+#[test]
+fn a_rename_can_exchange_and_can_refuse_to_replace() {
+    let sandbox = alone(&NEVER);
+    for name in ["f", "g"] {
+        fs::write(sandbox.path("a").join(name), name).unwrap();
+    }
+    let rename = |from: &str, to: &str, flags| {
+        renameat2(AT_FDCWD, &sandbox.path(from), AT_FDCWD, &sandbox.path(to), flags)
+    };
+    assert_eq!(rename("a/f", "a/g", RenameFlags::RENAME_NOREPLACE), Err(nix::errno::Errno::EEXIST));
+    assert_eq!(rename("a/f", "a/g", RenameFlags::RENAME_EXCHANGE), Ok(()));
+    let contents = |view: &str| ["f", "g"].map(|name| text(sandbox.path(view).join(name)).unwrap());
+    assert_eq!(contents("a"), ["g", "f"]);
+    unmount(&sandbox, "a");
+    assert_eq!(contents("shared"), ["g", "f"]);
+}
+
+#[test]
+fn holes_are_kept_and_found() {
+    let sandbox = alone(&["--write-delay", "200"]);
+    let file = File::create(sandbox.path("a/f")).unwrap();
+    file.write_all_at(b"end", 1 << 20).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(lseek(&file, 0, Whence::SeekData), Ok(1 << 20));
+    assert_eq!(lseek(&file, 0, Whence::SeekHole), Ok(0));
+    assert_eq!(
+        errno(
+            File::open(sandbox.path("a/f"))
+                .and_then(|file| { lseek(&file, 2 << 20, Whence::SeekData).map_err(std::io::Error::from) })
+        ),
+        Some(libc::ENXIO)
+    );
+    let metadata = fs::metadata(sandbox.path("shared/f")).unwrap();
+    assert!(metadata.len() == (1 << 20) + 3 && metadata.blocks() < 100, "{metadata:?}");
+}
+
+#[test]
+fn extended_attributes_show_at_once_and_land() {
+    let sandbox = alone(&NEVER);
+    let script = "import os\n\
+                  open('f', 'w').close(); os.setxattr('f', 'user.k', b'v'); os.setxattr('f', 'user.gone', b'')\n\
+                  os.removexattr('f', 'user.gone'); print(os.listxattr('f'), os.getxattr('f', 'user.k'))\n";
+    assert_eq!(output("python3", &["-c", script], &sandbox.path("a")), "['user.k'] b'v'\n");
+    unmount(&sandbox, "a");
+    let script = "import os; print(os.listxattr('f'), os.getxattr('f', 'user.k'))";
+    assert_eq!(output("python3", &["-c", script], &sandbox.path("shared")), "['user.k'] b'v'\n");
+}
+
+#[test]
+fn without_read_your_writes_a_program_sees_the_old_content_until_it_lands() {
+    let sandbox = alone(&["--read-your-writes", "false", "--write-delay", "2s", "--meta-ttl", "0"]);
+    fs::write(sandbox.path("shared/f"), "old").unwrap();
+    let start = Instant::now();
+    OpenOptions::new().write(true).open(sandbox.path("a/f")).unwrap().write_all(b"newer").unwrap();
+    seen_only_after(start, LATE, "the own write", || text(sandbox.path("a/f")).as_deref() == Some("newer"));
+}
+
+#[test]
+fn writers_wait_when_too_much_is_in_flight_and_go_on_when_there_is_room() {
+    let sandbox = alone(&["--max-in-flight", "1MiB", "--write-delay", "1s"]);
+    let start = Instant::now();
+    let block = vec![b'x'; 512 << 10];
+    let mut file = File::create(sandbox.path("a/f")).unwrap();
+    for _ in 0..5 {
+        file.write_all(&block).unwrap();
+    }
+    assert!(start.elapsed() >= Duration::from_secs(1), "five halves of the bound went in without a wait");
+    drop(file);
+    unmount(&sandbox, "a");
+    assert_eq!(fs::metadata(sandbox.path("shared/f")).unwrap().len(), 5 * (512 << 10));
+}
+
+#[test]
+fn a_writer_that_waits_for_room_ends_when_the_client_leaves() {
+    let sandbox = Sandbox::for_mounting();
+    let client = sandbox.serve("a", &[&NEVER[..], &["--max-in-flight", "64KiB"]].concat());
+    let path = sandbox.path("a/f");
+    let writer = thread::spawn(move || {
+        let mut file = File::create(path)?;
+        (0..8).try_for_each(|_| file.write_all(&[b'x'; 32 << 10]))
+    });
+    // The third write waits: what is before it is seen by its size.
+    awaited("a full queue", || {
+        fs::metadata(sandbox.path("a/f")).is_ok_and(|metadata| metadata.len() >= 64 << 10).then_some(())
+    });
+    client.signal(Signal::SIGTERM);
+    assert_eq!(client.wait().code, Some(0));
+    drop(writer.join().expect("the writer ends"));
+    assert!(fs::metadata(sandbox.path("shared/f")).unwrap().len() >= 64 << 10);
+}
+
+/// The faults of threads that each write their own file, without times.
+fn faults_of_threads() -> Vec<String> {
+    let sandbox = alone(&["--drop-prob", "0.2", "--seed", "11", "--write-delay", "50"]);
+    let write = |path: &Path| {
+        for _ in 0..20 {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let _ = file.and_then(|mut file| file.write_all(b"x"));
+        }
+    };
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let path = sandbox.path("a").join(format!("f{number}"));
+            scope.spawn(move || write(&path));
+        }
+    });
+    let _ = run(&mut sandbox.chaosfs(&["umount", "-m", "a"]));
+    let log = sandbox.log("a");
+    let faults = log.lines().filter(|line| line.contains(" event=fault ") && line.contains(" path=/f"));
+    let mut faults: Vec<String> =
+        faults.map(|line| line.split(" event=").nth(1).unwrap().to_string()).collect();
+    faults.sort();
+    faults
+}
+
+#[test]
+fn faults_repeat_file_by_file_whatever_the_threads_do() {
+    let first = faults_of_threads();
+    assert!(first.len() > 20, "{first:?}");
+    assert_eq!(faults_of_threads(), first);
+}
+
+/// A backing directory with a megabyte of room.
+struct Tiny(Sandbox);
+
+impl Tiny {
+    fn new() -> Tiny {
+        let sandbox = Sandbox::for_mounting();
+        let size = ["-t", "tmpfs", "-o", "size=1m", "tiny", "shared"];
+        output("mount", &size, &sandbox.path(""));
+        Tiny(sandbox)
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = run(&mut self.0.chaosfs(&["umount", "-m", "a"]));
+        let _ = Command::new("umount").args(["-l".as_ref(), self.0.path("shared").as_os_str()]).output();
+    }
+}
+
+#[test]
+fn a_full_store_is_reported_once_to_each_open_file_and_heals() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("only root can mount a small store: nothing was tested");
+        return;
+    }
+    let tiny = Tiny::new();
+    let sandbox = &tiny.0;
+    fs::write(sandbox.path("shared/ballast"), vec![0; 800 << 10]).unwrap();
+    assert_eq!(sandbox.mount("a", &["--write-delay", "100"]).code, Some(0));
+    let mut file = File::create(sandbox.path("a/f")).unwrap();
+    file.write_all(&vec![b'x'; 500 << 10]).unwrap();
+    let late =
+        awaited("the late error", || errno(file.write_all(b"")).or_else(|| errno(file.write_all(b"y"))));
+    assert_eq!(late, libc::ENOSPC);
+    file.write_all(b"z").expect("the error is reported once");
+    fs::remove_file(sandbox.path("shared/ballast")).unwrap();
+    drop(file);
+    unmount(sandbox, "a");
+    let mut landed = String::new();
+    File::open(sandbox.path("shared/f")).unwrap().read_to_string(&mut landed).unwrap();
+    assert!(landed.len() > 500 << 10 && landed.ends_with('z'), "{} bytes", landed.len());
+}
+
+#[test]
+fn an_o_sync_write_is_in_the_directory_when_it_returns() {
+    let sandbox = alone(&NEVER);
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create(true).custom_flags(libc::O_SYNC).open(sandbox.path("a/f")).unwrap();
+    file.write_all(b"synced").unwrap();
+    assert_eq!(text(sandbox.path("shared/f")).as_deref(), Some("synced"));
+}
+
+const GIT: &str = "set -e
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_AUTHOR_DATE='2020-01-01T00:00:00Z'
+export GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e
+git init -q -b main repo && cd repo
+for i in 1 2 3; do mkdir -p d$i; echo text $i > d$i/file; cp d$i/file top$i; git add -A; git commit -qm c$i; done
+git mv top1 moved && git rm -q top2 && git commit -qm moved
+git branch side HEAD~1 && git gc -q && git fsck --full && cd ..
+git clone -q --no-hardlinks repo copy && git -C copy fsck --full && git -C copy log --format=%H --all
+git -C copy status --porcelain
+";
+
+#[test]
+fn a_git_repository_is_made_packed_and_cloned_as_on_a_plain_directory() {
+    let sandbox = alone(&[]);
+    fs::create_dir(sandbox.path("plain")).unwrap();
+    let expected = output("sh", &["-c", GIT], &sandbox.path("plain"));
+    assert_eq!(output("sh", &["-c", GIT], &sandbox.path("a")), expected);
+    unmount(&sandbox, "a");
+    // What holds times or process numbers, and packs that depend on threads, are compared by what they hold.
+    let tree = "find . -path '*/.git/*' -prune -o -type f -exec sha256sum {} + | sort -k 2; \
+                for r in repo copy; do git -C $r fsck --full; git -C $r rev-list --objects --all | sort; done";
+    let trees = ["plain", "shared"].map(|folder| output("sh", &["-c", tree], &sandbox.path(folder)));
+    assert_eq!(trees[1], trees[0]);
+}
