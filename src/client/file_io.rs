@@ -270,10 +270,15 @@ impl Client {
         }
         self.check_writable()?;
         let (ino, stamp) = (change.subject(), self.clock.wall());
+        let cut = if let Change::Resize { size, .. } = change { Some(size) } else { None };
         self.on_base(ino, trace, |state, base| {
             self.expect(state, ino, base);
             self.put_in_flight(state, change, stamp)
-        })?
+        })??;
+        if let Some(size) = cut {
+            self.drop_data_cut_off(ino, size);
+        }
+        Ok(())
     }
 
     /// Refuses at once a size that the backing file system cannot hold, found out on a file without a name.

@@ -229,6 +229,22 @@ impl Client {
         }
     }
 
+    /// A file has just been cut to `size`. Where the store has no room for data that is cut off with that, the data
+    /// would hold up the very thing that makes room: it need not land any more. Only if that is all that is in flight
+    /// for the file: nothing may overtake what the cut needs.
+    pub(super) fn drop_data_cut_off(&self, ino: Ino, size: u64) {
+        let state = self.lock();
+        let before: Vec<Arc<Mutation>> = state.in_flight.about(ino).rev().skip(1).cloned().collect();
+        let is_stuck = before.last().is_some_and(|oldest| state.in_flight.tries(oldest.id) > 0);
+        let is_cut_off = |mutation: &Arc<Mutation>| {
+            let idle = !state.in_flight.is_started(mutation.id);
+            idle && matches!(mutation.change, Change::Write { offset, .. } if offset >= size)
+        };
+        if is_stuck && before.iter().all(is_cut_off) {
+            self.settle(state, &before, Ok(()));
+        }
+    }
+
     /// A mutation could not land for a passing reason: it stays and is tried again. While leaving not for long.
     fn put_off(&self, mutation: &Arc<Mutation>, error: Error) {
         let now = self.now();

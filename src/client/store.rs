@@ -451,7 +451,9 @@ impl Client {
     fn notice_foreign_data(&self, ino: Ino, change: &Change, theirs: &Stat) {
         let (expected, nameless) = {
             let state = self.lock();
-            (state.expected.get(&ino).copied(), state.nameless.contains(&ino))
+            // Its last name may be going by the other landing thread just now.
+            let nameless = state.nameless.contains(&ino) || state.in_flight.is_relinking(ino);
+            (state.expected.get(&ino).copied(), nameless)
         };
         let ours = match change.content_range() {
             Some(range) if range.end == u64::MAX => format!("size {}", range.start),

@@ -144,13 +144,14 @@ impl Client {
 
     fn fetch_name(&self, place: &Place, hold: Hold) -> Result<Option<(Looked<'_>, Attributes)>, Error> {
         let directory = self.descriptor(place.directory)?;
-        let found = match hold {
+        let look = || match hold {
             Hold::No => sys::stat_at(directory.as_fd(), &place.name).map(|stat| (stat, None)),
-            Hold::Yes => self
-                .table
-                .retrying(|| sys::open_path(directory.as_fd(), &place.name))
-                .and_then(|descriptor| Ok((sys::stat(descriptor.as_fd())?, Some(descriptor)))),
+            Hold::Yes => {
+                let descriptor = sys::open_path(directory.as_fd(), &place.name)?;
+                Ok((sys::stat(descriptor.as_fd())?, Some(descriptor)))
+            }
         };
+        let found = self.with_permission(place.directory, || self.table.retrying(look));
         let (stat, descriptor) = match found {
             Ok(found) => found,
             Err(error) if error.is(Error::NotFound) => return Ok(None),
@@ -255,15 +256,15 @@ impl Client {
     fn fetch_listing(&self, directory: Ino) -> Result<Listing, Error> {
         let descriptor = self.descriptor(directory)?;
         let device = self.table.identity(directory).ok_or(Error::Stale)?.device;
-        let mut listing = Listing::default();
-        self.table.retrying(|| {
-            listing = Listing::default();
+        let list = || {
+            let mut listing = Listing::default();
             sys::for_each_entry(descriptor.as_fd(), |entry| {
                 let ino = self.table.shown_number(device, entry.ino);
                 listing.push(&entry.name, ino, Kind::of_mode(entry.kind));
-            })
-        })?;
-        Ok(listing)
+            })?;
+            Ok(listing)
+        };
+        self.with_permission(directory, || self.table.retrying(list))
     }
 }
 

@@ -241,6 +241,11 @@ impl InFlight {
         self.by_subject.get(&ino).map_or(0, BTreeSet::len)
     }
 
+    /// How often the landing of a mutation was tried in vain.
+    pub fn tries(&self, id: MutationId) -> u32 {
+        self.entries.get(&id).map_or(0, |entry| entry.tries)
+    }
+
     /// The mutations in flight that are about this inode, oldest first: what is to land for its `fsync`, with all that
     /// they need ([`InFlight::hurry`]).
     pub fn about(&self, ino: Ino) -> impl DoubleEndedIterator<Item = &Arc<Mutation>> {
