@@ -151,7 +151,9 @@ impl Client {
         let stats: Vec<(Ino, Stat)> = mutation.change.inodes().into_iter().filter_map(stat_of).collect();
         let now = self.now();
         let mut state = self.lock();
-        let late = state.in_flight.due(mutation.id).map_or(Duration::ZERO, |due| now.since(due));
+        // What was hurried lost its due time with that.
+        let due = state.in_flight.due(mutation.id).filter(|due| *due > Time::ZERO);
+        let late = due.map_or(Duration::ZERO, |due| now.since(due));
         for (ino, stat) in &stats {
             let landed = attributes_of(stat);
             let shown = state.in_flight.overlay().view(*ino, &state.belief.disguised(*ino, landed), false);

@@ -2,13 +2,15 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | the client, its state and how one operation goes |
+//! | `mod.rs` | the client, and what goes through or in flight |
+//! | `state.rs` | what its one lock protects |
+//! | `operation.rs` | how one operation goes: faults and the log |
 //! | `view.rs` | what this client sees: names, attributes, listings |
-//! | `namespace.rs` | operations on names and attributes |
+//! | `namespace/` | operations on names and attributes |
 //! | `file_io.rs` | operations on open files |
 //! | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
 //! | `xattr.rs` | extended attributes |
-//! | `store.rs` | carrying a change out on the backing directory, and what happens when the store has changed |
+//! | `store/` | carrying a change out on the backing directory, and what happens when the store has changed |
 //! | `lander.rs` | the threads that land what is due, how it can end, and leaving |
 //! | `sync.rs` | `fsync` |
 //! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
@@ -21,6 +23,8 @@ mod file_io;
 mod lander;
 mod namespace;
 mod open_files;
+mod operation;
+mod state;
 mod store;
 mod sync;
 mod view;
@@ -28,13 +32,8 @@ mod waits;
 mod xattr;
 
 use std::{
-    collections::{HashMap, HashSet},
-    os::fd::OwnedFd,
     path::PathBuf,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -53,17 +52,18 @@ pub use crate::{
 use crate::{
     backing::{self, InodeTable, NodeId, ROOT},
     clock::Clock,
-    consistency::{Belief, Change, DelayClass, InFlight, Place},
+    consistency::{Change, DelayClass, Place},
     dice::{Dice, Purpose},
     error::{Error, Refusal},
-    event::{Event, EventLog, readable},
-    fault::{Injector, Verdict},
+    event::EventLog,
+    fault::Injector,
     knobs::{Delay, Knobs},
     time::Time,
 };
 use open_files::OpenFiles;
+use operation::{Source, Trace};
+use state::{State, Version};
 use store::Manner;
-use waits::Waits;
 
 /// Where a client comes from and how it behaves.
 #[derive(Clone, Debug)]
@@ -88,66 +88,6 @@ pub struct Caller {
     pub gid: u32,
     /// Its thread, 0 if it cannot be seen from here.
     pub thread: u32,
-}
-
-/// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Backing,
-    InFlight,
-    /// Fetched then.
-    Belief(Time),
-}
-
-/// What is noted about an operation while it goes on.
-#[derive(Debug)]
-pub(crate) struct Trace {
-    source: Source,
-}
-
-/// Everything that decides what is seen.
-struct State {
-    belief: Belief,
-    in_flight: InFlight,
-    waits: Waits,
-    /// Landing errors by inode: number of the latest, and what it was.
-    errors: HashMap<Ino, (u64, Error)>,
-    last_error: u64,
-    /// What the backing directory should show of a file with data in flight.
-    expected: HashMap<Ino, Version>,
-    /// Files that have lost their last name through this client.
-    nameless: HashSet<Ino>,
-    /// Directories in which names have landed since they were last synced.
-    unsynced: HashSet<Ino>,
-    /// Descriptors for landing data, kept while more of it is in flight.
-    writers: HashMap<Ino, Arc<OwnedFd>>,
-    /// Nothing new is delayed.
-    write_through: bool,
-    /// What cannot land is given up and named.
-    leaving: bool,
-    lost: Vec<String>,
-    stopping: bool,
-}
-
-/// What tells whether anybody else has changed a file's data: another name or mode changes neither.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
-    mtime: Timestamp,
-    size: u64,
-}
-
-impl Version {
-    fn of(attributes: &Attributes) -> Version {
-        Version { mtime: attributes.mtime, size: attributes.size }
-    }
-}
-
-impl State {
-    /// Landing has failed for this inode: each open file of it reports that once.
-    fn fail(&mut self, ino: Ino, error: Error) {
-        self.last_error += 1;
-        self.errors.insert(ino, (self.last_error, error));
-    }
 }
 
 #[derive(Debug, Default)]
@@ -192,24 +132,9 @@ impl Client {
     pub fn open(options: ClientOptions, clock: Clock, log: EventLog) -> Result<Arc<Client>, Refusal> {
         let table = backing::open(&options.backing)?;
         let name_max = backing::figures(&table).map_or(255, |figures| figures.name_max as usize);
-        let state = State {
-            belief: Belief::new(options.knobs.meta_ttl),
-            in_flight: InFlight::default(),
-            waits: Waits::default(),
-            errors: HashMap::new(),
-            last_error: 0,
-            expected: HashMap::new(),
-            nameless: HashSet::new(),
-            unsynced: HashSet::new(),
-            writers: HashMap::new(),
-            write_through: false,
-            leaving: false,
-            lost: Vec::new(),
-            stopping: false,
-        };
         Ok(Arc::new(Client {
             table,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(options.knobs.meta_ttl)),
             work: Condvar::new(),
             progress: Condvar::new(),
             files: OpenFiles::default(),
@@ -256,50 +181,6 @@ impl Client {
     /// From now on nothing new is delayed.
     pub fn write_through(&self) {
         self.lock().write_through = true;
-    }
-
-    /// Runs one operation: lets the injector judge it before it has any effect, and logs it if operations are logged.
-    fn operate<T>(
-        &self,
-        operation: &'static str,
-        path: impl Fn() -> Vec<u8>,
-        run: impl FnOnce(&mut Trace) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut trace = Trace { source: Source::Backing };
-        let result = self.judge(operation, &path).and_then(|()| run(&mut trace));
-        if self.log.wants_operations() {
-            self.log_operation(operation, &path(), result.as_ref().err(), trace.source);
-        }
-        result
-    }
-
-    fn judge(&self, operation: &'static str, path: impl Fn() -> Vec<u8>) -> Result<(), Error> {
-        if !self.injector.is_armed() {
-            return Ok(());
-        }
-        let path = path();
-        match self.injector.judge(&self.dice, operation, &path) {
-            Verdict::Pass => Ok(()),
-            Verdict::Fail { error, nth } => {
-                self.counters.faults.fetch_add(1, Ordering::Relaxed);
-                let event = Event::Fault { operation, path: readable(&path), nth, error: error.symbol() };
-                self.log.record(self.now(), &event);
-                Err(error)
-            }
-        }
-    }
-
-    fn log_operation(&self, operation: &'static str, path: &[u8], error: Option<&Error>, source: Source) {
-        let now = self.now();
-        let (source, age) = match source {
-            Source::Backing => ("backing", Duration::ZERO),
-            Source::InFlight => ("in-flight", Duration::ZERO),
-            Source::Belief(fetched) => ("belief", now.since(fetched)),
-        };
-        let outcome = error.map_or_else(|| "ok".to_string(), |error| error.symbol());
-        let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-        let event = Event::Operation { operation, path: readable(path), outcome, source, age_us };
-        self.log.record(now, &event);
     }
 
     fn path_of(&self, place: &Place) -> Vec<u8> {

@@ -25,7 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Where each crate with a say in how the outside is reached may be named: files, or folders ending in `/`.
 const STAYS_IN: &[(&[&str], &[&str])] = &[
-    (&["fuser"], &["fuse.rs", "mount/"]),
+    (&["fuser"], &["fuse/", "mount/"]),
     (&["libc", "nix"], &["backing/sys.rs", "clock.rs", "mount/", "bin/"]),
     (&["rustix"], &["mount/attach.rs"]),
     (&["rand", "rand_chacha", "rand_core"], &["dice.rs"]),

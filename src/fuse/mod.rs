@@ -3,13 +3,15 @@
 //! The kernel keeps nothing for us: entries and attributes time out at once and files are opened for direct I/O, so
 //! that every operation comes here, every fault can strike, and time is the model's alone.
 
+mod wire;
+
 use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use fuser::{
@@ -20,10 +22,12 @@ use fuser::{
 };
 
 use crate::{
-    client::{
-        Attributes, Caller, Client, Copy, Entry, Ino, Kind, Listing, RenameHow, SetAttributes, Timestamp,
-    },
+    client::{Attributes, Client, Copy, Ino, Kind, RenameHow, SetAttributes, Timestamp},
     error::Error,
+};
+use wire::{
+    Listed, asked_time, caller, errno, file_attr, file_type, listed, reply_data, reply_empty, reply_entry,
+    reply_xattr,
 };
 
 /// How long the kernel may keep what we answer: not at all.
@@ -113,122 +117,6 @@ impl Adapter {
             ),
             Ok(count) => reply.written(count as u32),
             Err(error) => reply.error(error),
-        }
-    }
-}
-
-fn errno(error: Error) -> Errno {
-    Errno::from_i32(error.errno())
-}
-
-fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), thread: request.pid() }
-}
-
-fn file_attr(shown: Ino, attributes: &Attributes) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(shown),
-        size: attributes.size,
-        blocks: attributes.blocks,
-        atime: system_time(attributes.atime),
-        mtime: system_time(attributes.mtime),
-        ctime: system_time(attributes.ctime),
-        crtime: UNIX_EPOCH,
-        kind: file_type(attributes.kind),
-        perm: attributes.permissions as u16,
-        nlink: attributes.links,
-        uid: attributes.uid,
-        gid: attributes.gid,
-        // FUSE carries the kernel's 32-bit encoding, which is the low half of glibc's for all numbers Linux has.
-        rdev: attributes.rdev as u32,
-        blksize: attributes.block_size,
-        flags: 0,
-    }
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::File => FileType::RegularFile,
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::Socket => FileType::Socket,
-        Kind::CharDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-    }
-}
-
-fn system_time(time: Timestamp) -> SystemTime {
-    let seconds = Duration::from_secs(time.seconds.unsigned_abs());
-    let whole =
-        if time.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
-    whole.and_then(|whole| whole.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(UNIX_EPOCH)
-}
-
-/// The inverse of how fuser 0.18 decodes a time: before 1970 it counts the nanoseconds the wrong way
-/// (`system_time_from_time` in its src/time.rs), which is undone here.
-fn timestamp(time: SystemTime) -> Timestamp {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => Timestamp { seconds: after.as_secs() as i64, nanos: after.subsec_nanos() },
-        Err(error) => {
-            let before = error.duration();
-            Timestamp { seconds: -(before.as_secs() as i64), nanos: before.subsec_nanos() }
-        }
-    }
-}
-
-fn asked_time(time: Option<TimeOrNow>) -> Option<Timestamp> {
-    time.map(|time| match time {
-        TimeOrNow::Now => Timestamp::NOW,
-        TimeOrNow::SpecificTime(time) => timestamp(time),
-    })
-}
-
-fn reply_entry(reply: ReplyEntry, result: Result<Entry, Errno>) {
-    match result {
-        Ok(entry) => reply.entry(&KEEP, &file_attr(entry.ino, &entry.attributes), GENERATION),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn reply_data(reply: ReplyData, result: Result<Vec<u8>, Errno>) {
-    match result {
-        Ok(data) => reply.data(&data),
-        Err(error) => reply.error(error),
-    }
-}
-
-/// An attribute's value, its size if `room` is 0, or ERANGE (`getxattr(2)`).
-fn reply_xattr(reply: ReplyXattr, room: u32, result: Result<Vec<u8>, Errno>) {
-    match result {
-        Ok(data) if room == 0 => reply.size(data.len() as u32),
-        Ok(data) if data.len() > room as usize => reply.error(errno(Error::OutOfRange)),
-        Ok(data) => reply.data(&data),
-        Err(error) => reply.error(error),
-    }
-}
-
-/// The entry of a directory at a readdir offset: `.`, `..`, then the listing.
-enum Listed<'a> {
-    Dot,
-    DotDot,
-    Name(&'a [u8], Ino, Kind),
-}
-
-fn listed(listing: &Listing, offset: u64) -> Option<Listed<'_>> {
-    match offset {
-        0 => Some(Listed::Dot),
-        1 => Some(Listed::DotDot),
-        _ => {
-            let index = usize::try_from(offset - 2).ok()?;
-            listing.get(index).map(|(name, ino, kind)| Listed::Name(name, ino, kind))
         }
     }
 }
@@ -744,31 +632,5 @@ impl fuser::Filesystem for Adapter {
                 Err(error) => reply.error(error),
             },
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_before_1970_survive_the_way_through_fuser() {
-        // fuser decodes -2 s + 0.8 s as 2.8 s before the epoch.
-        let decoded = UNIX_EPOCH - Duration::new(2, 800_000_000);
-        assert_eq!(timestamp(decoded), Timestamp { seconds: -2, nanos: 800_000_000 });
-        let shown = system_time(Timestamp { seconds: -2, nanos: 800_000_000 });
-        assert_eq!(shown, UNIX_EPOCH - Duration::new(1, 200_000_000));
-    }
-
-    #[test]
-    fn a_directory_is_listed_with_dot_and_dotdot_first() {
-        let mut listing = Listing::default();
-        listing.push(b"a", 7, Kind::File);
-        assert!(
-            matches!(listed(&listing, 0), Some(Listed::Dot))
-                && matches!(listed(&listing, 1), Some(Listed::DotDot))
-        );
-        assert!(matches!(listed(&listing, 2), Some(Listed::Name(b"a", 7, Kind::File))));
-        assert!(listed(&listing, 3).is_none());
     }
 }

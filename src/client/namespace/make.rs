@@ -1,0 +1,252 @@
+//! Making inodes and giving them names.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use crate::{
+    backing::sys,
+    client::{
+        Caller, Client, Entry, Looked, Trace,
+        store::Manner,
+        view::{Hold, attributes_of},
+    },
+    consistency::{Attributes, Change, Ino, Kind, Place},
+    error::Error,
+};
+
+/// `open(2)`: the file must be new.
+const O_EXCL: i32 = 0o200;
+const SETGID: u32 = 0o2000;
+
+/// What a new inode is to be.
+struct NewInode<'a> {
+    kind: Kind,
+    mode: u32,
+    umask: u32,
+    rdev: u64,
+    target: &'a [u8],
+}
+
+impl Client {
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// EEXIST, ENAMETOOLONG, EROFS; whatever the backing directory answers, where it goes through.
+    pub fn mkdir(
+        &self,
+        caller: &Caller,
+        directory: Ino,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+    ) -> Result<Entry, Error> {
+        let new = NewInode { kind: Kind::Directory, mode, umask, rdev: 0, target: b"" };
+        self.make("mkdir", caller, Place::new(directory, name), &new)
+    }
+
+    /// Makes a file, fifo, socket or device; `mode` says which.
+    ///
+    /// # Errors
+    /// As for a directory.
+    pub fn mknod(
+        &self,
+        caller: &Caller,
+        directory: Ino,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+        rdev: u64,
+    ) -> Result<Entry, Error> {
+        let new = NewInode { kind: Kind::of_mode(mode), mode, umask, rdev, target: b"" };
+        self.make("mknod", caller, Place::new(directory, name), &new)
+    }
+
+    /// Makes a symlink.
+    ///
+    /// # Errors
+    /// As for a directory.
+    pub fn symlink(
+        &self,
+        caller: &Caller,
+        directory: Ino,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Entry, Error> {
+        let new = NewInode { kind: Kind::Symlink, mode: 0o777, umask: 0, rdev: 0, target };
+        self.make("symlink", caller, Place::new(directory, name), &new)
+    }
+
+    fn make(
+        &self,
+        operation: &'static str,
+        caller: &Caller,
+        place: Place,
+        new: &NewInode<'_>,
+    ) -> Result<Entry, Error> {
+        self.operate(
+            operation,
+            || self.path_of(&place),
+            |trace| {
+                let (looked, attributes, _) = self.make_inode(caller, &place, new, O_EXCL, trace)?;
+                Ok(Entry { ino: looked.keep(), attributes })
+            },
+        )
+    }
+
+    /// Makes a regular file and opens it; without `O_EXCL` one that is there is opened.
+    ///
+    /// # Errors
+    /// As for a directory, and as for opening a file.
+    pub fn create(
+        &self,
+        caller: &Caller,
+        directory: Ino,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+        flags: i32,
+    ) -> Result<(Entry, u64), Error> {
+        let place = Place::new(directory, name);
+        let new = NewInode { kind: Kind::File, mode, umask, rdev: 0, target: b"" };
+        self.operate(
+            "create",
+            || self.path_of(&place),
+            |trace| match self.make_inode(caller, &place, &new, flags, trace) {
+                Ok((looked, attributes, opened)) => {
+                    let handle = self.open_new(looked.ino(), flags, opened);
+                    Ok((Entry { ino: looked.keep(), attributes }, handle))
+                }
+                Err(error) if error.is(Error::Exists) && flags & O_EXCL == 0 => {
+                    // Somebody else has made it since the kernel looked.
+                    self.lock().belief.distrust_name(&place);
+                    let looked = self.find(&place, Hold::Yes, trace)?.ok_or(Error::Stale)?;
+                    let handle = self.open_known(caller, looked.ino(), flags, trace)?;
+                    let attributes = self.view(looked.ino(), trace)?;
+                    Ok((Entry { ino: looked.keep(), attributes }, handle))
+                }
+                Err(error) => Err(error),
+            },
+        )
+    }
+
+    fn make_inode(
+        &self,
+        caller: &Caller,
+        place: &Place,
+        new: &NewInode<'_>,
+        flags: i32,
+        trace: &mut Trace,
+    ) -> Result<(Looked<'_>, Attributes, Option<OwnedFd>), Error> {
+        self.check_name(&place.name)?;
+        let attributes = self.new_attributes(caller, place.directory, new, trace)?;
+        let target: Arc<[u8]> = new.target.into();
+        let change = |ino| Change::Make { place: place.clone(), ino, attributes, target: target.clone() };
+        if self.goes_through(&self.lock(), &change(0)) {
+            let flags = self.backing_flags(flags);
+            let outcome = self.carry_out_make(place, 0, &attributes, new.target, flags, Manner::Through);
+            self.lock_changed(&change(0));
+            let outcome = outcome?;
+            let stat = outcome.stat.ok_or(Error::InputOutput)?;
+            let id = self.table.intern(&stat, None, place.directory, &place.name);
+            let looked = Looked { client: self, id, view: None };
+            return Ok((looked, attributes_of(&stat), outcome.opened));
+        }
+        self.check_writable()?;
+        let stamp = attributes.mtime;
+        let id = loop {
+            let grounds = self.lock().belief.grounds(&[place], &[]);
+            if self.find(place, Hold::No, trace)?.is_some() {
+                return Err(Error::Exists);
+            }
+            let id = self.table.make(new.kind.mode_bits(), place.directory, &place.name);
+            if self.add_on(&grounds, change(id.ino), stamp)? {
+                break id;
+            }
+            self.forget(id.ino, 1);
+        };
+        let looked = Looked { client: self, id, view: None };
+        let attributes = self.view(looked.ino(), trace)?;
+        Ok((looked, attributes, None))
+    }
+
+    fn new_attributes(
+        &self,
+        caller: &Caller,
+        directory: Ino,
+        new: &NewInode<'_>,
+        trace: &mut Trace,
+    ) -> Result<Attributes, Error> {
+        let mut permissions = new.mode & 0o7777;
+        if new.umask & permissions != 0 && new.kind != Kind::Symlink {
+            permissions &= match self.default_acl_bits(directory)? {
+                Some(bits) => bits | 0o7000,
+                None => !new.umask,
+            };
+        }
+        let (mut uid, mut gid) = self.own_ids;
+        if self.gives_away {
+            (uid, gid) = (caller.uid, caller.gid);
+        }
+        // Asked for only where it can matter: a file that goes through to its own owner gets all this from the kernel.
+        let all_through = self.knobs.write_delay.is_zero() && self.knobs.rename_delay.is_zero();
+        if !all_through || self.gives_away {
+            let parent = self.view(directory, trace)?;
+            if parent.permissions & SETGID != 0 {
+                gid = parent.gid;
+                if new.kind == Kind::Directory {
+                    permissions |= SETGID;
+                }
+            }
+        } else if new.kind == Kind::Directory {
+            permissions |= self.inherited_setgid(directory)?;
+        }
+        let stamp = self.clock.wall();
+        Ok(Attributes::new(new.kind, permissions, (uid, gid), new.rdev, new.target.len() as u64, stamp))
+    }
+
+    fn inherited_setgid(&self, directory: Ino) -> Result<u32, Error> {
+        Ok(sys::stat(self.descriptor(directory)?.as_fd())?.mode & SETGID)
+    }
+
+    /// Gives an inode one more name.
+    ///
+    /// # Errors
+    /// EEXIST, ENOENT, EROFS; whatever the backing directory answers, where it goes through.
+    pub fn link(&self, ino: Ino, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
+        let place = Place::new(directory, name);
+        self.operate(
+            "link",
+            || self.path_of(&place),
+            |trace| {
+                self.check_name(&place.name)?;
+                let kind = Kind::of_mode(self.table.kind(ino).ok_or(Error::Stale)?);
+                let change = Change::Link { ino, kind, place: place.clone() };
+                match self.try_through(&change) {
+                    Some(outcome) => drop(outcome?),
+                    None => self.link_late(&change, &place, trace)?,
+                }
+                let id = self.table.id_of(ino).filter(|id| self.table.look_up(*id)).ok_or(Error::Stale)?;
+                let looked = Looked { client: self, id, view: None };
+                let attributes = self.view(ino, trace)?;
+                Ok(Entry { ino: looked.keep(), attributes })
+            },
+        )
+    }
+
+    fn link_late(&self, change: &Change, place: &Place, trace: &mut Trace) -> Result<(), Error> {
+        self.check_writable()?;
+        self.check_same_device(change.subject(), place.directory)?;
+        loop {
+            let grounds = self.lock().belief.grounds(&[place], &[]);
+            if self.find(place, Hold::No, trace)?.is_some() {
+                return Err(Error::Exists);
+            }
+            let stamp = self.clock.wall();
+            if self.add_on(&grounds, change.clone(), stamp)? {
+                return Ok(());
+            }
+        }
+    }
+}

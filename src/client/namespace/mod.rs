@@ -1,0 +1,185 @@
+//! Operations on names and attributes.
+//!
+//! Each makes a [`Change`] and lets it go through or puts it in flight. Whatever goes through is decided by the store.
+//! What goes in flight is refused here and now with the errno that a plain directory would give, as far as this
+//! client's view can tell; that check and the acknowledgement stand on the same [`Grounds`], so two requests at once
+//! cannot both win.
+
+mod make;
+mod remove;
+mod rename;
+
+use std::{os::fd::AsFd, sync::Arc};
+
+use crate::{
+    backing::sys,
+    client::{Caller, Client, Trace},
+    consistency::{AttributeChange, Attributes, Change, Ino, Kind, Listing, belief::Grounds},
+    error::Error,
+    time::Timestamp,
+};
+
+/// What `setattr` asks for.
+#[expect(missing_docs, reason = "named for what they change; none leaves as it is")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttributes {
+    pub permissions: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<Timestamp>,
+    pub mtime: Option<Timestamp>,
+}
+
+impl Client {
+    /// Changes attributes and size; answers with the attributes after it.
+    ///
+    /// # Errors
+    /// What the backing directory answers, where the change goes through.
+    pub fn setattr(&self, caller: &Caller, ino: Ino, asked: &SetAttributes) -> Result<Attributes, Error> {
+        self.operate(
+            "setattr",
+            || self.table.path(ino),
+            |trace| {
+                if let Some(size) = asked.size {
+                    self.check_size(size)?;
+                    let change = Change::Resize { ino, size, clears_setid: caller.uid != 0 };
+                    self.change_data(change, trace)?;
+                }
+                let change = AttributeChange {
+                    permissions: asked.permissions,
+                    uid: asked.uid,
+                    gid: asked.gid,
+                    atime: asked.atime,
+                    mtime: asked.mtime,
+                };
+                if !change.is_empty() {
+                    self.change_attributes(ino, change)?;
+                }
+                self.view(ino, trace)
+            },
+        )
+    }
+
+    pub(in crate::client) fn change_attributes(
+        &self,
+        ino: Ino,
+        change: AttributeChange,
+    ) -> Result<(), Error> {
+        if let Some(outcome) = self.try_through(&Change::SetAttributes { ino, change }) {
+            return outcome.map(drop);
+        }
+        self.check_writable()?;
+        self.put_in_flight(&mut self.lock(), Change::SetAttributes { ino, change }, self.clock.wall())
+    }
+
+    /// The text of a symlink.
+    ///
+    /// # Errors
+    /// EINVAL if it is none; whatever the backing directory answers.
+    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>, Error> {
+        self.operate(
+            "readlink",
+            || self.table.path(ino),
+            |_| {
+                if let Some(target) = self.lock().in_flight.overlay().target(ino) {
+                    return Ok(target.to_vec());
+                }
+                sys::read_link(self.descriptor(ino)?.as_fd())
+            },
+        )
+    }
+
+    /// Puts a change in flight if the grounds of the decision for it still stand; `false` if it has to be made anew.
+    fn add_on(&self, grounds: &Grounds, change: Change, stamp: Timestamp) -> Result<bool, Error> {
+        let mut state = self.lock();
+        if !state.belief.stands(grounds) {
+            return Ok(false);
+        }
+        self.put_in_flight(&mut state, change.clone(), stamp)?;
+        self.moved(&change, false);
+        Ok(true)
+    }
+
+    /// Whether every question goes to the backing directory: nothing is believed, nothing is in flight or ever will be.
+    pub(in crate::client) fn sees_only_backing(&self) -> bool {
+        let never_late = self.knobs.write_delay.is_zero() && self.knobs.rename_delay.is_zero();
+        let state = self.lock();
+        never_late && state.belief.is_off() && state.in_flight.is_empty()
+    }
+
+    /// Refuses names across file systems below the backing directory, as `rename(2)` and `link(2)` do.
+    fn check_same_device(&self, one: Ino, other: Ino) -> Result<(), Error> {
+        if self.device_of(one) == self.device_of(other) { Ok(()) } else { Err(Error::CrossDevice) }
+    }
+
+    /// The file system that holds an inode, or will: that of the first directory above it that has landed.
+    fn device_of(&self, ino: Ino) -> Option<u64> {
+        let above = std::iter::once(ino).chain(self.ancestors(ino));
+        above.into_iter().find_map(|ino| self.table.identity(ino)).map(|identity| identity.device)
+    }
+
+    fn check_empty(&self, directory: Ino, trace: &mut Trace) -> Result<Grounds, Error> {
+        let grounds = self.lock().belief.grounds(&[], &[directory]);
+        if self.listing(directory, trace)?.is_empty() { Ok(grounds) } else { Err(Error::NotEmpty) }
+    }
+
+    /// Whether the caller may do what `mask` (`R_OK`, `W_OK`, `X_OK`) says. Asked only where the kernel does not check
+    /// permissions itself, which is where all callers are root: root may do everything but execute what nobody may.
+    ///
+    /// # Errors
+    /// EACCES.
+    pub fn access(&self, ino: Ino, mask: i32) -> Result<(), Error> {
+        const X_OK: i32 = 1;
+        self.operate(
+            "access",
+            || self.table.path(ino),
+            |trace| {
+                let attributes = self.view(ino, trace)?;
+                let executable = attributes.kind == Kind::Directory || attributes.permissions & 0o111 != 0;
+                if mask & X_OK != 0 && !executable { Err(Error::AccessDenied) } else { Ok(()) }
+            },
+        )
+    }
+
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// An injected fault.
+    pub fn opendir(&self, ino: Ino) -> Result<u64, Error> {
+        self.operate(
+            "opendir",
+            || self.table.path(ino),
+            |_| {
+                self.pin(ino);
+                Ok(self.files.add_directory(ino))
+            },
+        )
+    }
+
+    /// The entries that a directory handle shows, without `.` and `..`: one snapshot, taken when reading starts at
+    /// offset 0, and taken anew when it starts there again.
+    ///
+    /// # Errors
+    /// EBADF; whatever the backing directory answers.
+    pub fn readdir(&self, handle: u64, offset: u64) -> Result<Arc<Listing>, Error> {
+        let open = self.files.directory(handle)?;
+        self.operate(
+            "readdir",
+            || self.table.path(open.ino),
+            |trace| open.snapshot(offset == 0, || self.listing(open.ino, trace)),
+        )
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, handle: u64) {
+        if let Some(open) = self.files.remove_directory(handle) {
+            self.unpin(open.ino);
+        }
+    }
+
+    /// The number that a directory's `..` shows.
+    pub fn parent_number(&self, ino: Ino) -> Ino {
+        self.shown_number(self.table.parent(ino))
+    }
+}

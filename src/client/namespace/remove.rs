@@ -1,0 +1,77 @@
+//! Removing names.
+
+use crate::{
+    client::{Client, Looked, Trace, view::Hold},
+    consistency::{Change, Ino, Place},
+    error::Error,
+};
+
+impl Client {
+    /// Removes a name that is not a directory.
+    ///
+    /// # Errors
+    /// ENOENT, EROFS; whatever the backing directory answers, where it goes through.
+    pub fn unlink(&self, directory: Ino, name: &[u8]) -> Result<(), Error> {
+        let place = Place::new(directory, name);
+        self.operate(
+            "unlink",
+            || self.path_of(&place),
+            |trace| self.remove(&place, trace, |place, ino| Change::Unlink { place, ino }),
+        )
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// ENOENT, ENOTEMPTY, EROFS; whatever the backing directory answers, where it goes through.
+    pub fn rmdir(&self, directory: Ino, name: &[u8]) -> Result<(), Error> {
+        let place = Place::new(directory, name);
+        self.operate(
+            "rmdir",
+            || self.path_of(&place),
+            |trace| self.remove(&place, trace, |place, ino| Change::RemoveDirectory { place, ino }),
+        )
+    }
+
+    fn remove(
+        &self,
+        place: &Place,
+        trace: &mut Trace,
+        change: impl Fn(Place, Ino) -> Change,
+    ) -> Result<(), Error> {
+        self.check_name(&place.name)?;
+        if self.sees_only_backing()
+            && let Some(outcome) = self.try_through(&change(place.clone(), 0))
+        {
+            return outcome.map(drop);
+        }
+        loop {
+            let name = self.lock().belief.grounds(&[place], &[]);
+            let subject = self.find(place, Hold::Yes, trace)?.ok_or(Error::NotFound)?;
+            let change = change(place.clone(), subject.ino());
+            if let Some(outcome) = self.try_through(&change) {
+                outcome?;
+                self.note_removal(Some(&subject));
+                return Ok(());
+            }
+            self.check_writable()?;
+            let grounds = match change {
+                Change::RemoveDirectory { ino, .. } => name.and(self.check_empty(ino, trace)?),
+                _ => name,
+            };
+            let stamp = self.clock.wall();
+            if self.add_on(&grounds, change, stamp)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A name went through: if that was the inode's last one, its data in flight, now or later, concerns nobody else.
+    pub(super) fn note_removal(&self, subject: Option<&Looked<'_>>) {
+        if let Some(subject) = subject
+            && self.stat_landed(subject.ino()).is_some_and(|stat| stat.links == 0)
+        {
+            self.lock().nameless.insert(subject.ino());
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Moving names.
+
+use std::os::fd::AsFd;
+
+use crate::{
+    backing::sys,
+    client::{Client, Looked, Trace, view::Hold},
+    consistency::{Change, Ino, Kind, Place, RenameHow, belief::Grounds},
+    error::Error,
+};
+
+impl Client {
+    /// Moves an inode from one name to another.
+    ///
+    /// # Errors
+    /// ENOENT, EEXIST, ENOTEMPTY, EROFS; whatever the backing directory answers, where it goes through.
+    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), how: RenameHow) -> Result<(), Error> {
+        let (from, to) = (Place::new(from.0, from.1), Place::new(to.0, to.1));
+        self.operate(
+            "rename",
+            || self.path_of(&from),
+            |trace| {
+                self.check_name(&to.name)?;
+                while !self.try_rename(&from, &to, how, trace)? {}
+                Ok(())
+            },
+        )
+    }
+
+    /// One try; `false` if what it was based on has changed meanwhile.
+    fn try_rename(&self, from: &Place, to: &Place, how: RenameHow, trace: &mut Trace) -> Result<bool, Error> {
+        let change = |(ino, kind), replaced| {
+            let (from, to) = (from.clone(), to.clone());
+            Change::Rename { from, to, ino, kind, replaced, how }
+        };
+        if self.sees_only_backing()
+            && let Some(outcome) = self.try_through(&change((0, Kind::File), None))
+        {
+            outcome?;
+            self.note_moves(from, to);
+            return Ok(true);
+        }
+        let names = self.lock().belief.grounds(&[from, to], &[]);
+        let source = self.find(from, Hold::Yes, trace)?.ok_or(Error::NotFound)?;
+        let target = self.find(to, Hold::Yes, trace)?;
+        let with_kind = |looked: &Looked<'_>| {
+            (looked.ino(), Kind::of_mode(self.table.kind(looked.ino()).unwrap_or_default()))
+        };
+        let (moving, replaced) = (with_kind(&source), target.as_ref().map(with_kind));
+        let change = change(moving, replaced);
+        if let Some(outcome) = self.try_through(&change) {
+            outcome?;
+            self.moved(&change, true);
+            if how != RenameHow::Exchange {
+                self.note_removal(target.as_ref());
+            }
+            return Ok(true);
+        }
+        self.check_writable()?;
+        self.check_same_device(from.directory, to.directory)?;
+        if replaced.is_some_and(|(ino, _)| ino == moving.0) {
+            // Two names of one inode: rename(2) leaves both.
+            return Ok(true);
+        }
+        let grounds = names.and(self.check_target(moving.1, replaced, how, trace)?);
+        let stamp = self.clock.wall();
+        self.add_on(&grounds, change, stamp)
+    }
+
+    /// Refuses what `rename(2)` refuses because of what stands at the target; says on what grounds it did not.
+    fn check_target(
+        &self,
+        moving: Kind,
+        target: Option<(Ino, Kind)>,
+        how: RenameHow,
+        trace: &mut Trace,
+    ) -> Result<Grounds, Error> {
+        match (how, target) {
+            (RenameHow::NoReplace, Some(_)) => Err(Error::Exists),
+            (RenameHow::Exchange, None) => Err(Error::NotFound),
+            (RenameHow::Exchange, Some(_)) | (_, None) => Ok(Grounds::default()),
+            (_, Some((_, Kind::Directory))) if moving != Kind::Directory => Err(Error::IsDirectory),
+            (_, Some((directory, Kind::Directory))) => self.check_empty(directory, trace),
+            (_, Some(_)) if moving == Kind::Directory => Err(Error::NotDirectory),
+            _ => Ok(Grounds::default()),
+        }
+    }
+
+    /// A rename went through without anybody asking which inodes it moved: whoever is known at either name now is
+    /// known there from now on.
+    fn note_moves(&self, from: &Place, to: &Place) {
+        for place in [to, from] {
+            let at_place =
+                self.descriptor(place.directory).and_then(|at| sys::stat_at(at.as_fd(), &place.name));
+            if let Ok(stat) = at_place
+                && let Some(ino) = self.table.number(&stat.identity)
+            {
+                self.table.moved(ino, place.directory, &place.name, true);
+            }
+        }
+    }
+
+    pub(super) fn moved(&self, change: &Change, landed: bool) {
+        let Change::Rename { from, to, ino, replaced, how, .. } = change else { return };
+        self.table.moved(*ino, to.directory, &to.name, landed);
+        if let (Some((other, _)), RenameHow::Exchange) = (replaced, how) {
+            self.table.moved(*other, from.directory, &from.name, landed);
+        }
+    }
+}

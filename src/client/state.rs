@@ -1,0 +1,79 @@
+//! What a client's one lock protects.
+
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::waits::Waits;
+use crate::{
+    consistency::{Attributes, Belief, InFlight, Ino},
+    error::Error,
+    time::Timestamp,
+};
+
+/// Everything that decides what is seen.
+pub(super) struct State {
+    pub(super) belief: Belief,
+    pub(super) in_flight: InFlight,
+    pub(super) waits: Waits,
+    /// Landing errors by inode: number of the latest, and what it was.
+    pub(super) errors: HashMap<Ino, (u64, Error)>,
+    pub(super) last_error: u64,
+    /// What the backing directory should show of a file with data in flight.
+    pub(super) expected: HashMap<Ino, Version>,
+    /// Files that have lost their last name through this client.
+    pub(super) nameless: HashSet<Ino>,
+    /// Directories in which names have landed since they were last synced.
+    pub(super) unsynced: HashSet<Ino>,
+    /// Descriptors for landing data, kept while more of it is in flight.
+    pub(super) writers: HashMap<Ino, Arc<OwnedFd>>,
+    /// Nothing new is delayed.
+    pub(super) write_through: bool,
+    /// What cannot land is given up and named.
+    pub(super) leaving: bool,
+    pub(super) lost: Vec<String>,
+    pub(super) stopping: bool,
+}
+
+/// What tells whether anybody else has changed a file's data: another name or mode changes neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) mtime: Timestamp,
+    pub(super) size: u64,
+}
+
+impl Version {
+    pub(super) fn of(attributes: &Attributes) -> Version {
+        Version { mtime: attributes.mtime, size: attributes.size }
+    }
+}
+
+impl State {
+    /// The state of a client that has done nothing yet and believes what it sees for `ttl`.
+    pub(super) fn new(ttl: Duration) -> State {
+        State {
+            belief: Belief::new(ttl),
+            in_flight: InFlight::default(),
+            waits: Waits::default(),
+            errors: HashMap::new(),
+            last_error: 0,
+            expected: HashMap::new(),
+            nameless: HashSet::new(),
+            unsynced: HashSet::new(),
+            writers: HashMap::new(),
+            write_through: false,
+            leaving: false,
+            lost: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    /// Landing has failed for this inode: each open file of it reports that once.
+    pub(super) fn fail(&mut self, ino: Ino, error: Error) {
+        self.last_error += 1;
+        self.errors.insert(ino, (self.last_error, error));
+    }
+}

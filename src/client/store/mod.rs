@@ -1,0 +1,116 @@
+//! Carrying a change out on the backing directory.
+//!
+//! A change that goes *through* is one system call whose errno the program gets. A change that lands *late* may find
+//! that the store has changed under it. Then the last writer wins, and every conflict is an event with both sides:
+//!
+//! | our change | the store has meanwhile | outcome |
+//! |---|---|---|
+//! | a new file | a file of that name | taken over, its content replaced |
+//! | a new directory | a directory of that name | merged |
+//! | a new name | something else of that name | replaced, but a directory with entries stays (`kept-theirs`) |
+//! | unlink, rmdir | no such name | stays gone |
+//! | unlink, rmdir | another inode under that name | removed all the same |
+//! | rmdir | entries in the directory | stays |
+//! | rename | no such source | dropped |
+//! | rename | another inode at source or target | ours wins, but a directory in the way stays |
+//! | data, attributes | other data or attributes | ours on top |
+//! | data | the file removed by somebody | written where nobody sees it |
+
+mod conflicts;
+mod inodes;
+mod names;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::{
+    backing::Stat,
+    client::Client,
+    consistency::{Change, Kind},
+    error::Error,
+    event::readable,
+    time::Timestamp,
+};
+pub(in crate::client) use inodes::clear_setid;
+use inodes::set_attributes;
+
+/// `open(2)` flags for a new file that nobody has asked to have open: readable and writable.
+const READ_WRITE: i32 = 0o2;
+
+/// How a change is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::client) enum Manner {
+    /// Before its call returns: the store decides.
+    Through,
+    /// After the program has been told that it is done: the last writer wins.
+    Late,
+}
+
+/// What carrying a change out has brought about.
+#[derive(Debug, Default)]
+pub(in crate::client) struct Outcome {
+    /// The real inode of something made, taken over or written, as the change has left it.
+    pub(in crate::client) stat: Option<Stat>,
+    /// A new file, open as asked.
+    pub(in crate::client) opened: Option<OwnedFd>,
+    /// Somebody else had made it, and its times are theirs.
+    pub(in crate::client) is_theirs: bool,
+}
+
+impl Client {
+    /// Carries `change` out. `stamp` is the time that programs have seen for it.
+    pub(in crate::client) fn carry_out(
+        &self,
+        change: &Change,
+        stamp: Timestamp,
+        manner: Manner,
+    ) -> Result<Outcome, Error> {
+        match change {
+            Change::Make { place, ino, attributes, target } => {
+                self.carry_out_make(place, *ino, attributes, target, READ_WRITE, manner)
+            }
+            Change::Link { ino, place, .. } => self.carry_out_link(*ino, place, manner),
+            Change::Unlink { place, ino } => self.carry_out_unlink(place, *ino, manner),
+            Change::RemoveDirectory { place, ino } => self.carry_out_rmdir(place, *ino, manner),
+            Change::Rename { from, to, ino, replaced, how, .. } => {
+                let replaced = replaced.map(|(ino, _)| ino);
+                self.carry_out_rename((from, *ino), (to, replaced), *how, manner)
+            }
+            _ => self.carry_out_on_inode(change, stamp, manner),
+        }
+    }
+
+    /// A change of an inode itself. If the store has lost the inode meanwhile, nobody could see the change.
+    fn carry_out_on_inode(
+        &self,
+        change: &Change,
+        stamp: Timestamp,
+        manner: Manner,
+    ) -> Result<Outcome, Error> {
+        let ino = change.subject();
+        let outcome = match change {
+            Change::SetAttributes { change, .. } => {
+                self.descriptor(ino).and_then(|node| set_attributes(node.as_fd(), change, stamp))
+            }
+            Change::SetXattr { name, value, .. } => self.carry_out_xattr(ino, name, value.as_deref()),
+            _ => self.carry_out_data(ino, change, stamp, manner),
+        };
+        match outcome {
+            Err(error) if error.is(Error::Stale) && manner == Manner::Late && self.table.has_landed(ino) => {
+                let path = readable(&self.table.path(ino));
+                self.note_conflict(
+                    change.verb(),
+                    path,
+                    change.verb().to_string(),
+                    "nothing".into(),
+                    "unseen",
+                );
+                Ok(Outcome::default())
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    Kind::of_mode(stat.mode) == Kind::Directory
+}
