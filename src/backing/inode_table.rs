@@ -216,6 +216,16 @@ impl InodeTable {
         gone.is_some()
     }
 
+    /// Gives back what the table has grown by, if most of it is empty.
+    pub fn shrink(&self) {
+        let mut inner = self.lock();
+        if inner.nodes.len() < inner.nodes.capacity() / 2 {
+            inner.nodes.shrink_to_fit();
+            inner.by_number.shrink_to_fit();
+            inner.opened.shrink_to_fit();
+        }
+    }
+
     /// Whether anybody could still ask for the node: the kernel, or more than `pins` users here.
     pub fn is_wanted(&self, ino: Ino, pins: u32) -> bool {
         self.lock().nodes.get(&ino).is_some_and(|node| node.lookups > 0 || node.pins > pins)

@@ -530,6 +530,15 @@ pub fn own_ids() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
+/// Gives memory that was freed back to the system (`malloc_trim(3)`).
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim only touches what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Lets large buffers come fresh from the kernel (`mallopt(3)`): fuser's 16 MiB request buffers then take only the
 /// pages that requests really fill.
 pub fn map_large_allocations() {

@@ -33,7 +33,10 @@ mod xattr;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -95,6 +98,7 @@ struct Counters {
     landed: AtomicU64,
     conflicts: AtomicU64,
     faults: AtomicU64,
+    forgotten: AtomicU64,
 }
 
 /// One client. Operations take numbers and names and return values; nothing here knows about FUSE.
@@ -119,6 +123,9 @@ pub struct Client {
     gives_away: bool,
     own_ids: (u32, u32),
 }
+
+/// After how many forgotten inodes the memory they took goes back to the system.
+const SPRING_CLEANING: u64 = 16384;
 
 /// How often an answer that own changes keep overtaking is asked for again before it is taken as it is. A round takes
 /// microseconds, a landing tens of them: more than a few are never seen.
@@ -322,6 +329,11 @@ impl Client {
         let closing = state.writers.remove(&ino);
         drop(state);
         drop(closing);
+        if self.counters.forgotten.fetch_add(1, Ordering::Relaxed) % SPRING_CLEANING == SPRING_CLEANING - 1 {
+            self.table.shrink();
+            self.lock().belief.shrink(self.now());
+            backing::sys::give_memory_back();
+        }
     }
 
     fn check_name(&self, name: &[u8]) -> Result<(), Error> {

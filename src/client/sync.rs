@@ -136,7 +136,33 @@ fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
             call();
         }
     });
-    if let (Err(_), Some(call)) = (started, take(&slot)) {
+    if started.is_err()
+        && let Some(call) = take(&slot)
+    {
         call();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn every_slow_call_is_made_once_however_many_there_are() {
+        const CALLS: usize = 200;
+        let (made, calls) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for number in 0..CALLS {
+                let made = made.clone();
+                scope.spawn(move || {
+                    run_slow_call(Box::new(move || made.send(number).expect("the test listens")))
+                });
+            }
+        });
+        drop(made);
+        let mut numbers: Vec<usize> = calls.iter().collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..CALLS).collect::<Vec<_>>());
     }
 }

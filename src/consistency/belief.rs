@@ -353,6 +353,16 @@ impl Belief {
         self.disguises.remove(&ino);
     }
 
+    /// Sweeps out what has expired and gives back the room that it took.
+    pub fn shrink(&mut self, now: Time) {
+        self.attributes.shrink(now);
+        self.names.shrink(now);
+        self.listings.shrink(now);
+        if self.disguises.len() < self.disguises.capacity() / 2 {
+            self.disguises.shrink_to_fit();
+        }
+    }
+
     /// Drops every belief at once.
     pub fn expire(&mut self) {
         self.attributes.invalidate_all();

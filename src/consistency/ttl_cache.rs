@@ -121,6 +121,15 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
         self.entries.remove(key).map(|entry| entry.believed.value)
     }
 
+    /// Sweeps out what has expired and gives back what the cache has grown by, if most of it is empty.
+    pub fn shrink(&mut self, now: Time) {
+        self.sweep_at = 0;
+        self.sweep(now);
+        if self.entries.len() < self.entries.capacity() / 2 {
+            self.entries.shrink_to_fit();
+        }
+    }
+
     /// Forgets everything and overtakes every fetch.
     pub fn invalidate_all(&mut self) {
         self.entries.clear();
