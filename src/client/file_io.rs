@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Caller, Client, State, Trace, Version, open_files::OpenFile, store::clear_setid};
+use super::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile, store::clear_setid};
 use crate::{
     backing::sys,
     consistency::{
@@ -259,7 +259,7 @@ impl Client {
     fn expect(&self, state: &mut State, ino: Ino, base: &Attributes) {
         if state.in_flight.overlay().unlanded(ino).is_none() {
             let version = Version { mtime: state.belief.undisguised_mtime(ino, base), size: base.size };
-            state.expected.entry(ino).or_insert(version);
+            state.watched.entry(ino).or_insert(Watched::expecting(version));
         }
     }
 

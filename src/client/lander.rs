@@ -159,8 +159,8 @@ impl Client {
             let shown = state.in_flight.overlay().view(*ino, &state.belief.disguised(*ino, landed), false);
             let is_theirs = is_theirs && *ino == mutation.change.subject();
             state.belief.disguise(*ino, &landed, if is_theirs { &landed } else { &shown });
-            if let Some(expected) = state.expected.get_mut(ino) {
-                *expected = Version::of(&landed);
+            if let Some(watched) = state.watched.get_mut(ino) {
+                watched.expected = Version::of(&landed);
             }
             if stat.links == 0 && landed.kind != Kind::Directory {
                 state.nameless.insert(*ino);
@@ -195,7 +195,7 @@ impl Client {
             let subject = mutation.change.subject();
             if !state.in_flight.overlay().has_data(subject) {
                 closing.extend(state.writers.remove(&subject));
-                state.expected.remove(&subject);
+                state.watched.remove(&subject);
             }
             over.extend(state.waits.landed(mutation.id, result));
             let has_room = state.in_flight.bytes() < self.knobs.max_in_flight

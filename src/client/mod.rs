@@ -65,7 +65,7 @@ use crate::{
 };
 use open_files::OpenFiles;
 use operation::{Source, Trace};
-use state::{State, Version};
+use state::{State, Version, Watched};
 use store::Manner;
 
 /// Where a client comes from and how it behaves.
@@ -258,9 +258,9 @@ impl Client {
     fn lock_changed(&self, change: &Change) {
         let mut state = self.lock();
         state.belief.changed(change);
-        if !state.expected.is_empty() {
+        if !state.watched.is_empty() {
             for ino in change.inodes() {
-                state.expected.remove(&ino);
+                state.watched.remove(&ino);
             }
         }
     }
@@ -323,7 +323,7 @@ impl Client {
         let mut state = self.lock();
         state.belief.forget(ino);
         state.errors.remove(&ino);
-        state.expected.remove(&ino);
+        state.watched.remove(&ino);
         state.nameless.remove(&ino);
         state.unsynced.remove(&ino);
         let closing = state.writers.remove(&ino);

@@ -22,8 +22,8 @@ pub(super) struct State {
     /// Landing errors by inode: number of the latest, and what it was.
     pub(super) errors: HashMap<Ino, (u64, Error)>,
     pub(super) last_error: u64,
-    /// What the backing directory should show of a file with data in flight.
-    pub(super) expected: HashMap<Ino, Version>,
+    /// What is known of others' changes to files with data in flight.
+    pub(super) watched: HashMap<Ino, Watched>,
     /// Files that have lost their last name through this client.
     pub(super) nameless: HashSet<Ino>,
     /// Directories in which names have landed since they were last synced.
@@ -51,6 +51,22 @@ impl Version {
     }
 }
 
+/// A file with data in flight: what the store should show of it, and what somebody else did to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watched {
+    pub(super) expected: Version,
+    /// When the program of another client wrote what it landed here last.
+    pub(super) theirs: Option<Timestamp>,
+    /// A change of ours to the whole file was older than theirs and has been given up.
+    pub(super) superseded: bool,
+}
+
+impl Watched {
+    pub(super) fn expecting(expected: Version) -> Watched {
+        Watched { expected, theirs: None, superseded: false }
+    }
+}
+
 impl State {
     /// The state of a client that has done nothing yet and believes what it sees for `ttl`.
     pub(super) fn new(ttl: Duration) -> State {
@@ -60,7 +76,7 @@ impl State {
             waits: Waits::default(),
             errors: HashMap::new(),
             last_error: 0,
-            expected: HashMap::new(),
+            watched: HashMap::new(),
             nameless: HashSet::new(),
             unsynced: HashSet::new(),
             writers: HashMap::new(),

@@ -478,3 +478,45 @@ fn a_git_repository_is_made_packed_and_cloned_as_on_a_plain_directory() {
     let trees = ["plain", "shared"].map(|folder| output("sh", &["-c", tree], &sandbox.path(folder)));
     assert_eq!(trees[1], trees[0]);
 }
+
+/// Writes over a file that is there, without cutting it first.
+fn overwrite(path: PathBuf, content: &str, sync: bool) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(content.as_bytes(), 0).unwrap();
+    if sync {
+        file.sync_all().unwrap();
+    }
+}
+
+#[test]
+fn an_older_write_does_not_undo_a_later_one_that_an_fsync_has_landed() {
+    let sandbox = mounted(&NEVER, &NEVER);
+    fs::write(sandbox.path("shared/f"), "first").unwrap();
+    overwrite(sandbox.path("a/f"), "older", false);
+    overwrite(sandbox.path("b/f"), "later", true);
+    unmount(&sandbox, "a");
+    assert_eq!(text(sandbox.path("shared/f")).as_deref(), Some("later"));
+}
+
+#[test]
+fn a_part_of_a_file_lands_on_top_of_a_later_write_elsewhere_in_it() {
+    let sandbox = mounted(&NEVER, &NEVER);
+    fs::write(sandbox.path("shared/f"), "........").unwrap();
+    overwrite(sandbox.path("a/f"), "aaaa", false);
+    let there = OpenOptions::new().write(true).open(sandbox.path("b/f")).unwrap();
+    there.write_all_at(b"bbbb", 4).unwrap();
+    there.sync_all().unwrap();
+    drop(there);
+    unmount(&sandbox, "a");
+    assert_eq!(text(sandbox.path("shared/f")).as_deref(), Some("aaaabbbb"));
+}
+
+#[test]
+fn what_is_written_straight_into_the_backing_directory_is_overwritten_by_what_lands_later() {
+    let sandbox = mounted(&NEVER, &NEVER);
+    fs::write(sandbox.path("shared/f"), "first").unwrap();
+    overwrite(sandbox.path("a/f"), "older", false);
+    fs::write(sandbox.path("shared/f"), "other").unwrap();
+    unmount(&sandbox, "a");
+    assert_eq!(text(sandbox.path("shared/f")).as_deref(), Some("older"));
+}

@@ -7,29 +7,61 @@ use crate::{
     client::{Client, Version, view::attributes_of},
     consistency::{Attributes, Change, Ino, Kind, Place},
     event::{Event, readable},
+    time::Timestamp,
 };
 
+/// When somebody else's change of a file was made, seen from ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Theirs {
+    /// Before ours, or nobody knows, or there is none.
+    Earlier,
+    /// After ours, which is given up.
+    Later,
+}
+
 impl Client {
-    pub(super) fn notice_foreign_data(&self, ino: Ino, change: &Change, theirs: &Stat) {
-        let (expected, nameless) = {
-            let state = self.lock();
+    /// Looks whether somebody else has changed a file under data that is about to land, and who wrote last.
+    ///
+    /// A landing stamps the file with the time at which its program wrote, so where both sides wrote through clients it
+    /// is known which write is the later one, although an `fsync` may have landed it first. A change of the whole file
+    /// that is older than theirs is given up, and so is what belongs to it. A part of a file lands on top in any case:
+    /// whether theirs was in the same place nobody knows. What was written straight into the backing directory has no
+    /// time but that of its arrival (`mtime` is `ctime`), and ours arrives later.
+    pub(super) fn notice_foreign_data(
+        &self,
+        ino: Ino,
+        change: &Change,
+        found: &Stat,
+        stamp: Timestamp,
+    ) -> Theirs {
+        let now = attributes_of(found);
+        let (watched, changed, nameless) = {
+            let mut state = self.lock();
             // Its last name may be going by the other landing thread just now.
             let nameless = state.nameless.contains(&ino) || state.in_flight.is_relinking(ino);
-            (state.expected.get(&ino).copied(), nameless)
+            let Some(watched) = state.watched.get_mut(&ino) else { return Theirs::Earlier };
+            let changed = watched.expected != Version::of(&now);
+            if changed && now.mtime < now.ctime {
+                watched.theirs = watched.theirs.max(Some(now.mtime));
+            }
+            let is_older = watched.theirs.is_some_and(|theirs| stamp < theirs);
+            watched.superseded = is_older && (watched.superseded || is_whole(change, now.size));
+            (*watched, changed, nameless)
+        };
+        let (outcome, theirs) = match (found.links, changed) {
+            (0, _) if !nameless => ("unseen", Theirs::Earlier),
+            (1.., _) if watched.superseded => ("kept-theirs", Theirs::Later),
+            (1.., true) => ("ours-on-top", Theirs::Earlier),
+            _ => return Theirs::Earlier,
         };
         let ours = match change.content_range() {
             Some(range) if range.end == u64::MAX => format!("size {}", range.start),
             Some(range) => format!("bytes {}..{}", range.start, range.end),
             None => change.verb().to_string(),
         };
-        let changed = expected.is_some_and(|expected| expected != Version::of(&attributes_of(theirs)));
-        let outcome = match (theirs.links, changed) {
-            (0, _) if !nameless => "unseen",
-            (1.., true) => "ours-on-top",
-            _ => return,
-        };
         let path = readable(&self.table.path(ino));
-        self.note_conflict(change.verb(), path, ours, describe(theirs), outcome);
+        self.note_conflict(change.verb(), path, ours, describe(found), outcome);
+        theirs
     }
 
     pub(super) fn conflict(
@@ -78,4 +110,13 @@ impl Client {
 fn describe(stat: &Stat) -> String {
     let kind = format!("{:?}", Kind::of_mode(stat.mode)).to_lowercase();
     format!("{kind} ino {} size {} mtime {}.{:09}", stat.identity.ino, stat.size, stat.mtime.0, stat.mtime.1)
+}
+
+/// Whether a change leaves nothing of a file that has `size` bytes now.
+fn is_whole(change: &Change, size: u64) -> bool {
+    match change {
+        Change::Resize { size: left, .. } => *left == 0,
+        Change::Write { offset, data, .. } => *offset == 0 && data.len() as u64 >= size,
+        _ => false,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Manner, Outcome};
+use super::{Manner, Outcome, conflicts::Theirs};
 use crate::{
     backing::sys,
     client::{Client, Version, view::attributes_of},
@@ -25,7 +25,10 @@ impl Client {
             change_data(fd, change)?;
             return Ok(Outcome::default());
         }
-        self.notice_foreign_data(ino, change, &sys::stat(fd)?);
+        let before = sys::stat(fd)?;
+        if self.notice_foreign_data(ino, change, &before, stamp) == Theirs::Later {
+            return Ok(Outcome { stat: Some(before), is_theirs: true, ..Outcome::default() });
+        }
         let changed = change_data(fd, change);
         if changed.is_ok() {
             // Only the owner may; for anybody else it stays the time of landing.
@@ -34,7 +37,9 @@ impl Client {
         let stat = sys::stat(fd)?;
         if changed.is_err() {
             // A part of it may be in the store: the next try must not take that for somebody else's.
-            self.lock().expected.insert(ino, Version::of(&attributes_of(&stat)));
+            if let Some(watched) = self.lock().watched.get_mut(&ino) {
+                watched.expected = Version::of(&attributes_of(&stat));
+            }
         }
         changed?;
         Ok(Outcome { stat: Some(stat), ..Outcome::default() })

@@ -14,6 +14,7 @@
 //! | rename | no such source | dropped |
 //! | rename | another inode at source or target | ours wins, but a directory in the way stays |
 //! | data, attributes | other data or attributes | ours on top |
+//! | data of the whole file | later data of another client, landed early by an fsync | given up (`kept-theirs`) |
 //! | data | the file removed by somebody | written where nobody sees it |
 
 mod conflicts;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::{Manner, Outcome, READ_WRITE, is_directory};
 use crate::{
     backing::{Stat, sys},
-    client::{Client, Version, view::attributes_of},
+    client::{Client, Version, Watched, view::attributes_of},
     consistency::{Attributes, Ino, Kind, Place, RenameHow},
     error::Error,
 };
@@ -44,7 +44,7 @@ impl Client {
             stat = self.give_to_owner(at, place, opened.as_ref(), attributes, stat)?;
         }
         if manner == Manner::Late && attributes.kind == Kind::File {
-            self.lock().expected.insert(ino, Version::of(&attributes_of(&stat)));
+            self.lock().watched.insert(ino, Watched::expecting(Version::of(&attributes_of(&stat))));
         }
         Ok(Outcome { stat: Some(stat), opened, is_theirs })
     }
