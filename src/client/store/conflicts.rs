@@ -26,7 +26,7 @@ impl Client {
     /// is known which write is the later one, although an `fsync` may have landed it first. A change of the whole file
     /// that is older than theirs is given up, and so is what belongs to it. A part of a file lands on top in any case:
     /// whether theirs was in the same place nobody knows. What was written straight into the backing directory has no
-    /// time but that of its arrival (`mtime` is `ctime`), and ours arrives later.
+    /// time but that of its arrival, and ours arrives later.
     pub(super) fn notice_foreign_data(
         &self,
         ino: Ino,
@@ -41,7 +41,7 @@ impl Client {
             let nameless = state.nameless.contains(&ino) || state.in_flight.is_relinking(ino);
             let Some(watched) = state.watched.get_mut(&ino) else { return Theirs::Earlier };
             let changed = watched.expected != Version::of(&now);
-            if changed && now.mtime < now.ctime {
+            if changed && is_stamped(&now) {
                 watched.theirs = watched.theirs.max(Some(now.mtime));
             }
             let is_older = watched.theirs.is_some_and(|theirs| stamp < theirs);
@@ -112,11 +112,53 @@ fn describe(stat: &Stat) -> String {
     format!("{kind} ino {} size {} mtime {}.{:09}", stat.identity.ino, stat.size, stat.mtime.0, stat.mtime.1)
 }
 
+/// Whether a client's landing has set these times: `mtime` is when a program wrote, `ctime` when it landed. A write
+/// straight into the backing directory sets both to the same, and a time set by hand may lie in the future; the
+/// kernel's clock for files runs a tick behind the one that landings are stamped with.
+fn is_stamped(attributes: &Attributes) -> bool {
+    const TICK_NANOS: i128 = 20_000_000;
+    let nanos = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    attributes.mtime != attributes.ctime && nanos(attributes.mtime) <= nanos(attributes.ctime) + TICK_NANOS
+}
+
 /// Whether a change leaves nothing of a file that has `size` bytes now.
 fn is_whole(change: &Change, size: u64) -> bool {
     match change {
         Change::Resize { size: left, .. } => *left == 0,
         Change::Write { offset, data, .. } => *offset == 0 && data.len() as u64 >= size,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(mtime: (i64, u32), ctime: (i64, u32)) -> Attributes {
+        let time = |(seconds, nanos)| Timestamp { seconds, nanos };
+        let made = Attributes::new(Kind::File, 0o644, (0, 0), 0, 0, time(mtime));
+        Attributes { ctime: time(ctime), ..made }
+    }
+
+    #[test]
+    fn a_landing_is_told_from_a_write_into_the_backing_directory_and_from_a_time_set_by_hand() {
+        assert!(is_stamped(&times((5, 0), (5, 800_000_000))), "landed after its delay");
+        assert!(is_stamped(&times((5, 3_000_000), (5, 0))), "landed at once, the kernel a tick behind");
+        assert!(!is_stamped(&times((5, 7), (5, 7))), "written there");
+        assert!(!is_stamped(&times((9, 0), (5, 0))), "set to the future");
+    }
+
+    #[test]
+    fn a_whole_file_is_all_that_it_has_now() {
+        let write = |offset, length| Change::Write {
+            ino: 1,
+            offset,
+            data: vec![0; length].into(),
+            clears_setid: false,
+        };
+        assert!(is_whole(&write(0, 5), 5) && is_whole(&write(0, 6), 5));
+        assert!(!is_whole(&write(0, 4), 5) && !is_whole(&write(1, 5), 5));
+        let cut = |size| Change::Resize { ino: 1, size, clears_setid: false };
+        assert!(is_whole(&cut(0), 5) && !is_whole(&cut(1), 5));
     }
 }
