@@ -336,8 +336,15 @@ impl Client {
         }
     }
 
+    /// Refuses names that the backing file system cannot take, and whatever would lead out of a directory: the kernel
+    /// resolves `.` and `..` itself and never asks for them.
     fn check_name(&self, name: &[u8]) -> Result<(), Error> {
-        if name.len() > self.name_max { Err(Error::NameTooLong) } else { Ok(()) }
+        match name {
+            b"" | b"." | b".." => Err(Error::Invalid),
+            _ if name.contains(&b'/') => Err(Error::Invalid),
+            _ if name.len() > self.name_max => Err(Error::NameTooLong),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses at once what the backing directory would refuse for being read-only.
@@ -378,5 +385,29 @@ impl Looked<'_> {
 impl Drop for Looked<'_> {
     fn drop(&mut self) {
         self.client.forget(self.id.ino, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leads_out_of_the_backing_directory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = ClientOptions {
+            backing: folder.path().to_path_buf(),
+            id: "a".to_string(),
+            seed: 0,
+            knobs: Knobs::zero(),
+            allow_other: false,
+        };
+        let client = Client::open(options, Clock::manual(), EventLog::silent()).expect("a client");
+        let caller = Caller { uid: 0, gid: 0, thread: 0 };
+        for name in [&b""[..], b".", b"..", b"../x", b"a/b"] {
+            assert_eq!(client.lookup(ROOT, name).unwrap_err(), Error::Invalid);
+            assert_eq!(client.mkdir(&caller, ROOT, name, 0o755, 0).unwrap_err(), Error::Invalid);
+            assert_eq!(client.unlink(ROOT, name).unwrap_err(), Error::Invalid);
+        }
     }
 }
