@@ -157,7 +157,6 @@ impl Client {
         for (ino, stat) in &stats {
             let landed = attributes_of(stat);
             let shown = state.in_flight.overlay().view(*ino, &state.belief.disguised(*ino, landed), false);
-            let is_theirs = is_theirs && *ino == mutation.change.subject();
             state.belief.disguise(*ino, &landed, if is_theirs { &landed } else { &shown });
             if let Some(watched) = state.watched.get_mut(ino) {
                 watched.expected = Version::of(&landed);

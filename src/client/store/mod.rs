@@ -53,8 +53,15 @@ pub(in crate::client) struct Outcome {
     pub(in crate::client) stat: Option<Stat>,
     /// A new file, open as asked.
     pub(in crate::client) opened: Option<OwnedFd>,
-    /// Somebody else had made it, and its times are theirs.
+    /// The store stays as somebody else has left it, and its times are theirs.
     pub(in crate::client) is_theirs: bool,
+}
+
+impl Outcome {
+    /// Nothing was changed: theirs stays.
+    fn theirs() -> Outcome {
+        Outcome { is_theirs: true, ..Outcome::default() }
+    }
 }
 
 impl Client {

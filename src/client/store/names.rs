@@ -173,11 +173,11 @@ impl Client {
             match sys::stat_at(at, &place.name) {
                 Err(error) if error.is(Error::NotFound) => {
                     self.conflict_with_nothing("unlink", place, "stays-gone");
-                    return Ok(Outcome::default());
+                    return Ok(Outcome::theirs());
                 }
                 Ok(theirs) if is_directory(&theirs) => {
                     self.conflict_over("unlink", place, ours, &theirs, "kept-theirs");
-                    return Ok(Outcome::default());
+                    return Ok(Outcome::theirs());
                 }
                 Ok(theirs) if Some(theirs.identity) != ours => {
                     self.conflict_over("unlink", place, ours, &theirs, "removed");
@@ -206,12 +206,12 @@ impl Client {
                     let outcome = if is_directory(&theirs) { "removed" } else { "kept-theirs" };
                     self.conflict_over("rmdir", place, ours, &theirs, outcome);
                     if !is_directory(&theirs) {
-                        return Ok(Outcome::default());
+                        return Ok(Outcome::theirs());
                     }
                 }
                 Err(error) if error.is(Error::NotFound) => {
                     self.conflict_with_nothing("rmdir", place, "stays-gone");
-                    return Ok(Outcome::default());
+                    return Ok(Outcome::theirs());
                 }
                 _ => {}
             }
@@ -220,6 +220,7 @@ impl Client {
             Err(error) if manner == Manner::Late && is_one_of(error, &[Error::NotEmpty, Error::Exists]) => {
                 let theirs = sys::stat_at(at, &place.name)?;
                 self.conflict_over("rmdir", place, None, &theirs, "kept-theirs");
+                return Ok(Outcome::theirs());
             }
             result => result?,
         }
@@ -250,7 +251,7 @@ impl Client {
                 Err(error) if error.is(Error::NotFound) => {
                     self.conflict_with_nothing("rename", from, "dropped");
                     self.stays_at(ino, from);
-                    return Ok(Outcome::default());
+                    return Ok(Outcome::theirs());
                 }
                 result => result?,
             };
@@ -269,7 +270,7 @@ impl Client {
         {
             self.conflict_over("rename", to, self.table.identity(ino), &theirs, "dropped");
             self.stays_at(ino, from);
-            return Ok(Outcome::default());
+            return Ok(Outcome::theirs());
         }
         renamed?;
         if manner == Manner::Late {

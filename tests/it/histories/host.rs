@@ -551,6 +551,13 @@ impl Host {
         touched.inodes.extend(found.map(|node| node.ino));
     }
 
+    /// What stands at a path, as this client sees it, without its name.
+    pub fn touch_inode(&self, path: &str, touched: &mut Touched) {
+        if let Ok((_, _, found)) = self.place(path) {
+            touched.inodes.extend(found.map(|node| node.ino));
+        }
+    }
+
     /// Shows directory after directory of this client's view. What has no number of the backing directory is left out:
     /// it was made here a moment ago.
     pub fn walk(&self, show: &mut impl FnMut(&SeenInside)) {

@@ -88,10 +88,11 @@ impl World {
         let mut at = |at: At| self.hosts[who].touch(&step.path(at), &mut touched);
         match *op {
             Op::Open(_, How::ToRead | How::ToWrite | How::ToChange | How::ToAppend) => {}
+            // These change what stands there, and neither its name nor the listing.
+            Op::SetLength(place, _) | Op::SetMode(place, _) | Op::SetTimes(place, _) => {
+                self.hosts[who].touch_inode(&step.path(place), &mut touched);
+            }
             Op::Open(place, _)
-            | Op::SetLength(place, _)
-            | Op::SetMode(place, _)
-            | Op::SetTimes(place, _)
             | Op::Mkdir(place)
             | Op::Rmdir(place)
             | Op::Unlink(place)
@@ -228,6 +229,29 @@ fn a_directory_merged_with_somebody_elses_shows_their_times() {
         By(1, Op::Mkdir(At(0, 0))),
     ];
     run(Case(Times(0, (0, 0), (400, 400)), Times(1500, (100, 1300), (400, 400)), false), &steps);
+}
+
+#[test]
+fn a_directory_that_a_merge_left_alone_keeps_the_time_that_was_set() {
+    let steps = [
+        By(0, Op::Mkdir(At(0, 1))),
+        By(1, Op::SetTimes(At(2, 1), 1)),
+        By(1, Op::Mkdir(At(1, 2))),
+        By(0, Op::Mkdir(At(1, 2))),
+    ];
+    run(Case(Times(0, (0, 0), (0, 0)), Times(0, (0, 0), (400, 400)), false), &steps);
+}
+
+#[test]
+fn a_listing_is_believed_on_after_a_change_of_what_is_listed() {
+    let steps = [
+        By(0, Op::Mkdir(At(0, 2))),
+        By(0, Op::Look),
+        By(1, Op::Rmdir(At(2, 2))),
+        By(0, Op::SetMode(At(0, 2), 384)),
+        By(0, Op::Advance(1)),
+    ];
+    run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), false), &steps);
 }
 
 /// Client 0 is late and client 1 is not. What 0 logs of its conflicts, and what is left: paths, in order.
