@@ -79,6 +79,13 @@ impl Knobs {
     }
 }
 
+impl Knobs {
+    /// Whether every change is written through: nothing is ever in flight.
+    pub fn is_never_late(&self) -> bool {
+        self.write_delay.is_zero() && self.rename_delay.is_zero()
+    }
+}
+
 /// Reads a span of time: a bare number is milliseconds, `us`, `ms`, `s`, `m` and `h` say otherwise.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ const MOST_WRITERS: usize = 64;
 
 const WRITE_ONLY: i32 = 0o1;
 const OWNER_MAY_WRITE: u32 = 0o200;
-const OWNER_READS_AND_WRITES: u32 = 0o600;
+pub(super) const OWNER_READS_AND_WRITES: u32 = 0o600;
 
 impl Client {
     /// A descriptor on the real inode. An inode that has lost its name is still there for those who have it open; one
@@ -144,7 +144,7 @@ impl Client {
     /// Keeps a descriptor for as long as more data of its file is in flight: any number of those that could not be had
     /// again, a few of the others.
     pub(super) fn keep_writer(&self, ino: Ino, descriptor: &Arc<OwnedFd>) {
-        let replaceable = sys::is_root()
+        let replaceable = self.is_root()
             || sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.mode & OWNER_MAY_WRITE != 0);
         let mut state = self.lock();
         let wanted = state.in_flight.overlay().has_data(ino);

@@ -70,7 +70,7 @@ impl Client {
         }
         if landed && self.goes_through(&self.lock(), &truncation) {
             let opened = self.open_real(ino, self.backing_flags(flags) | O_TRUNC);
-            self.lock_changed(&truncation);
+            self.forget_beliefs(&truncation);
             let opened = opened?;
             if caller.uid != 0 {
                 clear_setid(opened.as_fd())?;
@@ -201,7 +201,7 @@ impl Client {
                     Change::Write { ino: file.ino, offset, data: Arc::default(), clears_setid: false };
                 if self.goes_through(&self.lock(), &shape) {
                     let written = self.write_through_to(&file, caller, place, data);
-                    self.lock_changed(&shape);
+                    self.forget_beliefs(&shape);
                     return written;
                 }
                 self.check_writable()?;
@@ -224,7 +224,7 @@ impl Client {
             Offset::End => sys::append(descriptor.as_fd(), data)?,
             Offset::At(offset) => sys::write_at(descriptor.as_fd(), data, offset)?,
         };
-        if caller.uid != 0 && sys::is_root() {
+        if caller.uid != 0 && self.is_root() {
             clear_setid(descriptor.as_fd())?;
         }
         Ok(written)
@@ -347,7 +347,7 @@ impl Client {
                         copy.to_offset,
                         copy.length,
                     );
-                    self.lock_changed(&shape);
+                    self.forget_beliefs(&shape);
                     copied
                 },
             );

@@ -4,13 +4,13 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, MutexGuard,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use super::{Client, State, Version, store::Manner, view::attributes_of, waits::Over};
+use super::{Client, State, Version, locked, store::Manner, view::attributes_of, waits::Over};
 use crate::{
     backing::{Stat, sys},
     consistency::{Change, Ino, Kind, Mutation},
@@ -48,7 +48,7 @@ pub struct Farewell {
 impl Client {
     /// Starts the landing threads. Call it after the last fork.
     pub fn start(self: &Arc<Self>) {
-        let mut landers = self.landers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut landers = locked(&self.landers);
         for number in 0..LANDERS {
             let client = self.clone();
             let thread = std::thread::Builder::new().name(format!("lander-{number}"));
@@ -318,13 +318,11 @@ impl Client {
         turned_away.into_iter().for_each(Over::go_on);
         let mut state = self.lock();
         self.work.notify_all();
-        let has_threads = !self.landers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
+        let has_threads = !locked(&self.landers).is_empty();
         while !state.in_flight.is_empty() && !give_up.load(Ordering::SeqCst) {
             if has_threads {
-                let (next, _) = self
-                    .progress
-                    .wait_timeout(state, LOOK)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let (next, _) =
+                    self.progress.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
                 state = next;
             } else {
                 drop(state);
@@ -355,7 +353,7 @@ impl Client {
 
     fn stop_landers(&self, give_up: &AtomicBool) {
         self.work.notify_all();
-        let mut landers = self.landers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut landers = locked(&self.landers);
         for lander in landers.drain(..) {
             // One that hangs in the store is left behind by somebody who gives up.
             if !give_up.load(Ordering::SeqCst) {

@@ -162,7 +162,7 @@ impl Client {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic in one operation must not take the others down: state changes are made of calls that do not panic
         // half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     fn now(&self) -> Time {
@@ -202,17 +202,21 @@ impl Client {
     /// Whether the kernel has to check permissions, because callers may be somebody else than this process or this
     /// process may not do everything itself. It costs one more request for each path.
     pub fn needs_permission_checks(&self) -> bool {
-        self.allow_other || !backing::sys::is_root()
+        self.allow_other || !self.is_root()
     }
 
     /// Whether this process may look at every inode, whatever its permissions.
     pub fn may_look_everywhere(&self) -> bool {
-        backing::sys::is_root()
+        self.is_root()
+    }
+
+    fn is_root(&self) -> bool {
+        self.own_ids.0 == 0
     }
 
     /// Whether closing a file can report anything: a late error, or an injected one.
     pub fn close_can_fail(&self) -> bool {
-        !self.knobs.write_delay.is_zero() || !self.knobs.rename_delay.is_zero() || self.injector.is_armed()
+        !self.knobs.is_never_late() || self.injector.is_armed()
     }
 
     /// Whether one more mutation with this much data may go in flight now. A mutation larger than the whole bound goes
@@ -250,12 +254,12 @@ impl Client {
             return None;
         }
         let outcome = self.carry_out(change, Timestamp::NOW, Manner::Through);
-        self.lock_changed(change);
+        self.forget_beliefs(change);
         Some(outcome)
     }
 
     /// What was believed about all that a change touches is dropped.
-    fn lock_changed(&self, change: &Change) {
+    fn forget_beliefs(&self, change: &Change) {
         let mut state = self.lock();
         state.belief.changed(change);
         if !state.watched.is_empty() {
@@ -359,6 +363,10 @@ impl Client {
     pub fn figures(&self) -> Result<backing::FsFigures, Error> {
         self.operate("statfs", || b"/".to_vec(), |_| backing::figures(&self.table))
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A node with one lookup counted, so that it cannot vanish; gives the lookup back unless it is handed to the kernel.

@@ -4,11 +4,12 @@ use std::{
     collections::HashMap,
     os::fd::OwnedFd,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use super::locked;
 use crate::{
     consistency::{Ino, Listing},
     error::Error,
@@ -69,12 +70,12 @@ impl OpenDirectory {
         from_start: bool,
         list: impl FnOnce() -> Result<Arc<Listing>, Error>,
     ) -> Result<Arc<Listing>, Error> {
-        let kept = if from_start { None } else { lock(&self.snapshot).clone() };
+        let kept = if from_start { None } else { locked(&self.snapshot).clone() };
         if let Some(kept) = kept {
             return Ok(kept);
         }
         let listing = list()?;
-        *lock(&self.snapshot) = Some(listing.clone());
+        *locked(&self.snapshot) = Some(listing.clone());
         Ok(listing)
     }
 }
@@ -101,7 +102,7 @@ impl OpenFiles {
     /// Takes in an open file and returns its handle.
     pub fn add(&self, file: OpenFile) -> u64 {
         let handle = self.next();
-        let mut files = lock(&self.files);
+        let mut files = locked(&self.files);
         files.by_ino.entry(file.ino).or_default().push(handle);
         files.by_handle.insert(handle, Arc::new(file));
         handle
@@ -112,12 +113,12 @@ impl OpenFiles {
     /// # Errors
     /// EBADF if there is none.
     pub fn get(&self, handle: u64) -> Result<Arc<OpenFile>, Error> {
-        lock(&self.files).by_handle.get(&handle).cloned().ok_or(Error::BadHandle)
+        locked(&self.files).by_handle.get(&handle).cloned().ok_or(Error::BadHandle)
     }
 
     /// Closes a file.
     pub fn remove(&self, handle: u64) -> Option<Arc<OpenFile>> {
-        let mut files = lock(&self.files);
+        let mut files = locked(&self.files);
         let file = files.by_handle.remove(&handle)?;
         if let Some(handles) = files.by_ino.get_mut(&file.ino) {
             handles.retain(|other| *other != handle);
@@ -130,7 +131,7 @@ impl OpenFiles {
 
     /// A file that was open before it landed has landed: here it is. Its name may go at any time now.
     pub fn provide(&self, ino: Ino, descriptor: &Arc<OwnedFd>) {
-        let files = lock(&self.files);
+        let files = locked(&self.files);
         let Some(handles) = files.by_ino.get(&ino) else { return };
         for file in handles.iter().filter_map(|handle| files.by_handle.get(handle)) {
             // One that has opened it meanwhile keeps its own.
@@ -140,7 +141,7 @@ impl OpenFiles {
 
     /// A descriptor of an inode that is open somewhere; with `writable` one through which it can be written.
     pub fn descriptor(&self, ino: Ino, writable: bool) -> Option<Arc<OwnedFd>> {
-        let files = lock(&self.files);
+        let files = locked(&self.files);
         let open = files.by_ino.get(&ino)?.iter().filter_map(|handle| files.by_handle.get(handle));
         open.filter(|file| !writable || file.is_writable()).find_map(|file| file.descriptor.get().cloned())
     }
@@ -148,7 +149,7 @@ impl OpenFiles {
     /// Takes in an open directory and returns its handle.
     pub fn add_directory(&self, ino: Ino) -> u64 {
         let handle = self.next();
-        lock(&self.directories).insert(handle, Arc::new(OpenDirectory { ino, snapshot: Mutex::default() }));
+        locked(&self.directories).insert(handle, Arc::new(OpenDirectory { ino, snapshot: Mutex::default() }));
         handle
     }
 
@@ -157,15 +158,11 @@ impl OpenFiles {
     /// # Errors
     /// EBADF if there is none.
     pub fn directory(&self, handle: u64) -> Result<Arc<OpenDirectory>, Error> {
-        lock(&self.directories).get(&handle).cloned().ok_or(Error::BadHandle)
+        locked(&self.directories).get(&handle).cloned().ok_or(Error::BadHandle)
     }
 
     /// Closes a directory.
     pub fn remove_directory(&self, handle: u64) -> Option<Arc<OpenDirectory>> {
-        lock(&self.directories).remove(&handle)
+        locked(&self.directories).remove(&handle)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,12 +3,12 @@
 use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use super::{Client, State, store::Manner, waits::Done};
+use super::{Client, State, locked, store::Manner, waits::Done};
 use crate::{
     backing::{ROOT, sys},
     consistency::{Ino, MutationId},
@@ -129,7 +129,7 @@ fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
     }
     // Handed over by a slot, so that a thread that cannot be started leaves the call here.
     let slot = Arc::new(Mutex::new(Some(counted)));
-    let take = |slot: &Mutex<Option<_>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let take = |slot: &Mutex<Option<_>>| locked(slot).take();
     let theirs = slot.clone();
     let started = std::thread::Builder::new().spawn(move || {
         if let Some(call) = take(&theirs) {

@@ -96,9 +96,9 @@ impl Client {
                         return Ok(None);
                     }
                     Some(Binding::Present { ino, .. }) => {
-                        if let Some(id) = self.table.id_of(ino).filter(|id| self.table.look_up(*id)) {
+                        if let Some(looked) = self.look_up(ino) {
                             trace.source = Source::InFlight;
-                            return Ok(Some(Looked { client: self, id, view: None }));
+                            return Ok(Some(looked));
                         }
                     }
                     None => {}
@@ -140,6 +140,12 @@ impl Client {
             }
         }
         unreachable!("the rounds are bounded")
+    }
+
+    /// A node that is known by its number, with one more lookup counted.
+    pub(super) fn look_up(&self, ino: Ino) -> Option<Looked<'_>> {
+        let id = self.table.id_of(ino).filter(|id| self.table.look_up(*id))?;
+        Some(Looked { client: self, id, view: None })
     }
 
     fn fetch_name(&self, place: &Place, hold: Hold) -> Result<Option<(Looked<'_>, Attributes)>, Error> {

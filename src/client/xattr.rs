@@ -27,11 +27,11 @@ impl Client {
         self.operate(
             "setxattr",
             || self.table.path(ino),
-            |_| {
+            |trace| {
                 let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()) };
                 if self.goes_through(&self.lock(), &change) {
                     let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags);
-                    self.lock_changed(&change);
+                    self.forget_beliefs(&change);
                     return result;
                 }
                 self.check_writable()?;
@@ -48,9 +48,7 @@ impl Client {
                 let bits = if name == ACCESS_ACL { permissions_of_acl(value) } else { None };
                 match bits {
                     Some(bits) => {
-                        let kept =
-                            self.view(ino, &mut super::Trace { source: super::Source::Backing })?.permissions
-                                & 0o7000;
+                        let kept = self.view(ino, trace)?.permissions & 0o7000;
                         let permissions = Some(kept | bits);
                         self.change_attributes(
                             ino,
@@ -131,7 +129,7 @@ impl Client {
                 let change = Change::SetXattr { ino, name: name.into(), value: None };
                 if self.goes_through(&self.lock(), &change) {
                     let result = sys::remove_xattr(self.descriptor(ino)?.as_fd(), name);
-                    self.lock_changed(&change);
+                    self.forget_beliefs(&change);
                     return result;
                 }
                 self.check_writable()?;

@@ -146,7 +146,7 @@ impl Client {
         if self.goes_through(&self.lock(), &change(0)) {
             let flags = self.backing_flags(flags);
             let outcome = self.carry_out_make(place, 0, &attributes, new.target, flags, Manner::Through);
-            self.lock_changed(&change(0));
+            self.forget_beliefs(&change(0));
             let outcome = outcome?;
             let stat = outcome.stat.ok_or(Error::InputOutput)?;
             let id = self.table.intern(&stat, None, place.directory, &place.name);
@@ -190,8 +190,7 @@ impl Client {
             (uid, gid) = (caller.uid, caller.gid);
         }
         // Asked for only where it can matter: a file that goes through to its own owner gets all this from the kernel.
-        let all_through = self.knobs.write_delay.is_zero() && self.knobs.rename_delay.is_zero();
-        if !all_through || self.gives_away {
+        if !self.knobs.is_never_late() || self.gives_away {
             let parent = self.view(directory, trace)?;
             if parent.permissions & SETGID != 0 {
                 gid = parent.gid;
@@ -227,8 +226,7 @@ impl Client {
                     Some(outcome) => drop(outcome?),
                     None => self.link_late(&change, &place, trace)?,
                 }
-                let id = self.table.id_of(ino).filter(|id| self.table.look_up(*id)).ok_or(Error::Stale)?;
-                let looked = Looked { client: self, id, view: None };
+                let looked = self.look_up(ino).ok_or(Error::Stale)?;
                 let attributes = self.view(ino, trace)?;
                 Ok(Entry { ino: looked.keep(), attributes })
             },

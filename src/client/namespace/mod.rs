@@ -103,9 +103,8 @@ impl Client {
 
     /// Whether every question goes to the backing directory: nothing is believed, nothing is in flight or ever will be.
     pub(in crate::client) fn sees_only_backing(&self) -> bool {
-        let never_late = self.knobs.write_delay.is_zero() && self.knobs.rename_delay.is_zero();
         let state = self.lock();
-        never_late && state.belief.is_off() && state.in_flight.is_empty()
+        self.knobs.is_never_late() && state.belief.is_off() && state.in_flight.is_empty()
     }
 
     /// Refuses names across file systems below the backing directory, as `rename(2)` and `link(2)` do.

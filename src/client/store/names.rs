@@ -5,12 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::{Manner, Outcome, READ_WRITE, is_directory};
 use crate::{
     backing::{Stat, sys},
-    client::{Client, Version, Watched, view::attributes_of},
+    client::{Client, Version, Watched, descriptors::OWNER_READS_AND_WRITES, view::attributes_of},
     consistency::{Attributes, Ino, Kind, Place, RenameHow},
     error::Error,
 };
-
-const OWNER_READS_AND_WRITES: u32 = 0o600;
 
 impl Client {
     /// Makes a new inode. A regular file comes back open with `flags`.
