@@ -1,7 +1,7 @@
 //! Inode numbers and the real inodes behind them.
 //!
-//! A node lives as long as the kernel knows its number (lookups, `forget`) or this process needs it (pins: open files,
-//! mutations in flight). Its real inode is held by an `O_PATH` descriptor, as an NFS client holds a file handle:
+//! A node lives as long as the kernel knows its number (lookups, `forget`), this process needs it (pins: open files,
+//! mutations in flight), or it is the directory in which another node is found. Its real inode is held by an `O_PATH` descriptor, as an NFS client holds a file handle:
 //! another client's rename moves nothing under this one. Descriptors are bounded: past the bound the coldest are
 //! closed, and opened again on demand by file handle or by name, checking that it is still the same inode.
 
@@ -39,6 +39,8 @@ struct Node {
     kind: u32,
     lookups: u64,
     pins: u32,
+    /// How many nodes are found by a name in this one.
+    children: u32,
     /// Where this client's programs know it.
     place: Place,
     /// Where it is in the backing directory, if that is elsewhere because a rename is in flight.
@@ -57,6 +59,8 @@ struct Inner {
     /// Nodes with a descriptor, the one opened first in front; some have lost it again.
     opened: VecDeque<(Ino, u64)>,
     descriptors: usize,
+    /// Directories that may have lost their last use when a node was moved out of them.
+    abandoned: Vec<Ino>,
     next_private: Ino,
     last_serial: u64,
 }
@@ -94,6 +98,7 @@ impl InodeTable {
                 kind: stat.mode & TYPE_BITS,
                 lookups: 1,
                 pins: 1,
+                children: 0,
                 place: Place { directory: ROOT, name: Box::default() },
                 backing_place: None,
                 descriptor: Some(root.clone()),
@@ -148,11 +153,12 @@ impl InodeTable {
             node.lookups += 1;
             node.warm = true;
             id = NodeId { ino, serial: node.serial };
-            if known.is_some() && node.backing_place.is_none() {
-                node.move_to(directory, name);
+            let (is_settled, is_held) = (node.backing_place.is_none(), node.descriptor.is_some());
+            if known.is_some() && is_settled {
+                inner.move_to(ino, directory, name);
             }
             surplus = match descriptor {
-                Some(descriptor) if node.descriptor.is_none() => inner.hold(ino, Arc::new(descriptor)),
+                Some(descriptor) if !is_held => inner.hold(ino, Arc::new(descriptor)),
                 other => other.map(Arc::new),
             };
         }
@@ -178,7 +184,7 @@ impl InodeTable {
             let mut inner = self.lock();
             let Some(node) = inner.nodes.get_mut(&ino) else { return };
             node.identity = Some(stat.identity);
-            node.landed_at(directory, name);
+            inner.landed_at(ino, directory, name);
             if inner.find(&stat.identity).is_none() {
                 inner.by_number.insert(number_of(&stat.identity), ino);
             }
@@ -188,15 +194,10 @@ impl InodeTable {
         self.close_coldest();
     }
 
-    /// The kernel takes back `count` lookups. Returns whether the node is gone with that.
-    pub fn forget(&self, ino: Ino, count: u64) -> bool {
-        let mut inner = self.lock();
-        let Some(node) = inner.nodes.get_mut(&ino) else { return false };
-        node.lookups = node.lookups.saturating_sub(count);
-        let gone = inner.take_unused(ino);
-        // Its descriptor is closed outside the lock.
-        drop(inner);
-        gone.is_some()
+    /// The kernel takes back `count` lookups. Returns the nodes that are gone with that: it, and directories that were
+    /// only kept for it.
+    pub fn forget(&self, ino: Ino, count: u64) -> Vec<Ino> {
+        self.let_loose(ino, |node| node.lookups = node.lookups.saturating_sub(count))
     }
 
     /// Keeps a node whatever the kernel forgets, until [`InodeTable::unpin`].
@@ -206,14 +207,19 @@ impl InodeTable {
         }
     }
 
-    /// Takes one pin back. Returns whether the node is gone with that.
-    pub fn unpin(&self, ino: Ino) -> bool {
+    /// Takes one pin back. Returns the nodes that are gone with that, as for a `forget`.
+    pub fn unpin(&self, ino: Ino) -> Vec<Ino> {
+        self.let_loose(ino, |node| node.pins = node.pins.saturating_sub(1))
+    }
+
+    fn let_loose(&self, ino: Ino, loosen: impl FnOnce(&mut Node)) -> Vec<Ino> {
         let mut inner = self.lock();
-        let Some(node) = inner.nodes.get_mut(&ino) else { return false };
-        node.pins = node.pins.saturating_sub(1);
+        let Some(node) = inner.nodes.get_mut(&ino) else { return Vec::new() };
+        loosen(node);
         let gone = inner.take_unused(ino);
+        // Their descriptors are closed outside the lock.
         drop(inner);
-        gone.is_some()
+        gone.iter().map(|(ino, _)| *ino).collect()
     }
 
     /// Gives back what the table has grown by, if most of it is empty.
@@ -234,22 +240,19 @@ impl InodeTable {
     /// This client's programs know the node at another place now. With `landed` the backing directory does, too.
     pub fn moved(&self, ino: Ino, directory: Ino, name: &[u8], landed: bool) {
         let mut inner = self.lock();
-        let Some(node) = inner.nodes.get_mut(&ino) else { return };
-        if !landed && node.identity.is_some() && node.backing_place.is_none() {
-            node.backing_place = Some(Box::new(node.place.clone()));
-        }
+        let Some(node) = inner.nodes.get(&ino) else { return };
         if landed {
-            node.backing_place = None;
+            inner.set_backing_place(ino, None);
+        } else if node.identity.is_some() && node.backing_place.is_none() {
+            let place = node.place.clone();
+            inner.set_backing_place(ino, Some(place));
         }
-        node.move_to(directory, name);
+        inner.move_to(ino, directory, name);
     }
 
     /// A rename of the node has landed at this place.
     pub fn landed_at(&self, ino: Ino, directory: Ino, name: &[u8]) {
-        let mut inner = self.lock();
-        if let Some(node) = inner.nodes.get_mut(&ino) {
-            node.landed_at(directory, name);
-        }
+        self.lock().landed_at(ino, directory, name);
     }
 
     /// The name by which programs know the node, and the directory it is in.
@@ -399,11 +402,9 @@ impl InodeTable {
 /// `S_IFMT`: the type bits of a mode.
 const TYPE_BITS: u32 = 0o170_000;
 
-impl Node {
-    fn move_to(&mut self, directory: Ino, name: &[u8]) {
-        if self.place.directory != directory || *self.place.name != *name {
-            self.place = Place { directory, name: name.into() };
-        }
+impl Place {
+    fn is(&self, directory: Ino, name: &[u8]) -> bool {
+        self.directory == directory && *self.name == *name
     }
 }
 
@@ -413,10 +414,8 @@ impl Node {
         self.backing_place.as_deref().unwrap_or(&self.place)
     }
 
-    fn landed_at(&mut self, directory: Ino, name: &[u8]) {
-        let caught_up = self.place.directory == directory && *self.place.name == *name;
-        self.backing_place =
-            if caught_up { None } else { Some(Box::new(Place { directory, name: name.into() })) };
+    fn is_unused(&self) -> bool {
+        self.lookups == 0 && self.pins == 0 && self.children == 0
     }
 }
 
@@ -432,6 +431,45 @@ impl Inner {
 
     fn node(&mut self, ino: Ino) -> &mut Node {
         self.nodes.get_mut(&ino).expect("callers have just found or made this node")
+    }
+
+    /// Lets programs find a node somewhere else.
+    fn move_to(&mut self, ino: Ino, directory: Ino, name: &[u8]) {
+        let Some(node) = self.nodes.get_mut(&ino).filter(|node| !node.place.is(directory, name)) else {
+            return;
+        };
+        let left = std::mem::replace(&mut node.place, Place { directory, name: name.into() });
+        self.has_child(directory);
+        self.lost_child(left.directory);
+    }
+
+    /// Lets the backing directory have a node somewhere else than programs do, or in the same place again.
+    fn set_backing_place(&mut self, ino: Ino, place: Option<Place>) {
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        let entered = place.as_ref().map(|place| place.directory);
+        let left = std::mem::replace(&mut node.backing_place, place.map(Box::new));
+        entered.into_iter().for_each(|directory| self.has_child(directory));
+        left.into_iter().for_each(|place| self.lost_child(place.directory));
+    }
+
+    fn landed_at(&mut self, ino: Ino, directory: Ino, name: &[u8]) {
+        let Some(node) = self.nodes.get(&ino) else { return };
+        let caught_up = node.place.is(directory, name);
+        self.set_backing_place(ino, (!caught_up).then(|| Place { directory, name: name.into() }));
+    }
+
+    fn has_child(&mut self, directory: Ino) {
+        if let Some(node) = self.nodes.get_mut(&directory) {
+            node.children += 1;
+        }
+    }
+
+    fn lost_child(&mut self, directory: Ino) {
+        let Some(node) = self.nodes.get_mut(&directory) else { return };
+        node.children = node.children.saturating_sub(1);
+        if node.is_unused() {
+            self.abandoned.push(directory);
+        }
     }
 
     fn private_number(&mut self) -> Ino {
@@ -460,6 +498,7 @@ impl Inner {
             kind,
             lookups: 0,
             pins: 0,
+            children: 0,
             place: Place { directory, name: name.into() },
             backing_place: None,
             descriptor: None,
@@ -467,6 +506,7 @@ impl Inner {
             warm: true,
         };
         self.nodes.insert(ino, node);
+        self.has_child(directory);
     }
 
     /// Gives a node its descriptor; returns the one too many, to be closed outside the lock.
@@ -513,13 +553,27 @@ impl Inner {
         }
     }
 
-    /// Takes out a node that nobody needs any more.
-    fn take_unused(&mut self, ino: Ino) -> Option<Node> {
-        let node = self.nodes.get(&ino)?;
-        if node.lookups > 0 || node.pins > 0 {
-            return None;
+    /// Takes out a node, and whatever else nobody needs any more.
+    fn take_unused(&mut self, ino: Ino) -> Vec<(Ino, Node)> {
+        let mut gone = Vec::new();
+        let mut next = Some(ino);
+        while let Some(ino) = next {
+            if self.nodes.get(&ino).is_some_and(Node::is_unused)
+                && let Some(node) = self.take(ino)
+            {
+                gone.push((ino, node));
+            }
+            next = self.abandoned.pop();
         }
+        gone
+    }
+
+    fn take(&mut self, ino: Ino) -> Option<Node> {
         let node = self.nodes.remove(&ino)?;
+        self.lost_child(node.place.directory);
+        if let Some(place) = &node.backing_place {
+            self.lost_child(place.directory);
+        }
         if node.descriptor.is_some() {
             self.descriptors -= 1;
         }
@@ -533,5 +587,71 @@ impl Inner {
             self.opened.retain(|(ino, serial)| nodes.get(ino).is_some_and(|node| node.serial == *serial));
         }
         Some(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn table() -> (tempfile::TempDir, InodeTable) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = sys::open_root(folder.path()).expect("a root");
+        (folder, InodeTable::new(root, 100).expect("a table"))
+    }
+
+    fn look_up(table: &InodeTable, directory: Ino, name: &str) -> Ino {
+        let at = table.descriptor(directory).expect("a directory");
+        let stat = sys::stat_at(at.as_fd(), name.as_bytes()).expect("a name");
+        table.intern(&stat, None, directory, name.as_bytes()).ino
+    }
+
+    #[test]
+    fn a_directory_stays_for_as_long_as_a_node_is_found_in_it() {
+        let (folder, table) = table();
+        fs::create_dir_all(folder.path().join("d/e")).expect("folders");
+        fs::write(folder.path().join("d/e/f"), "").expect("a file");
+        let outer = look_up(&table, ROOT, "d");
+        let inner = look_up(&table, outer, "e");
+        let file = look_up(&table, inner, "f");
+        assert_eq!((table.forget(outer, 1), table.forget(inner, 1)), (vec![], vec![]));
+        assert_eq!(table.path(file), b"/d/e/f");
+        table.descriptor(file).expect("it is found by its name");
+        assert_eq!(table.forget(file, 1), [file, inner, outer]);
+        assert_eq!(table.size().0, 1);
+    }
+
+    #[test]
+    fn a_directory_that_a_node_has_left_goes_with_the_next_that_is_forgotten() {
+        let (folder, table) = table();
+        for name in ["d", "e"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        fs::write(folder.path().join("d/f"), "").expect("a file");
+        fs::hard_link(folder.path().join("d/f"), folder.path().join("e/g")).expect("a link");
+        let (d, e) = (look_up(&table, ROOT, "d"), look_up(&table, ROOT, "e"));
+        let file = look_up(&table, d, "f");
+        assert_eq!(table.forget(d, 1), []);
+        assert_eq!(look_up(&table, e, "g"), file);
+        assert_eq!((table.path(file), table.forget(e, 1)), (b"/e/g".to_vec(), vec![d]));
+        assert_eq!(table.forget(file, 2), [file, e]);
+    }
+
+    #[test]
+    fn a_rename_in_flight_keeps_both_directories() {
+        let (folder, table) = table();
+        for name in ["d", "e"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        fs::write(folder.path().join("d/f"), "").expect("a file");
+        let (d, e) = (look_up(&table, ROOT, "d"), look_up(&table, ROOT, "e"));
+        let file = look_up(&table, d, "f");
+        table.moved(file, e, b"f", false);
+        assert_eq!((table.forget(d, 1), table.forget(e, 1)), (vec![], vec![]));
+        table.descriptor(file).expect("it is found where it still is");
+        table.landed_at(file, e, b"f");
+        assert_eq!(table.forget(file, 1), [file, e, d]);
+        assert_eq!(table.size().0, 1);
     }
 }

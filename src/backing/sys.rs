@@ -499,6 +499,14 @@ pub fn is_dying(thread: u32) -> bool {
     }
 }
 
+/// Whether a thread has a supplementary group (`Groups` of its status, `proc(5)`); one that cannot be seen has none.
+pub fn has_group(thread: u32, group: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let mut groups =
+        status.lines().filter_map(|line| line.strip_prefix("Groups:")).flat_map(str::split_whitespace);
+    groups.any(|found| found.parse() == Ok(group))
+}
+
 /// How many descriptors this process may have.
 pub fn descriptor_limit() -> u64 {
     nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)

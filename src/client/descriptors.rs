@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Client, open_files::OpenFile, store::Manner};
+use super::{Client, file_io::O_SYNC, open_files::OpenFile, store::Manner};
 use crate::{
     backing::sys,
     consistency::{Ino, Kind, MutationId, Place},
@@ -95,7 +95,6 @@ impl Client {
         const ACCESS_MODE: i32 = 0o3;
         const O_NOATIME: i32 = 0o1_000_000;
         const O_NOCTTY: i32 = 0o400;
-        const O_SYNC: i32 = 0o4_010_000;
         let sync = if self.knobs.write_delay.is_zero() { flags & O_SYNC } else { 0 };
         (flags & (ACCESS_MODE | O_NOATIME)) | O_NOCTTY | sync
     }

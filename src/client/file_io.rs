@@ -1,25 +1,30 @@
 //! Operations on open files.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    ops::Range,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
-use super::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile, store::clear_setid};
+use super::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile, store::clear_permissions};
 use crate::{
     backing::sys,
     consistency::{
         Attributes, Change, Ino,
-        mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
+        extents::Layout,
+        mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, setid_lost},
     },
     error::Error,
 };
 
+const SETID: u32 = 0o6000;
 const O_TRUNC: i32 = 0o1000;
-const O_APPEND: i32 = 0o2000;
+/// `O_SYNC`, which has the bit of `O_DSYNC` in it.
+pub(super) const O_SYNC: i32 = 0o4_010_000;
 /// `ENXIO`: what `lseek(2)` answers past the last data or hole.
 const ENXIO: i32 = 6;
 const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
 
 /// Sizes up to this are taken for granted; beyond, the backing file system is asked whether it can hold them.
 const UNDOUBTED_SIZE: u64 = 1 << 40;
@@ -29,8 +34,10 @@ const MOST_COPIED: u64 = 4 << 20;
 
 /// Where a write goes.
 #[derive(Clone, Copy, Debug)]
-enum Offset {
+pub enum Offset {
+    /// Where it says.
     At(u64),
+    /// To the end of the file, wherever that is then (`O_APPEND`).
     End,
 }
 
@@ -63,23 +70,42 @@ impl Client {
     ) -> Result<u64, Error> {
         let landed = self.table.has_landed(ino);
         let open = |flags| if landed { self.open_real(ino, flags).map(Some) } else { Ok(None) };
-        let truncation = Change::Resize { ino, size: 0, clears_setid: caller.uid != 0 };
         if flags & O_TRUNC == 0 {
             let descriptor = open(self.backing_flags(flags))?;
             return Ok(self.open_new(ino, flags, descriptor));
         }
+        let truncation = Change::Resize { ino, size: 0, clears: self.setid_lost(caller, ino, trace)? };
         if landed && self.goes_through(&self.lock(), &truncation) {
             let opened = self.open_real(ino, self.backing_flags(flags) | O_TRUNC);
             self.forget_beliefs(&truncation);
             let opened = opened?;
-            if caller.uid != 0 {
-                clear_setid(opened.as_fd())?;
-            }
+            self.take_setid(caller, opened.as_fd())?;
             return Ok(self.open_new(ino, flags, Some(opened)));
         }
         let descriptor = open(self.backing_flags(flags))?;
         self.change_data(truncation, trace)?;
         Ok(self.open_new(ino, flags, descriptor))
+    }
+
+    /// The permission bits that a file loses when this caller writes to it, in this client's view.
+    pub(super) fn setid_lost(&self, caller: &Caller, ino: Ino, trace: &mut Trace) -> Result<u32, Error> {
+        if caller.uid == 0 {
+            return Ok(0);
+        }
+        let Attributes { permissions, gid, .. } = self.view(ino, trace)?;
+        Ok(if permissions & SETID == 0 { 0 } else { setid_lost(permissions, caller.is_in_group(gid)) })
+    }
+
+    /// The same for a file that the caller has just written to directly, of which the store has seen only this process.
+    fn take_setid(&self, caller: &Caller, fd: BorrowedFd<'_>) -> Result<(), Error> {
+        if caller.uid == 0 || !self.is_root() {
+            return Ok(());
+        }
+        let stat = sys::stat(fd)?;
+        if stat.mode & SETID == 0 {
+            return Ok(());
+        }
+        clear_permissions(fd, setid_lost(stat.mode & 0o7777, caller.is_in_group(stat.gid)))
     }
 
     pub(super) fn open_new(&self, ino: Ino, flags: i32, descriptor: Option<OwnedFd>) -> u64 {
@@ -170,21 +196,12 @@ impl Client {
         Ok(buffer)
     }
 
-    /// Writes at `offset`, or at the end of the file if it was opened to append; returns how much. Pages that a shared
-    /// mapping has changed (`from_cache`) go where they belong, whoever's handle brings them.
+    /// Writes at `place`; returns how much.
     ///
     /// # Errors
     /// EBADF; the error of an earlier landing, once; whatever the backing directory answers, where it goes through.
-    pub fn write(
-        &self,
-        caller: &Caller,
-        handle: u64,
-        offset: u64,
-        data: &[u8],
-        from_cache: bool,
-    ) -> Result<usize, Error> {
+    pub fn write(&self, caller: &Caller, handle: u64, place: Offset, data: &[u8]) -> Result<usize, Error> {
         let file = self.files.get(handle)?;
-        let place = if file.flags & O_APPEND != 0 && !from_cache { Offset::End } else { Offset::At(offset) };
         self.operate(
             "write",
             || self.table.path(file.ino),
@@ -197,15 +214,18 @@ impl Client {
                     return Ok(0);
                 }
                 // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
-                let shape =
-                    Change::Write { ino: file.ino, offset, data: Arc::default(), clears_setid: false };
+                let shape = Change::Write { ino: file.ino, offset: 0, data: Arc::default(), clears: 0 };
                 if self.goes_through(&self.lock(), &shape) {
                     let written = self.write_through_to(&file, caller, place, data);
                     self.forget_beliefs(&shape);
                     return written;
                 }
                 self.check_writable()?;
-                self.check_size(offset + data.len() as u64)?;
+                let start = match place {
+                    Offset::At(offset) => offset,
+                    Offset::End => self.view(file.ino, trace)?.size,
+                };
+                self.check_size(start.saturating_add(data.len() as u64))?;
                 self.write_late(&file, caller, place, data.into(), trace)?;
                 Ok(data.len())
             },
@@ -224,9 +244,7 @@ impl Client {
             Offset::End => sys::append(descriptor.as_fd(), data)?,
             Offset::At(offset) => sys::write_at(descriptor.as_fd(), data, offset)?,
         };
-        if caller.uid != 0 && self.is_root() {
-            clear_setid(descriptor.as_fd())?;
-        }
+        self.take_setid(caller, descriptor.as_fd())?;
         Ok(written)
     }
 
@@ -239,16 +257,15 @@ impl Client {
         trace: &mut Trace,
     ) -> Result<(), Error> {
         let stamp = self.clock.wall();
+        let clears = self.setid_lost(caller, file.ino, trace)?;
         self.on_base(file.ino, trace, |state, base| {
             // The end of the file is where this client's programs see it: two appenders here never overwrite each
             // other, two on different clients may.
-            let view = state.in_flight.overlay().view(file.ino, base, true);
             let offset = match place {
-                Offset::End => view.size,
+                Offset::End => state.in_flight.overlay().view(file.ino, base, true).size,
                 Offset::At(offset) => offset,
             };
-            let clears_setid = caller.uid != 0 && view.permissions & 0o6000 != 0;
-            let change = Change::Write { ino: file.ino, offset, data, clears_setid };
+            let change = Change::Write { ino: file.ino, offset, data, clears };
             self.expect(state, file.ino, base);
             self.put_in_flight(state, change, stamp)
         })?
@@ -332,8 +349,7 @@ impl Client {
     /// As for reading and writing.
     pub fn copy_range(&self, caller: &Caller, copy: &Copy) -> Result<usize, Error> {
         let (from, to) = (self.files.get(copy.from)?, self.files.get(copy.to)?);
-        let shape =
-            Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears_setid: false };
+        let shape = Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears: 0 };
         if self.shows_backing_bytes(from.ino) && self.goes_through(&self.lock(), &shape) {
             return self.operate(
                 "copy_file_range",
@@ -354,30 +370,88 @@ impl Client {
         }
         let size = usize::try_from(copy.length.min(MOST_COPIED)).unwrap_or(0);
         let data = self.read(copy.from, copy.from_offset, size)?;
-        self.write(caller, copy.to, copy.to_offset, &data, false)
+        self.write(caller, copy.to, Offset::At(copy.to_offset), &data)
     }
 
-    /// Finds data or a hole (`lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`). A file with data in flight counts as all
-    /// data, as file systems without holes have it.
+    /// Finds data or a hole (`lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`).
     ///
     /// # Errors
-    /// ENXIO past the end; whatever the backing directory answers.
+    /// ENXIO past the end, or past the last data; EINVAL for anything else to look for; whatever the backing directory
+    /// answers.
     pub fn seek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, Error> {
         let file = self.files.get(handle)?;
         self.operate(
             "lseek",
             || self.table.path(file.ino),
             |trace| {
+                let wanted = match whence {
+                    SEEK_DATA => Layout::Data,
+                    SEEK_HOLE => Layout::Hole,
+                    _ => return Err(Error::Invalid),
+                };
                 if !self.lock().in_flight.overlay().has_data(file.ino) && self.table.has_landed(file.ino) {
                     return sys::seek(self.real_file(&file)?.as_fd(), offset, whence);
                 }
-                let size = i64::try_from(self.view(file.ino, trace)?.size).unwrap_or(i64::MAX);
-                if offset < 0 || offset >= size {
-                    return Err(Error::System(ENXIO));
-                }
-                Ok(if whence == SEEK_DATA { offset } else { size })
+                let offset = u64::try_from(offset).map_err(|_| Error::System(ENXIO))?;
+                let found = self.seek_view(&file, offset, wanted, trace)?;
+                Ok(i64::try_from(found).unwrap_or(i64::MAX))
             },
         )
+    }
+
+    fn seek_view(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        wanted: Layout,
+        trace: &mut Trace,
+    ) -> Result<u64, Error> {
+        let own_data = self.knobs.read_your_writes;
+        let (size, below, parts) = self.on_base(file.ino, trace, |state, base| {
+            let overlay = state.in_flight.overlay();
+            let size = overlay.view(file.ino, base, own_data).size;
+            let below = if overlay.unlanded(file.ino).is_some() { 0 } else { base.size };
+            let range = offset..size.max(offset);
+            let block = u64::from(base.block_size).max(1);
+            let all = vec![(range.clone(), Layout::Below)];
+            (size, below, if own_data { overlay.layout(file.ino, range, block) } else { all })
+        })?;
+        if offset >= size {
+            return Err(Error::System(ENXIO));
+        }
+        for (range, layout) in parts {
+            let found = match layout {
+                Layout::Below => self.seek_below(file, range, below, wanted)?,
+                layout => (layout == wanted).then_some(range.start),
+            };
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
+        // Every file ends in a hole.
+        if wanted == Layout::Hole { Ok(size) } else { Err(Error::System(ENXIO)) }
+    }
+
+    /// Where in `range` the real file, of which `size` bytes count, has what is looked for. Past its end is a hole.
+    fn seek_below(
+        &self,
+        file: &OpenFile,
+        range: Range<u64>,
+        size: u64,
+        wanted: Layout,
+    ) -> Result<Option<u64>, Error> {
+        let end = range.end.min(size);
+        let past_end = (wanted == Layout::Hole && size < range.end).then_some(size.max(range.start));
+        if range.start >= end {
+            return Ok(past_end);
+        }
+        let whence = if wanted == Layout::Data { SEEK_DATA } else { SEEK_HOLE };
+        let start = i64::try_from(range.start).map_err(|_| Error::Invalid)?;
+        match sys::seek(self.real_file(file)?.as_fd(), start, whence) {
+            Ok(found) if found.unsigned_abs() < end => Ok(Some(found.unsigned_abs())),
+            Err(error) if !error.is(Error::System(ENXIO)) => Err(error),
+            _ => Ok(past_end),
+        }
     }
 
     /// What `close(2)` of any descriptor on an open file reports.
@@ -387,6 +461,11 @@ impl Client {
     pub fn flush(&self, handle: u64) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         self.operate("flush", || self.table.path(file.ino), |_| self.report_late_error(&file))
+    }
+
+    /// Whether a write through a handle is to be published before it returns (`O_SYNC`, `O_DSYNC`).
+    pub fn writes_synced(&self, handle: u64) -> bool {
+        self.files.get(handle).is_ok_and(|file| file.flags & O_SYNC != 0)
     }
 
     /// Closes an open file for good.

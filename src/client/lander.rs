@@ -1,7 +1,7 @@
 //! Landing what is due: the threads that do it, how it can end, and leaving.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, MutexGuard, PoisonError,
@@ -109,9 +109,16 @@ impl Client {
 
     fn try_to_land(&self, mutation: &Arc<Mutation>) {
         match self.carry_out(&mutation.change, mutation.stamp, Manner::Late) {
-            Ok(mut outcome) => {
+            Ok(outcome) if outcome.is_nowhere => {
+                let state = self.lock();
+                let fallen = with_what_falls(&state, mutation);
+                self.settle(state, &fallen, Ok(()));
+            }
+            Ok(outcome) => {
                 if let (Some(opened), Change::Make { ino, .. }) = (outcome.opened, &mutation.change) {
-                    outcome.stat = self.finish_new_file(*ino, opened, mutation).or(outcome.stat);
+                    let opened = Arc::new(opened);
+                    self.files.provide(*ino, &opened);
+                    self.keep_writer(*ino, &opened);
                 }
                 self.has_landed(mutation, outcome.stat, outcome.is_theirs);
             }
@@ -121,17 +128,6 @@ impl Client {
             Err(error) if is_of_this_process(error) => self.put_off(mutation, error),
             Err(error) => self.give_up(mutation, error),
         }
-    }
-
-    fn finish_new_file(&self, ino: Ino, opened: OwnedFd, mutation: &Mutation) -> Option<Stat> {
-        let time = (mutation.stamp.seconds, mutation.stamp.nanos);
-        // Failing leaves the time of landing, which is what another host's clock might have said.
-        let _ = sys::set_times(opened.as_fd(), Some(time), Some(time));
-        let stat = sys::stat(opened.as_fd()).ok();
-        let opened = Arc::new(opened);
-        self.files.provide(ino, &opened);
-        self.keep_writer(ino, &opened);
-        stat
     }
 
     /// What a landing has left of an inode that it touched.
@@ -274,18 +270,8 @@ impl Client {
     /// A mutation will never land: it is named and dropped, with those that are nothing without it.
     fn give_up(&self, mutation: &Arc<Mutation>, error: Error) {
         let mut state = self.lock();
-        let subject = mutation.change.subject();
-        let falls_too = |other: &Arc<Mutation>| match &mutation.change {
-            // Nothing can be done to an inode that was never made.
-            Change::Make { .. } => true,
-            // A full store while leaving: each would be tried again as long.
-            _ => state.leaving && mutation.change.is_data() && other.change.is_data(),
-        };
-        let others = state.in_flight.about(subject).filter(|other| other.id != mutation.id);
-        let others = others.filter(|other| !state.in_flight.is_started(other.id) && falls_too(other));
-        let mut lost: Vec<Arc<Mutation>> = others.rev().cloned().collect();
-        lost.push(mutation.clone());
-        state.fail(subject, error);
+        let lost = with_what_falls(&state, mutation);
+        state.fail(mutation.change.subject(), error);
         let named = |mutation: &Arc<Mutation>| {
             let path = readable(&self.mutation_path(mutation));
             format!("{path}: {} could not land: {error}", mutation.change.verb())
@@ -371,6 +357,19 @@ impl Client {
     pub fn expire(&self) {
         self.lock().belief.expire();
     }
+}
+
+/// A mutation that will not land and those that are nothing without it, the latest first.
+fn with_what_falls(state: &State, mutation: &Arc<Mutation>) -> Vec<Arc<Mutation>> {
+    let falls_too = |other: &Arc<Mutation>| match &mutation.change {
+        // Nothing can be done to an inode that was never made.
+        Change::Make { .. } => true,
+        // A full store while leaving: each would be tried again as long.
+        _ => state.leaving && mutation.change.is_data() && other.change.is_data(),
+    };
+    let others = state.in_flight.about(mutation.change.subject()).filter(|other| other.id != mutation.id);
+    let others = others.filter(|other| !state.in_flight.is_started(other.id) && falls_too(other));
+    others.rev().chain([mutation]).cloned().collect()
 }
 
 /// Failures that are this process's own and pass: no descriptors, no memory, interrupted.

@@ -40,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-pub use file_io::Copy;
+pub use file_io::{Copy, Offset};
 pub use lander::Farewell;
 pub use namespace::SetAttributes;
 pub use view::Entry;
@@ -91,6 +91,13 @@ pub struct Caller {
     pub gid: u32,
     /// Its thread, 0 if it cannot be seen from here.
     pub thread: u32,
+}
+
+impl Caller {
+    /// Whether the caller may keep the setgid bit of a file of this group: root may always.
+    fn is_in_group(&self, group: u32) -> bool {
+        self.uid == 0 || self.gid == group || backing::sys::has_group(self.thread, group)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -303,11 +310,7 @@ impl Client {
 
     /// The kernel gives back lookups of a number.
     pub fn forget(&self, ino: Ino, count: u64) {
-        if self.table.forget(ino, count) {
-            self.forgotten(ino);
-        } else {
-            self.drop_unseen_data(ino);
-        }
+        self.let_loose(ino, self.table.forget(ino, count));
     }
 
     /// Keeps an inode for somebody in this process.
@@ -316,11 +319,15 @@ impl Client {
     }
 
     fn unpin(&self, ino: Ino) {
-        if self.table.unpin(ino) {
-            self.forgotten(ino);
-        } else {
+        self.let_loose(ino, self.table.unpin(ino));
+    }
+
+    /// One who knew `ino` does not any more, and `gone` are unknown with that.
+    fn let_loose(&self, ino: Ino, gone: Vec<Ino>) {
+        if !gone.contains(&ino) {
             self.drop_unseen_data(ino);
         }
+        gone.into_iter().for_each(|ino| self.forgotten(ino));
     }
 
     fn forgotten(&self, ino: Ino) {

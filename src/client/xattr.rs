@@ -1,17 +1,21 @@
 //! Extended attributes, POSIX ACLs among them.
 
-use std::{collections::BTreeSet, os::fd::AsFd};
+use std::os::fd::AsFd;
 
-use super::Client;
+use super::{Caller, Client, Source, Trace};
 use crate::{
     backing::sys,
-    consistency::{AttributeChange, Change, Ino},
+    consistency::{
+        AttributeChange, Change, Ino, Kind,
+        acl::{ACCESS_ACL, Acl, DEFAULT_ACL},
+    },
     error::Error,
 };
 
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+const SETGID: u32 = 0o2000;
 
+/// Attributes that any owner of a file may give it.
+const USER: &[u8] = b"user.";
 /// `XATTR_CREATE`, `setxattr(2)`.
 const CREATE: i32 = 1;
 /// `XATTR_REPLACE`, `setxattr(2)`.
@@ -21,44 +25,82 @@ impl Client {
     /// Gives an extended attribute a value, with the flags of `setxattr(2)`.
     ///
     /// # Errors
-    /// EEXIST, ENODATA by the flags; EOPNOTSUPP for an unknown kind of name; whatever the backing directory answers,
-    /// where it goes through.
-    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> Result<(), Error> {
+    /// EEXIST, ENODATA by the flags; EOPNOTSUPP for an unknown kind of name; EACCES for a default ACL of anything but a
+    /// directory; EINVAL for a torn ACL; whatever the backing directory answers, where it goes through.
+    pub fn setxattr(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        flags: i32,
+    ) -> Result<(), Error> {
         self.operate(
             "setxattr",
             || self.table.path(ino),
-            |trace| {
-                let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()) };
-                if self.goes_through(&self.lock(), &change) {
-                    let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags);
-                    self.forget_beliefs(&change);
-                    return result;
-                }
-                self.check_writable()?;
-                check_kind(name)?;
-                let exists = self.xattr(ino, name).map(|_| true).or_else(absent_is_false)?;
-                match (flags & CREATE != 0, flags & REPLACE != 0) {
-                    (true, _) if exists => return Err(Error::Exists),
-                    (_, true) if !exists => return Err(Error::NoData),
-                    _ => {}
-                }
-                self.check_value_fits(name, value)?;
-                self.put_in_flight(&mut self.lock(), change, self.clock.wall())?;
-                // An access ACL decides the permission bits, too (`acl(5)`).
-                let bits = if name == ACCESS_ACL { permissions_of_acl(value) } else { None };
-                match bits {
-                    Some(bits) => {
-                        let kept = self.view(ino, trace)?.permissions & 0o7000;
-                        let permissions = Some(kept | bits);
-                        self.change_attributes(
-                            ino,
-                            AttributeChange { permissions, ..AttributeChange::default() },
-                        )
-                    }
-                    None => Ok(()),
-                }
+            |trace| match name {
+                ACCESS_ACL => self.set_access_acl(caller, ino, value, trace),
+                DEFAULT_ACL => self.set_default_acl(ino, value),
+                _ => self.set_plain(ino, name, value, flags),
             },
         )
+    }
+
+    fn set_plain(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> Result<(), Error> {
+        let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()) };
+        if self.goes_through(&self.lock(), &change) {
+            let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags);
+            self.forget_beliefs(&change);
+            return result;
+        }
+        self.check_writable()?;
+        check_kind(name)?;
+        let exists = self.xattr(ino, name).map(|_| true).or_else(absent_is_false)?;
+        match (flags & CREATE != 0, flags & REPLACE != 0) {
+            (true, _) if exists => return Err(Error::Exists),
+            (_, true) if !exists => return Err(Error::NoData),
+            _ => {}
+        }
+        self.check_fits(ino, name, value)?;
+        self.put_in_flight(&mut self.lock(), change, self.clock.wall())
+    }
+
+    fn set_default_acl(&self, ino: Ino, value: &[u8]) -> Result<(), Error> {
+        if self.table.kind(ino).map(Kind::of_mode) != Some(Kind::Directory) {
+            return Err(Error::AccessDenied);
+        }
+        Acl::parse(value).ok_or(Error::Invalid)?;
+        self.set_plain(ino, DEFAULT_ACL, value, 0)
+    }
+
+    /// An access ACL decides the permission bits, too (`acl(5)`). One that says no more than they can is not kept. The
+    /// setgid bit goes where `chmod(2)` would take it from this caller (`posix_acl_update_mode` in fs/posix_acl.c).
+    fn set_access_acl(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        value: &[u8],
+        trace: &mut Trace,
+    ) -> Result<(), Error> {
+        let acl = Acl::parse(value).ok_or(Error::Invalid)?;
+        let before = self.view(ino, trace)?;
+        let loses_setgid = before.permissions & SETGID != 0 && !caller.is_in_group(before.gid);
+        let kept = before.permissions & if loses_setgid { 0o5000 } else { 0o7000 };
+        let permissions =
+            AttributeChange { permissions: Some(kept | acl.permissions()), ..AttributeChange::default() };
+        let value = (!acl.is_minimal()).then(|| acl.to_value().into());
+        let change = Change::SetXattr { ino, name: ACCESS_ACL.into(), value };
+        if self.goes_through(&self.lock(), &change) {
+            let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), ACCESS_ACL, &acl.to_value(), 0);
+            self.forget_beliefs(&change);
+            result?;
+            return if loses_setgid { self.change_attributes(ino, permissions) } else { Ok(()) };
+        }
+        self.check_writable()?;
+        let mut state = self.lock();
+        let stamp = self.clock.wall();
+        self.put_in_flight(&mut state, change, stamp)?;
+        self.put_in_flight(&mut state, Change::SetAttributes { ino, change: permissions }, stamp)
     }
 
     /// The value of an extended attribute.
@@ -70,12 +112,28 @@ impl Client {
     }
 
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
+        let value = self.kept_xattr(ino, name)?;
+        // Whatever of the two was changed last: an ACL shows the permission bits of its inode.
+        if name == ACCESS_ACL
+            && self.lock().in_flight.overlay().touches(ino)
+            && let Some(acl) = Acl::parse(&value)
+        {
+            let permissions = self.view(ino, &mut Trace { source: Source::Backing })?.permissions;
+            return Ok(acl.with_permissions(permissions).to_value());
+        }
+        Ok(value)
+    }
+
+    fn kept_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
         {
             let state = self.lock();
             match state.in_flight.overlay().xattr(ino, name) {
                 Some(Some(value)) => return Ok(value.to_vec()),
                 Some(None) => return Err(Error::NoData),
-                None if state.in_flight.overlay().unlanded(ino).is_some() => return Err(Error::NoData),
+                None if state.in_flight.overlay().unlanded(ino).is_some() => {
+                    check_kind(name)?;
+                    return Err(Error::NoData);
+                }
                 None => {}
             }
         }
@@ -91,30 +149,28 @@ impl Client {
             "listxattr",
             || self.table.path(ino),
             |_| {
-                let (overlay, unlanded) = {
-                    let state = self.lock();
-                    (state.in_flight.overlay().xattrs(ino), state.in_flight.overlay().unlanded(ino).is_some())
-                };
-                let base =
-                    if unlanded { Vec::new() } else { sys::list_xattrs(self.descriptor(ino)?.as_fd())? };
-                if overlay.is_empty() {
-                    return Ok(base);
-                }
-                let mut names: BTreeSet<Vec<u8>> = base
-                    .split(|byte| *byte == 0)
-                    .filter(|name| !name.is_empty())
-                    .map(<[u8]>::to_vec)
-                    .collect();
-                for (name, present) in overlay {
-                    if present {
-                        names.insert(name.to_vec());
-                    } else {
-                        names.remove(&*name);
-                    }
-                }
+                let names = self.xattr_names(ino)?;
                 Ok(names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect())
             },
         )
+    }
+
+    fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>, Error> {
+        let (overlay, unlanded) = {
+            let state = self.lock();
+            (state.in_flight.overlay().xattrs(ino), state.in_flight.overlay().unlanded(ino).is_some())
+        };
+        let base = if unlanded { Vec::new() } else { sys::list_xattrs(self.descriptor(ino)?.as_fd())? };
+        let base = base.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        let mut names: Vec<Vec<u8>> = base.map(<[u8]>::to_vec).collect();
+        for (name, is_there) in overlay {
+            match names.iter().position(|known| **known == *name) {
+                Some(at) if !is_there => drop(names.remove(at)),
+                None if is_there => names.push(name.to_vec()),
+                _ => {}
+            }
+        }
+        Ok(names)
     }
 
     /// Removes an extended attribute.
@@ -134,28 +190,46 @@ impl Client {
                 }
                 self.check_writable()?;
                 check_kind(name)?;
-                self.xattr(ino, name)?;
+                match self.xattr(ino, name) {
+                    // Of an ACL that is not there nothing is left to remove.
+                    Err(error) if error.is(Error::NoData) && [ACCESS_ACL, DEFAULT_ACL].contains(&name) => {
+                        return Ok(());
+                    }
+                    result => result?,
+                };
                 self.put_in_flight(&mut self.lock(), change, self.clock.wall())
             },
         )
     }
 
-    /// Refuses at once a value that the backing file system has no room for in any file, found out on one without a
-    /// name.
-    fn check_value_fits(&self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+    /// Refuses at once a value that the backing file system has no room for beside the others of its inode, found out
+    /// on a file without a name.
+    fn check_fits(&self, ino: Ino, name: &[u8], value: &[u8]) -> Result<(), Error> {
         const UNDOUBTED: usize = 1024;
-        if value.len() <= UNDOUBTED {
+        let mut beside = Vec::new();
+        for other in
+            self.xattr_names(ino)?.into_iter().filter(|other| other != name && other.starts_with(USER))
+        {
+            match self.xattr(ino, &other) {
+                Ok(value) => beside.push((other, value)),
+                Err(error) => drop(absent_is_false(error)?),
+            }
+        }
+        let sizes = beside.iter().map(|(name, value)| name.len() + value.len());
+        if sizes.sum::<usize>() + name.len() + value.len() <= UNDOUBTED {
             return Ok(());
         }
         let Ok(nameless) = sys::create_nameless(self.table.root().as_fd()) else { return Ok(()) };
+        for (name, value) in &beside {
+            sys::set_xattr(nameless.as_fd(), name, value, 0)?;
+        }
         sys::set_xattr(nameless.as_fd(), name, value, 0)
     }
 
-    /// The permission bits that a directory's default ACL leaves to new inodes; `None` without one, where the umask
-    /// decides (`acl(5)`).
-    pub(super) fn default_acl_bits(&self, directory: Ino) -> Result<Option<u32>, Error> {
+    /// A directory's default ACL, which new inodes inherit; `None` without one, where the umask decides (`acl(5)`).
+    pub(super) fn default_acl(&self, directory: Ino) -> Result<Option<Acl>, Error> {
         match self.xattr(directory, DEFAULT_ACL) {
-            Ok(value) => Ok(permissions_of_acl(&value)),
+            Ok(value) => Ok(Acl::parse(&value)),
             Err(error) if error.is(Error::NotSupported) || error.is(Error::NoData) => Ok(None),
             Err(error) => Err(error),
         }
@@ -166,57 +240,24 @@ fn absent_is_false(error: Error) -> Result<bool, Error> {
     if error.is(Error::NoData) { Ok(false) } else { Err(error) }
 }
 
-/// Refuses names that no Linux file system takes (`xattr(7)`).
+/// Refuses names that no Linux file system takes (`xattr(7)`): of another kind, or a kind alone.
 fn check_kind(name: &[u8]) -> Result<(), Error> {
-    const KINDS: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+    const KINDS: [&[u8]; 3] = [USER, b"trusted.", b"security."];
+    if KINDS.contains(&name) {
+        return Err(Error::Invalid);
+    }
     let known = KINDS.iter().any(|kind| name.starts_with(kind)) || name == ACCESS_ACL || name == DEFAULT_ACL;
     if known { Ok(()) } else { Err(Error::NotSupported) }
-}
-
-/// The permission bits that an ACL stands for: its owner, its mask (without one, its group), its others. Layout:
-/// a version of four bytes, then entries of tag, permissions and id (linux/posix_acl_xattr.h).
-fn permissions_of_acl(value: &[u8]) -> Option<u32> {
-    const USER_OBJ: u16 = 0x01;
-    const GROUP_OBJ: u16 = 0x04;
-    const MASK: u16 = 0x10;
-    const OTHER: u16 = 0x20;
-    let entries: Vec<(u16, u32)> = value
-        .get(4..)?
-        .chunks_exact(8)
-        .map(|entry| {
-            (u16::from_le_bytes([entry[0], entry[1]]), u32::from(u16::from_le_bytes([entry[2], entry[3]])))
-        })
-        .collect();
-    let of = |tag| entries.iter().find(|(found, _)| *found == tag).map(|(_, bits)| bits & 0o7);
-    Some(of(USER_OBJ)? << 6 | of(MASK).or_else(|| of(GROUP_OBJ))? << 3 | of(OTHER)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn acl(entries: &[(u16, u16)]) -> Vec<u8> {
-        let entries = entries.iter().flat_map(|(tag, bits)| {
-            [&tag.to_le_bytes()[..], &bits.to_le_bytes()[..], &u32::MAX.to_le_bytes()[..]].concat()
-        });
-        2_u32.to_le_bytes().into_iter().chain(entries).collect()
-    }
-
-    #[test]
-    fn an_acl_with_a_mask_shows_the_mask_as_the_groups_permissions() {
-        let value = acl(&[(1, 6), (2, 4), (4, 0), (0x10, 5), (0x20, 1)]);
-        assert_eq!(permissions_of_acl(&value), Some(0o651));
-    }
-
-    #[test]
-    fn an_acl_without_a_mask_shows_its_group_and_a_torn_one_nothing() {
-        assert_eq!(permissions_of_acl(&acl(&[(1, 7), (4, 5), (0x20, 0)])), Some(0o750));
-        assert_eq!(permissions_of_acl(&[2, 0]), None);
-    }
-
     #[test]
     fn unknown_kinds_of_names_are_refused() {
         assert!(check_kind(b"user.a").is_ok() && check_kind(ACCESS_ACL).is_ok());
         assert_eq!(check_kind(b"bogus.x"), Err(Error::NotSupported));
+        assert_eq!(check_kind(b"user."), Err(Error::Invalid));
     }
 }

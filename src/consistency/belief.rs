@@ -406,7 +406,7 @@ mod tests {
     }
 
     fn write(ino: Ino) -> Change {
-        Change::Write { ino, offset: 0, data: b"x"[..].into(), clears_setid: false }
+        Change::Write { ino, offset: 0, data: b"x"[..].into(), clears: 0 }
     }
 
     fn believe(belief: &mut Belief, ino: Ino, now: Time) {

@@ -62,6 +62,17 @@ impl Segment {
     }
 }
 
+/// What a part of a file is to `lseek(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Data.
+    Data,
+    /// A hole.
+    Hole,
+    /// Whatever lies below.
+    Below,
+}
+
 impl Extents {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
@@ -135,6 +146,39 @@ impl Extents {
             .collect()
     }
 
+    /// Where data and holes are within `range`, in order, for a store that keeps whole blocks: one byte makes its block
+    /// data, and only a whole block of zeros makes a hole.
+    pub fn layout(&self, range: Range<u64>, block: u64) -> Vec<(Range<u64>, Layout)> {
+        let mut parts = Vec::new();
+        let mut at = range.start;
+        let floor = |at: u64| at - at % block;
+        // From the first block on, because the piece that decides over it may begin before the range.
+        for Segment { range: piece, content } in self.within(floor(range.start)..range.end) {
+            let (start, end, layout) = match content {
+                Content::Bytes { .. } => {
+                    (floor(piece.start), piece.end.next_multiple_of(block), Layout::Data)
+                }
+                Content::Zeros => {
+                    let end = if piece.end == range.end { piece.end } else { floor(piece.end) };
+                    (piece.start.next_multiple_of(block), end, Layout::Hole)
+                }
+            };
+            let (start, end) = (start.max(at), end.min(range.end));
+            if start >= end {
+                continue;
+            }
+            if start > at {
+                parts.push((at..start, Layout::Below));
+            }
+            parts.push((start..end, layout));
+            at = end;
+        }
+        if at < range.end {
+            parts.push((at..range.end, Layout::Below));
+        }
+        parts
+    }
+
     /// The parts of `range` that nothing covers, in order.
     pub fn gaps(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let mut gaps = Vec::new();
@@ -195,6 +239,21 @@ mod tests {
         extents.put_zeros(6..8, 2);
         assert_eq!(extents.gaps(0..10), [0..2, 4..6, 8..10]);
         assert_eq!(extents.gaps(2..4), []);
+    }
+
+    #[test]
+    fn a_byte_makes_its_block_data_and_only_a_whole_block_of_zeros_makes_a_hole() {
+        use Layout::*;
+        let mut extents = Extents::default();
+        extents.put(9, bytes("x"), 1);
+        extents.put_zeros(14..26, 2);
+        assert_eq!(
+            extents.layout(0..40, 4),
+            [(0..8, Below), (8..12, Data), (12..16, Below), (16..24, Hole), (24..40, Below)]
+        );
+        assert_eq!(extents.layout(10..18, 4), [(10..12, Data), (12..16, Below), (16..18, Hole)]);
+        extents.put_zeros(30..u64::MAX, 3);
+        assert_eq!(extents.layout(25..38, 4), [(25..32, Below), (32..38, Hole)]);
     }
 
     #[test]

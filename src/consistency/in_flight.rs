@@ -305,11 +305,11 @@ mod tests {
 
     fn make(place: Place, ino: Ino, kind: Kind) -> Change {
         let attributes = Attributes::new(kind, 0o755, (0, 0), 0, 0, Timestamp::default());
-        Change::Make { place, ino, attributes, target: [].into() }
+        Change::Make { place, ino, attributes, target: [].into(), inherited: [].into() }
     }
 
     fn write(ino: Ino) -> Change {
-        Change::Write { ino, offset: 0, data: b"data"[..].into(), clears_setid: false }
+        Change::Write { ino, offset: 0, data: b"data"[..].into(), clears: 0 }
     }
 
     fn chmod(ino: Ino) -> Change {

@@ -26,6 +26,7 @@
 //! overtook are refused; an overlay goes only when its mutation is in the base; and the mutations of one inode land
 //! in order. *Never nowhere:* [`InFlight::landed`] comes after the system call.
 
+pub mod acl;
 pub mod attributes;
 pub mod belief;
 pub mod extents;

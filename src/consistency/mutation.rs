@@ -63,8 +63,15 @@ pub enum RenameHow {
 #[expect(missing_docs, reason = "each variant says what is special about its fields")]
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A new inode with a name. `target` is a symlink's text, empty for everything else.
-    Make { place: Place, ino: Ino, attributes: Attributes, target: Arc<[u8]> },
+    /// A new inode with a name. `target` is a symlink's text, empty for everything else; `inherited` are the extended
+    /// attributes that the store will give it by itself.
+    Make {
+        place: Place,
+        ino: Ino,
+        attributes: Attributes,
+        target: Arc<[u8]>,
+        inherited: Arc<[(Name, Arc<[u8]>)]>,
+    },
     /// One more name for an inode.
     Link { ino: Ino, kind: Kind, place: Place },
     /// A name that is not a directory goes.
@@ -74,10 +81,11 @@ pub enum Change {
     /// An inode moves from one name to another. `replaced` is what stood at `to` in this client's view; for an
     /// exchange, what goes the other way.
     Rename { from: Place, to: Place, ino: Ino, kind: Kind, replaced: Option<(Ino, Kind)>, how: RenameHow },
-    /// Bytes at an offset. `clears_setid`: the writer may not leave setuid or setgid behind (`write(2)`).
-    Write { ino: Ino, offset: u64, data: Arc<[u8]>, clears_setid: bool },
+    /// Bytes at an offset. `clears` are the permission bits that this writer takes away with it (`write(2)`): setuid and
+    /// setgid, see [`setid_lost`].
+    Write { ino: Ino, offset: u64, data: Arc<[u8]>, clears: u32 },
     /// `truncate(2)`, to shorter or longer.
-    Resize { ino: Ino, size: u64, clears_setid: bool },
+    Resize { ino: Ino, size: u64, clears: u32 },
     /// `fallocate(2)` with its own mode bits.
     Allocate { ino: Ino, mode: i32, offset: u64, length: u64 },
     /// `chmod`, `chown`, `utimens`.
@@ -286,6 +294,14 @@ impl Change {
     }
 }
 
+/// The permission bits that a file loses when somebody writes to it who is not root: setuid; and setgid, unless it does
+/// not mean "runs as the group" (no execution by the group) and the writer is in the group
+/// (`setattr_should_drop_suidgid` in fs/attr.c).
+pub fn setid_lost(permissions: u32, is_in_group: bool) -> u32 {
+    let keeps_setgid = permissions & 0o010 == 0 && is_in_group;
+    permissions & if keeps_setgid { 0o4000 } else { 0o6000 }
+}
+
 /// A change that a program has been told is done and that has not landed yet.
 #[expect(missing_docs, reason = "as far as nothing else is said")]
 #[derive(Clone, Debug)]
@@ -320,11 +336,11 @@ mod tests {
 
     fn make(kind: Kind) -> Change {
         let attributes = Attributes::new(kind, 0o644, (0, 0), 0, 0, Timestamp::default());
-        Change::Make { place: place("a"), ino: SUBJECT, attributes, target: [].into() }
+        Change::Make { place: place("a"), ino: SUBJECT, attributes, target: [].into(), inherited: [].into() }
     }
 
     fn write(offset: u64, text: &str) -> Change {
-        Change::Write { ino: SUBJECT, offset, data: text.as_bytes().into(), clears_setid: false }
+        Change::Write { ino: SUBJECT, offset, data: text.as_bytes().into(), clears: 0 }
     }
 
     fn set_xattr(value: Option<&str>) -> Change {
@@ -353,7 +369,7 @@ mod tests {
 
     #[test]
     fn what_makes_or_changes_an_inode_changes_it() {
-        let resize = Change::Resize { ino: SUBJECT, size: 1, clears_setid: false };
+        let resize = Change::Resize { ino: SUBJECT, size: 1, clears: 0 };
         let chmod = Change::SetAttributes { ino: SUBJECT, change: AttributeChange::default() };
         let remove = Change::RemoveDirectory { place: place("a"), ino: SUBJECT };
         let changes = [make(Kind::File), write(0, "x"), resize, allocate(0), chmod, set_xattr(None), remove];
@@ -413,6 +429,13 @@ mod tests {
     }
 
     #[test]
+    fn setgid_that_does_not_run_anything_is_lost_only_to_strangers() {
+        let lost = |is_in_group| [0o6755, 0o6745, 0o2700, 0o1777].map(|bits| setid_lost(bits, is_in_group));
+        assert_eq!(lost(true), [0o6000, 0o4000, 0, 0]);
+        assert_eq!(lost(false), [0o6000, 0o6000, 0o2000, 0]);
+    }
+
+    #[test]
     fn only_an_exchange_is_about_two_inodes() {
         let exchange = rename(place("b"), Kind::File, Some(Kind::File), RenameHow::Exchange);
         assert_eq!(exchange.subjects(), [SUBJECT, REPLACED]);
@@ -424,7 +447,7 @@ mod tests {
 
     #[test]
     fn data_and_new_files_get_the_write_delay_and_all_else_the_rename_delay() {
-        let resize = Change::Resize { ino: SUBJECT, size: 1, clears_setid: false };
+        let resize = Change::Resize { ino: SUBJECT, size: 1, clears: 0 };
         for change in [make(Kind::File), write(0, "x"), resize, allocate(0)] {
             assert_eq!(change.delay_class(), DelayClass::Data, "{}", change.verb());
         }
@@ -451,7 +474,7 @@ mod tests {
     #[test]
     fn an_allocation_decides_content_only_where_it_makes_zeros() {
         assert_eq!(write(7, "four").content_range(), Some(7..11));
-        let resize = Change::Resize { ino: SUBJECT, size: 5, clears_setid: false };
+        let resize = Change::Resize { ino: SUBJECT, size: 5, clears: 0 };
         assert_eq!(resize.content_range(), Some(5..u64::MAX));
         assert_eq!(allocate(PUNCH_HOLE | KEEP_SIZE).content_range(), Some(4..10));
         assert_eq!(allocate(ZERO_RANGE).content_range(), Some(4..10));

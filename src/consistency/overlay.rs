@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     attributes::{Attributes, Ino, Kind},
-    extents::{Extents, Segment},
+    extents::{Extents, Layout, Segment},
     mutation::{Change, KEEP_SIZE, Mutation, MutationId, Name, PUNCH_HOLE, Place, RenameHow},
 };
 use crate::time::Timestamp;
@@ -101,8 +101,10 @@ struct InodeOverlay {
     made: Option<By<Attributes>>,
     target: Option<Arc<[u8]>>,
     permissions: Option<By<u32>>,
-    /// Somebody wrote who may not leave setuid and setgid behind.
-    setid_cleared: Option<By<()>>,
+    /// Permission bits that writes since then have taken away.
+    cleared: Option<By<u32>>,
+    /// The last change of data, which takes the file's capabilities away (`capabilities(7)`).
+    data: Option<By<()>>,
     uid: Option<By<u32>>,
     gid: Option<By<u32>>,
     atime: Option<By<Timestamp>>,
@@ -129,9 +131,7 @@ impl InodeOverlay {
         let base = self.made.as_ref().map_or(base, |made| &made.value);
         let mut view = *base;
         view.permissions = self.permissions.map_or(base.permissions, |by| by.value);
-        if self.setid_cleared.is_some() {
-            view.permissions = without_setid(view.permissions);
-        }
+        view.permissions &= !self.cleared.map_or(0, |by| by.value);
         view.uid = self.uid.map_or(base.uid, |by| by.value);
         view.gid = self.gid.map_or(base.gid, |by| by.value);
         view.atime = self.atime.map_or(base.atime, |by| by.value);
@@ -160,7 +160,8 @@ impl InodeOverlay {
         }
         keep(&mut self.made, id);
         keep(&mut self.permissions, id);
-        keep(&mut self.setid_cleared, id);
+        keep(&mut self.cleared, id);
+        keep(&mut self.data, id);
         keep(&mut self.uid, id);
         keep(&mut self.gid, id);
         keep(&mut self.atime, id);
@@ -220,15 +221,34 @@ impl Overlay {
         self.inodes.get(&ino).map_or_else(Vec::new, |inode| inode.content.within(range))
     }
 
-    /// What mutations in flight say about an extended attribute: a value, or that it is gone.
-    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Option<Option<Arc<[u8]>>> {
-        self.inodes.get(&ino)?.xattrs.get(name).map(|by| by.value.clone())
+    /// Where in `range` of a file data and holes in flight are, in blocks of `block` bytes.
+    pub fn layout(&self, ino: Ino, range: Range<u64>, block: u64) -> Vec<(Range<u64>, Layout)> {
+        match self.inodes.get(&ino) {
+            Some(inode) => inode.content.layout(range, block),
+            None => vec![(range, Layout::Below)],
+        }
     }
 
-    /// All they say about the extended attributes of an inode.
+    /// What mutations in flight say about an extended attribute: a value, or that it is gone.
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Option<Option<Arc<[u8]>>> {
+        let inode = self.inodes.get(&ino)?;
+        let said = inode.xattrs.get(name);
+        match inode.data {
+            Some(data) if name == CAPABILITY && said.is_none_or(|said| said.by < data.by) => Some(None),
+            _ => said.map(|by| by.value.clone()),
+        }
+    }
+
+    /// All they say about the extended attributes of an inode: whether it has them.
     pub fn xattrs(&self, ino: Ino) -> Vec<(Name, bool)> {
-        let xattrs = self.inodes.get(&ino).map(|inode| &inode.xattrs);
-        xattrs.into_iter().flatten().map(|(name, by)| (name.clone(), by.value.is_some())).collect()
+        let Some(inode) = self.inodes.get(&ino) else { return Vec::new() };
+        let said = inode.xattrs.keys().cloned();
+        let names = said.chain(
+            (inode.data.is_some() && !inode.xattrs.contains_key(CAPABILITY)).then(|| CAPABILITY.into()),
+        );
+        names
+            .map(|name| (name.clone(), self.xattr(ino, &name).is_some_and(|value| value.is_some())))
+            .collect()
     }
 
     /// Whether nothing is left of any mutation.
@@ -247,10 +267,13 @@ impl Overlay {
             self.inode(place.directory).modify(mutation);
         }
         match &mutation.change {
-            Change::Make { place, ino, attributes, target } => {
+            Change::Make { place, ino, attributes, target, inherited } => {
+                let by = mutation.id;
                 let inode = self.inode(*ino);
-                inode.made = Some(By { value: *attributes, by: mutation.id });
+                inode.made = Some(By { value: *attributes, by });
                 inode.target = Some(target.clone());
+                let inherited = inherited.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+                inode.xattrs.extend(inherited.map(|(name, value)| (name, By { value, by })));
                 self.bind(place, Binding::Present { ino: *ino, kind: attributes.kind }, mutation.id);
             }
             Change::Link { ino, kind, place } => {
@@ -273,17 +296,17 @@ impl Overlay {
                 self.bind(from, left_behind, mutation.id);
                 self.bind(to, Binding::Present { ino: *ino, kind: *kind }, mutation.id);
             }
-            Change::Write { ino, offset, data, clears_setid } => {
+            Change::Write { ino, offset, data, clears } => {
                 let inode = self.inode(*ino);
                 inode.content.put(*offset, data.clone(), mutation.id);
                 inode.sizes.at_least(*offset + data.len() as u64, mutation.id);
-                self.modify_data(*ino, mutation, *clears_setid);
+                self.modify_data(*ino, mutation, *clears);
             }
-            Change::Resize { ino, size, clears_setid } => {
+            Change::Resize { ino, size, clears } => {
                 let inode = self.inode(*ino);
                 inode.content.put_zeros(*size..u64::MAX, mutation.id);
                 inode.sizes.set(*size, mutation.id);
-                self.modify_data(*ino, mutation, *clears_setid);
+                self.modify_data(*ino, mutation, *clears);
             }
             Change::Allocate { ino, mode, offset, length } => {
                 self.add_allocation(*ino, *mode, *offset..*offset + *length, mutation)
@@ -293,7 +316,7 @@ impl Overlay {
                 let inode = self.inode(*ino);
                 if let Some(value) = change.permissions {
                     inode.permissions = Some(By { value, by });
-                    inode.setid_cleared = None;
+                    inode.cleared = None;
                 }
                 inode.uid = change.uid.map(|value| By { value, by }).or(inode.uid);
                 inode.gid = change.gid.map(|value| By { value, by }).or(inode.gid);
@@ -324,11 +347,13 @@ impl Overlay {
         inode.modify(mutation);
     }
 
-    fn modify_data(&mut self, ino: Ino, mutation: &Mutation, clears_setid: bool) {
+    fn modify_data(&mut self, ino: Ino, mutation: &Mutation, clears: u32) {
         let inode = self.inode(ino);
         inode.modify(mutation);
-        if clears_setid {
-            inode.setid_cleared = Some(By { value: (), by: mutation.id });
+        inode.data = Some(By { value: (), by: mutation.id });
+        if clears != 0 {
+            let before = inode.cleared.map_or(0, |by| by.value);
+            inode.cleared = Some(By { value: before | clears, by: mutation.id });
         }
     }
 
@@ -410,6 +435,9 @@ impl Overlay {
     }
 }
 
+/// The extended attribute that holds a file's capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
+
 /// How many bytes a change asks the store to find room for.
 fn occupied_bytes(change: &Change) -> u64 {
     match change {
@@ -417,13 +445,6 @@ fn occupied_bytes(change: &Change) -> u64 {
         Change::Allocate { mode, length, .. } if mode & PUNCH_HOLE == 0 => *length,
         _ => 0,
     }
-}
-
-/// Permission bits after a write by somebody who may not keep setuid and setgid: setgid goes only where the group may
-/// execute (without that it means something else, `inode(7)`).
-pub fn without_setid(permissions: u32) -> u32 {
-    let setgid = if permissions & 0o010 != 0 { 0o2000 } else { 0 };
-    permissions & !(0o4000 | setgid)
 }
 
 #[cfg(test)]
@@ -517,15 +538,16 @@ mod tests {
     }
 
     fn make(place: Place, ino: Ino, kind: Kind) -> Change {
-        Change::Make { place, ino, attributes: attributes(kind, 0), target: b"text"[..].into() }
+        let (attributes, target) = (attributes(kind, 0), b"text"[..].into());
+        Change::Make { place, ino, attributes, target, inherited: [].into() }
     }
 
     fn write(offset: u64, text: &str) -> Change {
-        Change::Write { ino: FILE, offset, data: text.as_bytes().into(), clears_setid: false }
+        Change::Write { ino: FILE, offset, data: text.as_bytes().into(), clears: 0 }
     }
 
     fn resize(size: u64) -> Change {
-        Change::Resize { ino: FILE, size, clears_setid: false }
+        Change::Resize { ino: FILE, size, clears: 0 }
     }
 
     fn allocate(mode: i32, offset: u64, length: u64) -> Change {
@@ -704,8 +726,24 @@ mod tests {
     }
 
     #[test]
+    fn a_write_takes_capabilities_away_until_they_are_given_again() {
+        let give = || set_xattr("security.capability", Some("all"));
+        let mut laid = laid([give()]);
+        let capability = |laid: &Laid| laid.overlay.xattr(FILE, b"security.capability");
+        assert_eq!(capability(&laid), Some(Some(b"all"[..].into())));
+        laid.add(write(0, "x"));
+        assert_eq!(
+            (capability(&laid), laid.overlay.xattrs(FILE)),
+            (Some(None), vec![(b"security.capability"[..].into(), false)])
+        );
+        laid.add(give());
+        assert_eq!(capability(&laid), Some(Some(b"all"[..].into())));
+        assert_eq!(capability(laid.land(1).land(2).land(3)), None);
+    }
+
+    #[test]
     fn a_write_by_another_clears_setuid_and_setgid_until_they_are_set_again() {
-        let clearing = Change::Write { ino: FILE, offset: 0, data: b"x"[..].into(), clears_setid: true };
+        let clearing = Change::Write { ino: FILE, offset: 0, data: b"x"[..].into(), clears: 0o6000 };
         let mut laid = laid([write(0, "x")]);
         assert_eq!(laid.permissions(0o6755), 0o6755);
         assert_eq!(laid.add(clearing.clone()).permissions(0o6755), 0o755);
@@ -713,11 +751,6 @@ mod tests {
         assert_eq!(laid.add(clearing).permissions(0o6755), 0o711);
         assert_eq!(laid.land(1).land(2).land(3).permissions(0o4711), 0o711);
         assert_eq!(laid.land(4).permissions(0o4711), 0o4711);
-    }
-
-    #[test]
-    fn setgid_without_group_execution_means_something_else_and_stays() {
-        assert_eq!([0o6755, 0o6745, 0o2010, 0o1777].map(without_setid), [0o755, 0o2745, 0o010, 0o1777]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use fuser::{
 };
 
 use crate::{
-    client::{Attributes, Client, Copy, Ino, Kind, RenameHow, SetAttributes, Timestamp},
+    client::{Attributes, Client, Copy, Ino, Kind, Offset, RenameHow, SetAttributes, Timestamp},
     error::Error,
 };
 use wire::{
@@ -41,7 +41,7 @@ const GENERATION: Generation = Generation(0);
 const MAX_WRITE: u32 = 1 << 20;
 
 const O_ACCMODE: i32 = 0o3;
-const O_SYNC: i32 = 0o4_010_000;
+const O_APPEND: i32 = 0o2000;
 
 /// Serves one client to fuser.
 pub struct Adapter {
@@ -347,17 +347,20 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let caller = caller(request);
+        // Pages that a shared mapping has changed go where they belong, whoever's file brings them. The flags are those
+        // of now: fcntl(2) may have changed O_APPEND since the file was opened.
         let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let synced = (request.pid(), flags.0 & O_SYNC != 0 && !from_cache);
+        let place = if flags.0 & O_APPEND != 0 && !from_cache { Offset::End } else { Offset::At(offset) };
+        let synced = (request.pid(), !from_cache && self.client.writes_synced(handle.0));
         if self.client.has_room(data.len()) {
-            let result = self.ask(|client| client.write(&caller, handle.0, offset, data, from_cache));
+            let result = self.ask(|client| client.write(&caller, handle.0, place, data));
             return Adapter::written(&self.client, synced, ino.0, reply, result);
         }
         let (client, data) = (self.client.clone(), data.to_vec());
         let retry = move |room: Result<(), Error>| {
-            let result = room.map_err(errno).and_then(|()| {
-                Adapter::run(&client, |client| client.write(&caller, handle.0, offset, &data, from_cache))
-            });
+            let result = room
+                .map_err(errno)
+                .and_then(|()| Adapter::run(&client, |client| client.write(&caller, handle.0, place, &data)));
             Adapter::written(&client, synced, ino.0, reply, result);
         };
         self.client.wait_for_room(request.pid(), Box::new(retry));
@@ -557,8 +560,8 @@ impl fuser::Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let (name, value) = (name.to_owned(), value.to_vec());
-        let set = move |client: &Arc<Client>| client.setxattr(ino.0, name.as_bytes(), &value, flags);
+        let (caller, name, value) = (caller(request), name.to_owned(), value.to_vec());
+        let set = move |client: &Arc<Client>| client.setxattr(&caller, ino.0, name.as_bytes(), &value, flags);
         self.change(request, reply, set, reply_empty);
     }
 
@@ -614,7 +617,7 @@ impl fuser::Filesystem for Adapter {
         _ino_in: INodeNo,
         from: FileHandle,
         from_offset: u64,
-        _ino_out: INodeNo,
+        ino_out: INodeNo,
         to: FileHandle,
         to_offset: u64,
         length: u64,
@@ -623,14 +626,13 @@ impl fuser::Filesystem for Adapter {
     ) {
         let caller = caller(request);
         let copy = Copy { from: from.0, from_offset, to: to.0, to_offset, length };
+        let synced = (request.pid(), self.client.writes_synced(to.0));
+        let client = self.client.clone();
         self.change(
             request,
             reply,
             move |client| client.copy_range(&caller, &copy),
-            |reply, result| match result {
-                Ok(count) => reply.written(count as u32),
-                Err(error) => reply.error(error),
-            },
+            move |reply, result| Adapter::written(&client, synced, ino_out.0, reply, result),
         );
     }
 }

@@ -12,9 +12,15 @@ use crate::{
         store::Manner,
         view::{Hold, attributes_of},
     },
-    consistency::{Attributes, Change, Ino, Kind, Place},
+    consistency::{
+        Attributes, Change, Ino, Kind, Name, Place,
+        acl::{ACCESS_ACL, DEFAULT_ACL},
+    },
     error::Error,
 };
+
+/// Extended attributes that a new inode gets from its directory.
+type Inherited = Arc<[(Name, Arc<[u8]>)]>;
 
 /// `open(2)`: the file must be new.
 const O_EXCL: i32 = 0o200;
@@ -140,9 +146,15 @@ impl Client {
         trace: &mut Trace,
     ) -> Result<(Looked<'_>, Attributes, Option<OwnedFd>), Error> {
         self.check_name(&place.name)?;
-        let attributes = self.new_attributes(caller, place.directory, new, trace)?;
+        let (attributes, inherited) = self.new_attributes(caller, place.directory, new, trace)?;
         let target: Arc<[u8]> = new.target.into();
-        let change = |ino| Change::Make { place: place.clone(), ino, attributes, target: target.clone() };
+        let change = |ino| Change::Make {
+            place: place.clone(),
+            ino,
+            attributes,
+            target: target.clone(),
+            inherited: inherited.clone(),
+        };
         if self.goes_through(&self.lock(), &change(0)) {
             let flags = self.backing_flags(flags);
             let outcome = self.carry_out_make(place, 0, &attributes, new.target, flags, Manner::Through);
@@ -177,14 +189,8 @@ impl Client {
         directory: Ino,
         new: &NewInode<'_>,
         trace: &mut Trace,
-    ) -> Result<Attributes, Error> {
-        let mut permissions = new.mode & 0o7777;
-        if new.umask & permissions != 0 && new.kind != Kind::Symlink {
-            permissions &= match self.default_acl_bits(directory)? {
-                Some(bits) => bits | 0o7000,
-                None => !new.umask,
-            };
-        }
+    ) -> Result<(Attributes, Inherited), Error> {
+        let (mut permissions, inherited) = self.inheritance(directory, new)?;
         let (mut uid, mut gid) = self.own_ids;
         if self.gives_away {
             (uid, gid) = (caller.uid, caller.gid);
@@ -202,7 +208,27 @@ impl Client {
             permissions |= self.inherited_setgid(directory)?;
         }
         let stamp = self.clock.wall();
-        Ok(Attributes::new(new.kind, permissions, (uid, gid), new.rdev, new.target.len() as u64, stamp))
+        let size = new.target.len() as u64;
+        Ok((Attributes::new(new.kind, permissions, (uid, gid), new.rdev, size, stamp), inherited))
+    }
+
+    /// The permission bits of a new inode, and the ACLs that the directory's default ACL leaves to it (`acl(5)`).
+    fn inheritance(&self, directory: Ino, new: &NewInode<'_>) -> Result<(u32, Inherited), Error> {
+        let mode = new.mode & 0o7777;
+        // What goes through gets its ACLs from the store: only the bits that the umask might take matter here.
+        let is_settled = self.knobs.is_never_late() && new.umask & mode == 0;
+        let default = match new.kind {
+            Kind::Symlink => return Ok((mode, Inherited::default())),
+            _ if is_settled => return Ok((mode, Inherited::default())),
+            _ => self.default_acl(directory)?,
+        };
+        let Some(default) = default else { return Ok((mode & !new.umask, Inherited::default())) };
+        let access = default.clone().inherited(mode);
+        let permissions = mode & 0o7000 | access.permissions();
+        let for_itself = (!access.is_minimal()).then(|| (ACCESS_ACL, access.to_value()));
+        let for_others = (new.kind == Kind::Directory).then(|| (DEFAULT_ACL, default.to_value()));
+        let inherited = for_itself.into_iter().chain(for_others);
+        Ok((permissions, inherited.map(|(name, value)| (name.into(), value.into())).collect()))
     }
 
     fn inherited_setgid(&self, directory: Ino) -> Result<u32, Error> {

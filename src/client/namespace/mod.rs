@@ -43,7 +43,8 @@ impl Client {
             |trace| {
                 if let Some(size) = asked.size {
                     self.check_size(size)?;
-                    let change = Change::Resize { ino, size, clears_setid: caller.uid != 0 };
+                    let clears = self.setid_lost(caller, ino, trace)?;
+                    let change = Change::Resize { ino, size, clears };
                     self.change_data(change, trace)?;
                 }
                 let change = AttributeChange {
@@ -53,7 +54,8 @@ impl Client {
                     atime: asked.atime,
                     mtime: asked.mtime,
                 };
-                if !change.is_empty() {
+                // A chown(2) of neither owner nor group asks for nothing and yet is a change of the inode.
+                if !change.is_empty() || asked.size.is_none() {
                     self.change_attributes(ino, change)?;
                 }
                 self.view(ino, trace)

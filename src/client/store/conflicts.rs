@@ -150,15 +150,11 @@ mod tests {
 
     #[test]
     fn a_whole_file_is_all_that_it_has_now() {
-        let write = |offset, length| Change::Write {
-            ino: 1,
-            offset,
-            data: vec![0; length].into(),
-            clears_setid: false,
-        };
+        let write =
+            |offset, length| Change::Write { ino: 1, offset, data: vec![0; length].into(), clears: 0 };
         assert!(is_whole(&write(0, 5), 5) && is_whole(&write(0, 6), 5));
         assert!(!is_whole(&write(0, 4), 5) && !is_whole(&write(1, 5), 5));
-        let cut = |size| Change::Resize { ino: 1, size, clears_setid: false };
+        let cut = |size| Change::Resize { ino: 1, size, clears: 0 };
         assert!(is_whole(&cut(0), 5) && !is_whole(&cut(1), 5));
     }
 }

@@ -6,7 +6,7 @@ use super::{Manner, Outcome, conflicts::Theirs};
 use crate::{
     backing::sys,
     client::{Client, Version, view::attributes_of},
-    consistency::{AttributeChange, Change, Ino, overlay::without_setid},
+    consistency::{AttributeChange, Change, Ino},
     error::Error,
     time::Timestamp,
 };
@@ -63,27 +63,27 @@ impl Client {
     }
 }
 
-fn wall(time: Timestamp) -> sys::WallTime {
+pub(super) fn wall(time: Timestamp) -> sys::WallTime {
     (time.seconds, time.nanos)
 }
 
 fn change_data(fd: BorrowedFd<'_>, change: &Change) -> Result<(), Error> {
-    let clears_setid = match change {
-        Change::Write { offset, data, clears_setid, .. } => {
+    let clears = match change {
+        Change::Write { offset, data, clears, .. } => {
             write_all(fd, data, *offset)?;
-            *clears_setid
+            *clears
         }
-        Change::Resize { size, clears_setid, .. } => {
+        Change::Resize { size, clears, .. } => {
             sys::resize(fd, *size)?;
-            *clears_setid
+            *clears
         }
         Change::Allocate { mode, offset, length, .. } => {
             sys::allocate(fd, *mode, *offset, *length)?;
-            false
+            0
         }
-        _ => false,
+        _ => 0,
     };
-    if clears_setid { clear_setid(fd) } else { Ok(()) }
+    clear_permissions(fd, clears)
 }
 
 fn write_all(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<(), Error> {
@@ -99,11 +99,14 @@ fn write_all(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<(), Error> 
     Ok(())
 }
 
-/// What `write(2)` by an ordinary user does to a set-user-ID file, done by a process that is exempt from it.
-pub(in crate::client) fn clear_setid(fd: BorrowedFd<'_>) -> Result<(), Error> {
+/// Takes permission bits away: what `write(2)` by an ordinary user does to a set-user-ID file, done by a process that is
+/// exempt from it.
+pub(in crate::client) fn clear_permissions(fd: BorrowedFd<'_>, clears: u32) -> Result<(), Error> {
+    if clears == 0 {
+        return Ok(());
+    }
     let permissions = sys::stat(fd)?.mode & 0o7777;
-    let cleared = without_setid(permissions);
-    if cleared == permissions { Ok(()) } else { sys::set_permissions(fd, cleared) }
+    if permissions & clears == 0 { Ok(()) } else { sys::set_permissions(fd, permissions & !clears) }
 }
 
 pub(super) fn set_attributes(
@@ -112,7 +115,8 @@ pub(super) fn set_attributes(
     stamp: Timestamp,
 ) -> Result<Outcome, Error> {
     // Owner first: changing it takes setuid and setgid away, which a mode asked for in the same call may want back.
-    if change.uid.is_some() || change.gid.is_some() {
+    // Nothing at all is a chown(2) that names neither owner nor group.
+    if change.uid.is_some() || change.gid.is_some() || change.is_empty() {
         sys::set_owner(fd, change.uid, change.gid)?;
     }
     if let Some(permissions) = change.permissions {

@@ -8,6 +8,7 @@
 //! | a new file | a file of that name | taken over, its content replaced |
 //! | a new directory | a directory of that name | merged |
 //! | a new name | something else of that name | replaced, but a directory with entries stays (`kept-theirs`) |
+//! | a new name | its directory removed | nobody could see it: given up, with what was done to the new inode |
 //! | unlink, rmdir | no such name | stays gone |
 //! | unlink, rmdir | another inode under that name | removed all the same |
 //! | rmdir | entries in the directory | stays |
@@ -31,7 +32,7 @@ use crate::{
     event::readable,
     time::Timestamp,
 };
-pub(in crate::client) use inodes::clear_setid;
+pub(in crate::client) use inodes::clear_permissions;
 use inodes::set_attributes;
 
 /// `open(2)` flags for a new file that nobody has asked to have open: readable and writable.
@@ -55,6 +56,8 @@ pub(in crate::client) struct Outcome {
     pub(in crate::client) opened: Option<OwnedFd>,
     /// The store stays as somebody else has left it, and its times are theirs.
     pub(in crate::client) is_theirs: bool,
+    /// There is no place any more where the change could be seen.
+    pub(in crate::client) is_nowhere: bool,
 }
 
 impl Outcome {
@@ -72,8 +75,19 @@ impl Client {
         stamp: Timestamp,
         manner: Manner,
     ) -> Result<Outcome, Error> {
+        match self.try_to_carry_out(change, stamp, manner) {
+            Err(error)
+                if manner == Manner::Late && is_absence(error) && self.has_lost_its_directory(change) =>
+            {
+                Ok(self.settle_for_nowhere(change))
+            }
+            result => result,
+        }
+    }
+
+    fn try_to_carry_out(&self, change: &Change, stamp: Timestamp, manner: Manner) -> Result<Outcome, Error> {
         match change {
-            Change::Make { place, ino, attributes, target } => {
+            Change::Make { place, ino, attributes, target, .. } => {
                 self.carry_out_make(place, *ino, attributes, target, READ_WRITE, manner)
             }
             Change::Link { ino, place, .. } => self.carry_out_link(*ino, place, manner),
@@ -117,6 +131,10 @@ impl Client {
             outcome => outcome,
         }
     }
+}
+
+fn is_absence(error: Error) -> bool {
+    error.is(Error::NotFound) || error.is(Error::Stale)
 }
 
 fn is_directory(stat: &Stat) -> bool {

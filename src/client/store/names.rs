@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Manner, Outcome, READ_WRITE, is_directory};
+use super::{Manner, Outcome, READ_WRITE, inodes::wall, is_directory};
 use crate::{
     backing::{Stat, sys},
     client::{Client, Version, Watched, descriptors::OWNER_READS_AND_WRITES, view::attributes_of},
-    consistency::{Attributes, Ino, Kind, Place, RenameHow},
+    consistency::{Attributes, Change, Ino, Kind, Place, RenameHow},
     error::Error,
 };
 
@@ -29,8 +29,14 @@ impl Client {
             }
             result => (result?, false),
         };
-        let mut stat = match &opened {
-            Some(opened) => sys::stat(opened.as_fd())?,
+        let found = if opened.is_none() && manner == Manner::Late {
+            Some(sys::open_path(at, &place.name)?)
+        } else {
+            None
+        };
+        let reached = opened.as_ref().or(found.as_ref()).map(AsFd::as_fd);
+        let mut stat = match reached {
+            Some(fd) => sys::stat(fd)?,
             None => sys::stat_at(at, &place.name)?,
         };
         if manner == Manner::Late {
@@ -39,12 +45,17 @@ impl Client {
             self.table.bind(ino, &stat, held, place.directory, &place.name);
         }
         if !is_theirs {
-            stat = self.give_to_owner(at, place, opened.as_ref(), attributes, stat)?;
+            stat = self.give_to_owner(at, place, reached, attributes, stat)?;
+        }
+        if let (Some(fd), false, Manner::Late) = (reached, is_theirs, manner) {
+            // Failing leaves the time of landing, which is what another host's clock might have said.
+            let _ = sys::set_times(fd, Some(wall(attributes.atime)), Some(wall(attributes.mtime)));
+            stat = sys::stat(fd)?;
         }
         if manner == Manner::Late && attributes.kind == Kind::File {
             self.lock().watched.insert(ino, Watched::expecting(Version::of(&attributes_of(&stat))));
         }
-        Ok(Outcome { stat: Some(stat), opened, is_theirs })
+        Ok(Outcome { stat: Some(stat), opened, is_theirs, is_nowhere: false })
     }
 
     /// The name of a new inode is taken: a file is taken over, a directory merged, anything else makes way. Whether
@@ -96,7 +107,7 @@ impl Client {
         &self,
         directory: BorrowedFd<'_>,
         place: &Place,
-        opened: Option<&OwnedFd>,
+        reached: Option<BorrowedFd<'_>>,
         attributes: &Attributes,
         stat: Stat,
     ) -> Result<Stat, Error> {
@@ -107,8 +118,8 @@ impl Client {
             return Ok(stat);
         }
         let found;
-        let fd = match opened {
-            Some(opened) => opened.as_fd(),
+        let fd = match reached {
+            Some(fd) => fd,
             None => {
                 found = sys::open_path(directory, &place.name)?;
                 if sys::stat(found.as_fd())?.identity != stat.identity {
@@ -278,6 +289,30 @@ impl Client {
             }
         }
         Ok(Outcome::default())
+    }
+
+    /// Whether somebody else has removed a directory in which this change is to make, move or remove a name.
+    pub(super) fn has_lost_its_directory(&self, change: &Change) -> bool {
+        change.places().iter().any(|place| match self.descriptor(place.directory) {
+            Ok(directory) => sys::stat(directory.as_fd()).is_ok_and(|stat| stat.links == 0),
+            Err(error) => error.is(Error::Stale) && self.table.has_landed(place.directory),
+        })
+    }
+
+    /// A change of a name in a directory that is gone: nobody could see it.
+    pub(super) fn settle_for_nowhere(&self, change: &Change) -> Outcome {
+        let outcome = match change {
+            Change::Unlink { .. } | Change::RemoveDirectory { .. } => "stays-gone",
+            Change::Rename { ino, from, .. } => {
+                self.stays_at(*ino, from);
+                "dropped"
+            }
+            _ => "unseen",
+        };
+        if let Some(place) = change.places().first() {
+            self.conflict_with_nothing(change.verb(), place, outcome);
+        }
+        Outcome { is_nowhere: true, ..Outcome::theirs() }
     }
 
     /// A rename was dropped: the inode, if it is still there, is where it was.

@@ -22,8 +22,8 @@ enum Op {
     Link { file: usize, directory: usize, name: usize },
     Remove { entry: usize },
     Rename { entry: usize, directory: usize, name: usize, how: RenameHow },
-    Write { file: usize, range: Range<u64>, clears_setid: bool },
-    Resize { file: usize, size: u64, clears_setid: bool },
+    Write { file: usize, range: Range<u64>, clears: u32 },
+    Resize { file: usize, size: u64, clears: u32 },
     Allocate { file: usize, range: Range<u64>, mode: i32 },
     SetAttributes { inode: usize, change: AttributeChange },
     SetXattr { inode: usize, name: usize, value: Option<u8> },
@@ -83,13 +83,17 @@ fn name_op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn clears() -> impl Strategy<Value = u32> {
+    select(vec![0, 0, 0o4000, 0o6000])
+}
+
 fn inode_op() -> impl Strategy<Value = Op> {
     let modes = vec![0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE];
     prop_oneof![
-        4 => (index(), bytes(), any::<bool>())
-            .prop_map(|(file, range, clears_setid)| Op::Write { file, range, clears_setid }),
-        2 => (index(), 0..32_u64, any::<bool>())
-            .prop_map(|(file, size, clears_setid)| Op::Resize { file, size, clears_setid }),
+        4 => (index(), bytes(), clears())
+            .prop_map(|(file, range, clears)| Op::Write { file, range, clears }),
+        2 => (index(), 0..32_u64, clears())
+            .prop_map(|(file, size, clears)| Op::Resize { file, size, clears }),
         1 => (index(), bytes(), select(modes)).prop_map(|(file, range, mode)| Op::Allocate { file, range, mode }),
         2 => (index(), attribute_change()).prop_map(|(inode, change)| Op::SetAttributes { inode, change }),
         1 => (index(), index(), any::<Option<u8>>())

@@ -60,13 +60,10 @@ impl Node {
         self.touch(stamp);
     }
 
-    fn modify_data(&mut self, stamp: Timestamp, clears_setid: bool) {
+    fn modify_data(&mut self, stamp: Timestamp, clears: u32) {
         assert!(stamp > self.mtime_set, "data of one inode out of order");
         self.modify(stamp);
-        if clears_setid {
-            let group_executes = self.permissions & 0o010 != 0;
-            self.permissions &= if group_executes { 0o1777 } else { 0o3777 };
-        }
+        self.permissions &= !clears;
     }
 
     fn fill(&mut self, range: Range<usize>, byte: u8) {
@@ -146,7 +143,7 @@ impl Store {
 
     pub fn apply(&mut self, change: &Change, stamp: Timestamp) {
         match change {
-            Change::Make { place, ino, attributes, target } => {
+            Change::Make { place, ino, attributes, target, .. } => {
                 let node = Node::new(*attributes, target.clone());
                 assert!(self.nodes.insert(*ino, node).is_none(), "made twice");
                 self.bind(place, *ino, stamp);
@@ -232,15 +229,15 @@ impl Store {
     fn apply_data(&mut self, change: &Change, stamp: Timestamp) {
         let node = self.node(change.subject());
         match change {
-            Change::Write { offset, data, clears_setid, .. } => {
+            Change::Write { offset, data, clears, .. } => {
                 let range = *offset as usize..*offset as usize + data.len();
                 node.reach(range.end);
                 node.data[range].copy_from_slice(data);
-                node.modify_data(stamp, *clears_setid);
+                node.modify_data(stamp, *clears);
             }
-            Change::Resize { size, clears_setid, .. } => {
+            Change::Resize { size, clears, .. } => {
                 node.data.resize(*size as usize, 0);
-                node.modify_data(stamp, *clears_setid);
+                node.modify_data(stamp, *clears);
             }
             Change::Allocate { mode, offset, length, .. } => {
                 let range = *offset as usize..(*offset + *length) as usize;
@@ -250,7 +247,7 @@ impl Store {
                 if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
                     node.fill(range, 0);
                 }
-                node.modify_data(stamp, false);
+                node.modify_data(stamp, 0);
             }
             _ => unreachable!("all other changes are applied elsewhere"),
         }

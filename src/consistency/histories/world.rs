@@ -384,7 +384,7 @@ fn change_of(op: &Op, view: &Store, new: Ino, stamp: Timestamp) -> Option<Change
             let place = free_place(view, *directory, *name)?;
             let target: Arc<[u8]> = if *kind == Kind::Symlink { b"target"[..].into() } else { [].into() };
             let attributes = Attributes::new(*kind, 0o640, (1, 1), 0, target.len() as u64, stamp);
-            Some(Change::Make { place, ino: new, attributes, target })
+            Some(Change::Make { place, ino: new, attributes, target, inherited: [].into() })
         }
         Op::Link { file, directory, name } => {
             let entries = view.entries();
@@ -405,14 +405,14 @@ fn inode_change_of(op: &Op, view: &Store, stamp: Timestamp) -> Option<Change> {
     let inodes: Vec<Ino> = view.nodes.keys().copied().collect();
     let files: Vec<Ino> = inodes.iter().copied().filter(|ino| view.kind(*ino) == Kind::File).collect();
     Some(match op {
-        Op::Write { file, range, clears_setid } => Change::Write {
+        Op::Write { file, range, clears } => Change::Write {
             ino: *pick(&files, *file)?,
             offset: range.start,
             data: range.clone().map(|at| (stamp.seconds as u64 * 31 + at) as u8 | 1).collect(),
-            clears_setid: *clears_setid,
+            clears: *clears,
         },
-        Op::Resize { file, size, clears_setid } => {
-            Change::Resize { ino: *pick(&files, *file)?, size: *size, clears_setid: *clears_setid }
+        Op::Resize { file, size, clears } => {
+            Change::Resize { ino: *pick(&files, *file)?, size: *size, clears: *clears }
         }
         Op::Allocate { file, range, mode } => Change::Allocate {
             ino: *pick(&files, *file)?,

@@ -14,7 +14,7 @@ use std::{
 
 use chaosfs::{
     ClientOptions, Farewell,
-    client::{Caller, Client, Copy, Entry, SetAttributes},
+    client::{Caller, Client, Copy, Entry, Offset, SetAttributes},
     clock::Clock,
     consistency::{Attributes, Kind, RenameHow},
     error::Error,
@@ -164,7 +164,8 @@ impl Machine for Host {
         if !file.is_writable() {
             return Err(libc::EBADF);
         }
-        self.client.write(&root_caller(), file.handle, offset, data, false).map(count).map_err(Error::errno)
+        let place = if file.flags & libc::O_APPEND != 0 { Offset::End } else { Offset::At(offset) };
+        self.client.write(&root_caller(), file.handle, place, data).map(count).map_err(Error::errno)
     }
 
     fn read(&self, file: &HostFile, offset: u64, length: usize) -> Answer {

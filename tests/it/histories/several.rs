@@ -287,6 +287,22 @@ fn the_last_writer_wins_and_every_conflict_is_an_event() {
         ),
         ("something else is replaced", &[], &[Mkdir(a)], &[file], "replaced", "a"),
         ("a directory with entries stays", &[], &[file], &[Mkdir(a), Mkdir(inside)], "kept-theirs", "a a/a"),
+        (
+            "a name in a directory that is gone is unseen, with its data",
+            &[Mkdir(a)],
+            &[Open(inside, Create), Write(0, 0, 3)],
+            &[Rmdir(a)],
+            "unseen",
+            "",
+        ),
+        (
+            "a rename into a directory that is gone is dropped",
+            &[Mkdir(a), Open(b, Create)],
+            &[Rename(b, inside, Move::Over)],
+            &[Rmdir(a)],
+            "dropped",
+            "b",
+        ),
         ("a name gone stays gone", &[file], &[Unlink(a)], &[Unlink(a)], "stays-gone", ""),
         ("a directory gone stays gone", &[Mkdir(a)], &[Rmdir(a)], &[Rmdir(a)], "stays-gone", ""),
         (
