@@ -7,7 +7,7 @@
 //! | `operation.rs` | how one operation goes: faults and the log |
 //! | `view.rs` | what this client sees: names, attributes, listings |
 //! | `namespace/` | operations on names and attributes |
-//! | `file_io.rs` | operations on open files |
+//! | `file_io/` | operations on open files |
 //! | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
 //! | `xattr.rs` | extended attributes |
 //! | `store/` | carrying a change out on the backing directory, and what happens when the store has changed |

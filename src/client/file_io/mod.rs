@@ -1,0 +1,117 @@
+//! Operations on open files.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | opening, closing, and what they report |
+//! | `read.rs` | reading in this client's view |
+//! | `write.rs` | changes of data: writing, cutting, allocating, copying |
+//! | `seek.rs` | finding data and holes |
+
+mod read;
+mod seek;
+mod write;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+pub use write::{Copy, Offset};
+
+use super::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile, store};
+use crate::{
+    consistency::{Change, Ino},
+    error::Error,
+};
+
+const O_TRUNC: i32 = 0o1000;
+/// `O_SYNC`, which has the bit of `O_DSYNC` in it.
+pub(super) const O_SYNC: i32 = 0o4_010_000;
+
+impl Client {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// ESTALE if the inode is gone (the kernel then looks the name up again); whatever the backing directory answers.
+    pub fn open_file(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {
+        self.operate("open", || self.table.path(ino), |trace| self.open_known(caller, ino, flags, trace))
+    }
+
+    pub(super) fn open_known(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        flags: i32,
+        trace: &mut Trace,
+    ) -> Result<u64, Error> {
+        let landed = self.table.has_landed(ino);
+        let open = |flags| if landed { self.open_real(ino, flags).map(Some) } else { Ok(None) };
+        if flags & O_TRUNC == 0 {
+            let descriptor = open(self.backing_flags(flags))?;
+            return Ok(self.open_new(ino, flags, descriptor));
+        }
+        let truncation = Change::Resize { ino, size: 0, clears: self.setid_lost(caller, ino, trace)? };
+        if landed && self.goes_through(&self.lock(), &truncation) {
+            let opened = self.open_real(ino, self.backing_flags(flags) | O_TRUNC);
+            self.forget_beliefs(&truncation);
+            let opened = opened?;
+            self.take_setid(caller, opened.as_fd())?;
+            return Ok(self.open_new(ino, flags, Some(opened)));
+        }
+        let descriptor = open(self.backing_flags(flags))?;
+        self.change_data(truncation, trace)?;
+        Ok(self.open_new(ino, flags, descriptor))
+    }
+
+    pub(super) fn open_new(&self, ino: Ino, flags: i32, descriptor: Option<OwnedFd>) -> u64 {
+        self.pin(ino);
+        let seen = self.lock().errors.get(&ino).map_or(0, |(number, _)| *number);
+        self.files.add(OpenFile::new(ino, flags, descriptor, seen))
+    }
+
+    /// Reports a failed landing of this file's data once to each open file (`close(2)`, `fsync(2)`).
+    fn report_late_error(&self, file: &OpenFile) -> Result<(), Error> {
+        let latest = self.lock().errors.get(&file.ino).copied();
+        match latest {
+            Some((number, error)) if file.learns_of(number) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What `close(2)` of any descriptor on an open file reports.
+    ///
+    /// # Errors
+    /// The error of an earlier landing, once.
+    pub fn flush(&self, handle: u64) -> Result<(), Error> {
+        let file = self.files.get(handle)?;
+        self.operate("flush", || self.table.path(file.ino), |_| self.report_late_error(&file))
+    }
+
+    /// Whether a write through a handle is to be published before it returns (`O_SYNC`, `O_DSYNC`).
+    pub fn writes_synced(&self, handle: u64) -> bool {
+        self.files.get(handle).is_ok_and(|file| file.flags & O_SYNC != 0)
+    }
+
+    /// Closes an open file for good.
+    pub fn release(&self, handle: u64) {
+        let Some(file) = self.files.remove(handle) else { return };
+        if let Some(descriptor) = file.descriptor.get().filter(|_| file.is_writable()) {
+            self.keep_writer(file.ino, descriptor);
+        }
+        self.unpin(file.ino);
+    }
+
+    /// The inode behind a file handle, after reporting the error of an earlier landing: what `fsync(2)` starts with.
+    ///
+    /// # Errors
+    /// EBADF; the error of an earlier landing, once.
+    pub fn start_sync(&self, handle: u64) -> Result<Ino, Error> {
+        let file = self.files.get(handle)?;
+        self.report_late_error(&file)?;
+        Ok(file.ino)
+    }
+
+    /// Takes note that `fsync(2)` has just reported the latest landing error of an open file.
+    pub fn has_reported(&self, handle: u64) {
+        if let Ok(file) = self.files.get(handle) {
+            let _ = self.report_late_error(&file);
+        }
+    }
+}

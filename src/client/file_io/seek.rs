@@ -1,0 +1,94 @@
+//! Finding data and holes.
+
+use std::{ops::Range, os::fd::AsFd};
+
+use super::{Client, OpenFile, Trace};
+use crate::{backing::sys, consistency::extents::Layout, error::Error};
+
+/// `ENXIO`: what `lseek(2)` answers past the last data or hole.
+const ENXIO: i32 = 6;
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+
+impl Client {
+    /// Finds data or a hole (`lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`).
+    ///
+    /// # Errors
+    /// ENXIO past the end, or past the last data; EINVAL for anything else to look for; whatever the backing directory
+    /// answers.
+    pub fn seek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, Error> {
+        let file = self.files.get(handle)?;
+        self.operate(
+            "lseek",
+            || self.table.path(file.ino),
+            |trace| {
+                let wanted = match whence {
+                    SEEK_DATA => Layout::Data,
+                    SEEK_HOLE => Layout::Hole,
+                    _ => return Err(Error::Invalid),
+                };
+                if !self.lock().in_flight.overlay().has_data(file.ino) && self.table.has_landed(file.ino) {
+                    return sys::seek(self.real_file(&file)?.as_fd(), offset, whence);
+                }
+                let offset = u64::try_from(offset).map_err(|_| Error::System(ENXIO))?;
+                let found = self.seek_view(&file, offset, wanted, trace)?;
+                Ok(i64::try_from(found).unwrap_or(i64::MAX))
+            },
+        )
+    }
+
+    fn seek_view(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        wanted: Layout,
+        trace: &mut Trace,
+    ) -> Result<u64, Error> {
+        let own_data = self.knobs.read_your_writes;
+        let (size, below, parts) = self.on_base(file.ino, trace, |state, base| {
+            let overlay = state.in_flight.overlay();
+            let size = overlay.view(file.ino, base, own_data).size;
+            let below = if overlay.unlanded(file.ino).is_some() { 0 } else { base.size };
+            let range = offset..size.max(offset);
+            let block = u64::from(base.block_size).max(1);
+            let all = vec![(range.clone(), Layout::Below)];
+            (size, below, if own_data { overlay.layout(file.ino, range, block) } else { all })
+        })?;
+        if offset >= size {
+            return Err(Error::System(ENXIO));
+        }
+        for (range, layout) in parts {
+            let found = match layout {
+                Layout::Below => self.seek_below(file, range, below, wanted)?,
+                layout => (layout == wanted).then_some(range.start),
+            };
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
+        // Every file ends in a hole.
+        if wanted == Layout::Hole { Ok(size) } else { Err(Error::System(ENXIO)) }
+    }
+
+    /// Where in `range` the real file, of which `size` bytes count, has what is looked for. Past its end is a hole.
+    fn seek_below(
+        &self,
+        file: &OpenFile,
+        range: Range<u64>,
+        size: u64,
+        wanted: Layout,
+    ) -> Result<Option<u64>, Error> {
+        let end = range.end.min(size);
+        let past_end = (wanted == Layout::Hole && size < range.end).then_some(size.max(range.start));
+        if range.start >= end {
+            return Ok(past_end);
+        }
+        let whence = if wanted == Layout::Data { SEEK_DATA } else { SEEK_HOLE };
+        let start = i64::try_from(range.start).map_err(|_| Error::Invalid)?;
+        match sys::seek(self.real_file(file)?.as_fd(), start, whence) {
+            Ok(found) if found.unsigned_abs() < end => Ok(Some(found.unsigned_abs())),
+            Err(error) if !error.is(Error::System(ENXIO)) => Err(error),
+            _ => Ok(past_end),
+        }
+    }
+}

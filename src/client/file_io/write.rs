@@ -1,0 +1,249 @@
+//! Changes of data: writing, cutting, allocating, copying.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use super::{Caller, Client, OpenFile, State, Trace, Version, Watched, store::clear_permissions};
+use crate::{
+    backing::sys,
+    consistency::{
+        Attributes, Change, Ino,
+        mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, setid_lost},
+    },
+    error::Error,
+};
+
+const SETID: u32 = 0o6000;
+
+/// Sizes up to this are taken for granted; beyond, the backing file system is asked whether it can hold them.
+const UNDOUBTED_SIZE: u64 = 1 << 40;
+
+/// The most that one `copy_file_range(2)` copies through this process; the program is told how much it was.
+const MOST_COPIED: u64 = 4 << 20;
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Offset {
+    /// Where it says.
+    At(u64),
+    /// To the end of the file, wherever that is then (`O_APPEND`).
+    End,
+}
+
+/// The two ends of a `copy_file_range(2)`.
+#[expect(missing_docs, reason = "the arguments of copy_file_range(2), with handles for descriptors")]
+#[derive(Clone, Copy, Debug)]
+pub struct Copy {
+    pub from: u64,
+    pub from_offset: u64,
+    pub to: u64,
+    pub to_offset: u64,
+    pub length: u64,
+}
+
+impl Client {
+    /// Writes at `place`; returns how much.
+    ///
+    /// # Errors
+    /// EBADF; the error of an earlier landing, once; whatever the backing directory answers, where it goes through.
+    pub fn write(&self, caller: &Caller, handle: u64, place: Offset, data: &[u8]) -> Result<usize, Error> {
+        let file = self.files.get(handle)?;
+        self.operate(
+            "write",
+            || self.table.path(file.ino),
+            |trace| {
+                if !file.is_writable() {
+                    return Err(Error::BadHandle);
+                }
+                self.report_late_error(&file)?;
+                if data.is_empty() {
+                    return Ok(0);
+                }
+                // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
+                let shape = Change::Write { ino: file.ino, offset: 0, data: Arc::default(), clears: 0 };
+                if self.goes_through(&self.lock(), &shape) {
+                    let written = self.write_through_to(&file, caller, place, data);
+                    self.forget_beliefs(&shape);
+                    return written;
+                }
+                self.check_writable()?;
+                let start = match place {
+                    Offset::At(offset) => offset,
+                    Offset::End => self.view(file.ino, trace)?.size,
+                };
+                self.check_size(start.saturating_add(data.len() as u64))?;
+                self.write_late(&file, caller, place, data.into(), trace)?;
+                Ok(data.len())
+            },
+        )
+    }
+
+    fn write_through_to(
+        &self,
+        file: &OpenFile,
+        caller: &Caller,
+        place: Offset,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let descriptor = self.real_file(file)?;
+        let written = match place {
+            Offset::End => sys::append(descriptor.as_fd(), data)?,
+            Offset::At(offset) => sys::write_at(descriptor.as_fd(), data, offset)?,
+        };
+        self.take_setid(caller, descriptor.as_fd())?;
+        Ok(written)
+    }
+
+    fn write_late(
+        &self,
+        file: &OpenFile,
+        caller: &Caller,
+        place: Offset,
+        data: Arc<[u8]>,
+        trace: &mut Trace,
+    ) -> Result<(), Error> {
+        let stamp = self.clock.wall();
+        let clears = self.setid_lost(caller, file.ino, trace)?;
+        self.on_base(file.ino, trace, |state, base| {
+            // The end of the file is where this client's programs see it: two appenders here never overwrite each
+            // other, two on different clients may.
+            let offset = match place {
+                Offset::End => state.in_flight.overlay().view(file.ino, base, true).size,
+                Offset::At(offset) => offset,
+            };
+            let change = Change::Write { ino: file.ino, offset, data, clears };
+            self.expect(state, file.ino, base);
+            self.put_in_flight(state, change, stamp)
+        })?
+    }
+
+    /// Remembers what the store looks like under data that goes in flight, to see on landing whether somebody else was
+    /// there.
+    fn expect(&self, state: &mut State, ino: Ino, base: &Attributes) {
+        if state.in_flight.overlay().unlanded(ino).is_none() {
+            let version = Version { mtime: state.belief.undisguised_mtime(ino, base), size: base.size };
+            state.watched.entry(ino).or_insert(Watched::expecting(version));
+        }
+    }
+
+    /// The permission bits that a file loses when this caller writes to it, in this client's view.
+    pub(in crate::client) fn setid_lost(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        trace: &mut Trace,
+    ) -> Result<u32, Error> {
+        if caller.uid == 0 {
+            return Ok(0);
+        }
+        let Attributes { permissions, gid, .. } = self.view(ino, trace)?;
+        Ok(if permissions & SETID == 0 { 0 } else { setid_lost(permissions, caller.is_in_group(gid)) })
+    }
+
+    /// The same for a file that the caller has just written to directly, of which the store has seen only this process.
+    pub(super) fn take_setid(&self, caller: &Caller, fd: BorrowedFd<'_>) -> Result<(), Error> {
+        if caller.uid == 0 || !self.is_root() {
+            return Ok(());
+        }
+        let stat = sys::stat(fd)?;
+        if stat.mode & SETID == 0 {
+            return Ok(());
+        }
+        clear_permissions(fd, setid_lost(stat.mode & 0o7777, caller.is_in_group(stat.gid)))
+    }
+
+    /// Lets a change of data go through or puts it in flight.
+    pub(in crate::client) fn change_data(&self, change: Change, trace: &mut Trace) -> Result<(), Error> {
+        if let Some(outcome) = self.try_through(&change) {
+            return outcome.map(drop);
+        }
+        self.check_writable()?;
+        let (ino, stamp) = (change.subject(), self.clock.wall());
+        let cut = if let Change::Resize { size, .. } = change { Some(size) } else { None };
+        self.on_base(ino, trace, |state, base| {
+            self.expect(state, ino, base);
+            self.put_in_flight(state, change, stamp)
+        })??;
+        if let Some(size) = cut {
+            self.drop_data_cut_off(ino, size);
+        }
+        Ok(())
+    }
+
+    /// Refuses at once a size that the backing file system cannot hold, found out on a file without a name.
+    pub(in crate::client) fn check_size(&self, size: u64) -> Result<(), Error> {
+        if size <= UNDOUBTED_SIZE {
+            return Ok(());
+        }
+        let Ok(nameless) = sys::create_nameless(self.table.root().as_fd()) else { return Ok(()) };
+        match sys::resize(nameless.as_fd(), size) {
+            Err(error) if error.is(Error::TooBig) || error.is(Error::Invalid) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Allocates, punches or zeroes a part of a file (`fallocate(2)`).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP for other modes; ENOSPC if the backing file system has less room than asked for; whatever it
+    /// answers, where it goes through.
+    pub fn fallocate(&self, handle: u64, mode: i32, offset: u64, length: u64) -> Result<(), Error> {
+        let file = self.files.get(handle)?;
+        self.operate(
+            "fallocate",
+            || self.table.path(file.ino),
+            |trace| {
+                self.report_late_error(&file)?;
+                if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
+                    return Err(Error::NotSupported);
+                }
+                let change = Change::Allocate { ino: file.ino, mode, offset, length };
+                if !self.goes_through(&self.lock(), &change) {
+                    self.check_size(offset.saturating_add(length))?;
+                    if mode & PUNCH_HOLE == 0 {
+                        self.check_free_space(length)?;
+                    }
+                }
+                self.change_data(change, trace)
+            },
+        )
+    }
+
+    fn check_free_space(&self, length: u64) -> Result<(), Error> {
+        let figures = crate::backing::figures(&self.table)?;
+        let available = figures.blocks_available.saturating_mul(u64::from(figures.fragment_size));
+        if length > available { Err(Error::NoSpace) } else { Ok(()) }
+    }
+
+    /// Copies between two open files; returns how much.
+    ///
+    /// # Errors
+    /// As for reading and writing.
+    pub fn copy_range(&self, caller: &Caller, copy: &Copy) -> Result<usize, Error> {
+        let (from, to) = (self.files.get(copy.from)?, self.files.get(copy.to)?);
+        let shape = Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears: 0 };
+        if self.shows_backing_bytes(from.ino) && self.goes_through(&self.lock(), &shape) {
+            return self.operate(
+                "copy_file_range",
+                || self.table.path(to.ino),
+                |_| {
+                    let (source, target) = (self.real_file(&from)?, self.real_file(&to)?);
+                    let copied = sys::copy_range(
+                        source.as_fd(),
+                        copy.from_offset,
+                        target.as_fd(),
+                        copy.to_offset,
+                        copy.length,
+                    );
+                    self.forget_beliefs(&shape);
+                    copied
+                },
+            );
+        }
+        let size = usize::try_from(copy.length.min(MOST_COPIED)).unwrap_or(0);
+        let data = self.read(copy.from, copy.from_offset, size)?;
+        self.write(caller, copy.to, Offset::At(copy.to_offset), &data)
+    }
+}
