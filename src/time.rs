@@ -58,7 +58,20 @@ pub struct Timestamp {
     pub nanos: u32,
 }
 
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
 impl Timestamp {
+    /// Nanoseconds since 1970, which reach from 1677 to 2262; none for a time outside.
+    pub fn as_nanos(self) -> Option<i64> {
+        self.seconds.checked_mul(NANOS_PER_SECOND)?.checked_add(i64::from(self.nanos))
+    }
+
+    /// The time so many nanoseconds after 1970 (before, if negative).
+    pub fn from_nanos(nanos: i64) -> Timestamp {
+        let within = nanos.rem_euclid(NANOS_PER_SECOND).unsigned_abs();
+        Timestamp { seconds: nanos.div_euclid(NANOS_PER_SECOND), nanos: u32::try_from(within).unwrap_or(0) }
+    }
+
     /// Stands for the moment at which a call is carried out (`UTIME_NOW`, `utimensat(2)`).
     pub const NOW: Timestamp = Timestamp { seconds: 0, nanos: (1 << 30) - 1 };
 
@@ -77,6 +90,17 @@ mod tests {
         assert_eq!(Time::from_millis(1) + Duration::from_millis(2), Time::from_millis(3));
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
         assert_eq!(Time::from_millis(1).since(Time::from_millis(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_timestamp_is_nanoseconds_on_both_sides_of_1970() {
+        for (seconds, nanos, total) in
+            [(1, 5, 1_000_000_005), (-1, 999_999_999, -1), (-2, 0, -2_000_000_000), (0, 0, 0)]
+        {
+            let time = Timestamp { seconds, nanos };
+            assert_eq!((time.as_nanos(), Timestamp::from_nanos(total)), (Some(total), time));
+        }
+        assert_eq!(Timestamp { seconds: 10_000_000_000, nanos: 0 }.as_nanos(), None);
     }
 
     #[test]

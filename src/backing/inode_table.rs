@@ -46,15 +46,16 @@ struct Node {
     /// Where it is in the backing directory, if that is elsewhere because a rename is in flight.
     backing_place: Option<Box<Place>>,
     descriptor: Option<Arc<OwnedFd>>,
-    handle: Option<Box<FileHandle>>,
+    handle: Option<FileHandle>,
     /// Used since the last look for cold ones.
     warm: bool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    nodes: HashMap<Ino, Node>,
-    /// Real inodes by (device, number): the newest with that number.
+    /// Boxed, because a hash table may be half empty and there may be a million nodes.
+    nodes: HashMap<Ino, Box<Node>>,
+    /// Real inodes by (device, number), the newest with that number, where the node has a number of its own.
     by_number: HashMap<(u64, u64), Ino>,
     /// Nodes with a descriptor, the one opened first in front; some have lost it again.
     opened: VecDeque<(Ino, u64)>,
@@ -92,7 +93,7 @@ impl InodeTable {
         let mut inner = Inner { next_private: FIRST_PRIVATE, ..Inner::default() };
         inner.nodes.insert(
             ROOT,
-            Node {
+            Box::new(Node {
                 serial: 0,
                 identity: Some(stat.identity),
                 kind: stat.mode & TYPE_BITS,
@@ -104,7 +105,7 @@ impl InodeTable {
                 descriptor: Some(root.clone()),
                 handle: None,
                 warm: true,
-            },
+            }),
         );
         inner.by_number.insert(number_of(&stat.identity), ROOT);
         Ok(InodeTable { inner: Mutex::new(inner), root, device: stat.identity.device, bound: bound.max(8) })
@@ -327,7 +328,7 @@ impl InodeTable {
             let place = node.in_backing().clone();
             (identity, place, node.handle.clone())
         };
-        let descriptor = Arc::new(self.open_again(identity, &place, handle.as_deref())?);
+        let descriptor = Arc::new(self.open_again(identity, &place, handle.as_ref())?);
         let surplus = self.lock().hold(ino, descriptor.clone());
         drop(surplus);
         self.close_coldest();
@@ -425,8 +426,9 @@ fn number_of(identity: &Identity) -> (u64, u64) {
 
 impl Inner {
     fn find(&self, identity: &Identity) -> Option<Ino> {
-        let ino = *self.by_number.get(&number_of(identity))?;
-        self.nodes.get(&ino).filter(|node| node.identity == Some(*identity)).map(|_| ino)
+        let is_it = |ino: &Ino| self.nodes.get(ino).is_some_and(|node| node.identity == Some(*identity));
+        let private = || self.by_number.get(&number_of(identity)).copied();
+        Some(identity.ino).filter(is_it).or_else(|| private().filter(is_it))
     }
 
     fn node(&mut self, ino: Ino) -> &mut Node {
@@ -486,13 +488,18 @@ impl Inner {
         let free = stat.identity.device == device && own > ROOT && !self.nodes.contains_key(&own);
         let ino = if free { own } else { self.private_number() };
         self.insert(ino, Some(stat.identity), stat.mode & TYPE_BITS, directory, name);
-        self.by_number.insert(number_of(&stat.identity), ino);
+        let number = number_of(&stat.identity);
+        if free {
+            self.by_number.remove(&number);
+        } else {
+            self.by_number.insert(number, ino);
+        }
         ino
     }
 
     fn insert(&mut self, ino: Ino, identity: Option<Identity>, kind: u32, directory: Ino, name: &[u8]) {
         self.last_serial += 1;
-        let node = Node {
+        let node = Box::new(Node {
             serial: self.last_serial,
             identity,
             kind,
@@ -504,7 +511,7 @@ impl Inner {
             descriptor: None,
             handle: None,
             warm: true,
-        };
+        });
         self.nodes.insert(ino, node);
         self.has_child(directory);
     }
@@ -541,7 +548,7 @@ impl Inner {
     fn let_go(&mut self, id: NodeId, handle: Option<FileHandle>) -> Option<Arc<OwnedFd>> {
         let node = self.nodes.get_mut(&id.ino).filter(|node| node.serial == id.serial)?;
         let descriptor = node.descriptor.take()?;
-        node.handle = handle.map(Box::new);
+        node.handle = handle;
         self.descriptors -= 1;
         Some(descriptor)
     }
@@ -554,11 +561,11 @@ impl Inner {
     }
 
     /// Takes out a node, and whatever else nobody needs any more.
-    fn take_unused(&mut self, ino: Ino) -> Vec<(Ino, Node)> {
+    fn take_unused(&mut self, ino: Ino) -> Vec<(Ino, Box<Node>)> {
         let mut gone = Vec::new();
         let mut next = Some(ino);
         while let Some(ino) = next {
-            if self.nodes.get(&ino).is_some_and(Node::is_unused)
+            if self.nodes.get(&ino).is_some_and(|node| node.is_unused())
                 && let Some(node) = self.take(ino)
             {
                 gone.push((ino, node));
@@ -568,7 +575,7 @@ impl Inner {
         gone
     }
 
-    fn take(&mut self, ino: Ino) -> Option<Node> {
+    fn take(&mut self, ino: Ino) -> Option<Box<Node>> {
         let node = self.nodes.remove(&ino)?;
         self.lost_child(node.place.directory);
         if let Some(place) = &node.backing_place {

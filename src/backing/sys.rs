@@ -51,13 +51,13 @@ pub struct Stat {
     pub ctime: WallTime,
 }
 
-/// What makes an inode that inode: the number alone may be given to a new file once the old one is gone. File systems
-/// without birth times leave `birth` at zero.
+/// What makes an inode that inode: the number alone may be given to a new file once the old one is gone. `birth` is in
+/// nanoseconds since 1970, only to be compared; file systems without birth times leave it at zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub device: u64,
     pub ino: u64,
-    pub birth: WallTime,
+    pub birth: u64,
 }
 
 /// The figures of `statvfs(3)`.
@@ -173,12 +173,12 @@ fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> 
     // SAFETY: all zeros is a valid statx, and the call has filled it.
     let raw = unsafe { buffer.assume_init() };
     let time = |time: libc::statx_timestamp| (time.tv_sec, time.tv_nsec);
-    let has_birth = raw.stx_mask & libc::STATX_BTIME != 0;
+    let born = if raw.stx_mask & libc::STATX_BTIME != 0 { time(raw.stx_btime) } else { (0, 0) };
     Ok(Stat {
         identity: Identity {
             device: libc::makedev(raw.stx_dev_major, raw.stx_dev_minor),
             ino: raw.stx_ino,
-            birth: if has_birth { time(raw.stx_btime) } else { (0, 0) },
+            birth: born.0.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(born.1)),
         },
         mode: u32::from(raw.stx_mode),
         links: raw.stx_nlink,
@@ -437,12 +437,10 @@ fn read_growing(mut call: impl FnMut(&mut [u8]) -> libc::ssize_t) -> Result<Vec<
     Err(Error::OutOfRange)
 }
 
-/// A file handle of `name_to_handle_at(2)`: finds an inode again without a descriptor and whatever its name.
+/// A file handle of `name_to_handle_at(2)`: finds an inode again without a descriptor and whatever its name. Its kind
+/// and its bytes in one piece, because there may be a million of them.
 #[derive(Clone, Debug)]
-pub struct FileHandle {
-    kind: i32,
-    bytes: Box<[u8]>,
-}
+pub struct FileHandle(Box<[u8]>);
 
 /// The kernel's `struct file_handle` with room for the longest handle (`MAX_HANDLE_SZ`).
 #[repr(C)]
@@ -466,15 +464,16 @@ pub fn file_handle(fd: BorrowedFd<'_>) -> Result<FileHandle> {
             libc::AT_EMPTY_PATH,
         )
     })?;
-    Ok(FileHandle { kind: raw.kind, bytes: raw.bytes[..raw.length as usize].into() })
+    Ok(FileHandle([&raw.kind.to_ne_bytes(), &raw.bytes[..raw.length as usize]].concat().into()))
 }
 
 /// `open_by_handle_at(2)` with `O_PATH`. Needs `CAP_DAC_READ_SEARCH` (EPERM without) and a real descriptor on the same
 /// file system.
 pub fn open_handle(on: BorrowedFd<'_>, handle: &FileHandle) -> Result<OwnedFd> {
+    let (kind, bytes) = handle.0.split_first_chunk().ok_or(Error::Stale)?;
     let mut raw =
-        RawHandle { length: handle.bytes.len() as libc::c_uint, kind: handle.kind, bytes: [0; 128] };
-    raw.bytes[..handle.bytes.len()].copy_from_slice(&handle.bytes);
+        RawHandle { length: bytes.len() as libc::c_uint, kind: i32::from_ne_bytes(*kind), bytes: [0; 128] };
+    raw.bytes[..bytes.len()].copy_from_slice(bytes);
     let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW;
     // SAFETY: `raw` has the layout of file_handle and its length is that of the handle.
     let fd = check(unsafe { libc::open_by_handle_at(on.as_raw_fd(), (&raw mut raw).cast(), flags) })?;

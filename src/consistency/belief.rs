@@ -81,10 +81,24 @@ struct Content {
 /// The times that a landing left in the backing directory, and the ones the program has been shown for the same
 /// change. As long as the backing directory shows `landed`, nobody else has changed the inode, and the program goes
 /// on seeing the times it knows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Disguise {
-    landed: (Timestamp, Timestamp),
-    shown: (Timestamp, Timestamp),
+    landed: Times,
+    shown: Times,
+}
+
+/// `mtime` and `ctime` in nanoseconds since 1970: a million of them are kept for a million known files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Times {
+    mtime: i64,
+    ctime: i64,
+}
+
+impl Times {
+    /// None for what no clock shows: before 1677, after 2262.
+    fn of(attributes: &Attributes) -> Option<Times> {
+        Some(Times { mtime: attributes.mtime.as_nanos()?, ctime: attributes.ctime.as_nanos()? })
+    }
 }
 
 /// What a decision was based on: as long as nothing of it has been changed by this client since, the decision stands.
@@ -173,19 +187,20 @@ impl Belief {
 
     /// The `mtime` that the backing directory shows where programs are shown `shown`.
     pub fn undisguised_mtime(&self, ino: Ino, shown: &Attributes) -> Timestamp {
-        let worn = |disguise: &&Disguise| disguise.shown == (shown.mtime, shown.ctime);
-        self.disguises.get(&ino).filter(worn).map_or(shown.mtime, |disguise| disguise.landed.0)
+        let worn = |disguise: &&Disguise| Some(disguise.shown) == Times::of(shown);
+        let landed = self.disguises.get(&ino).filter(worn).map(|disguise| disguise.landed.mtime);
+        landed.map_or(shown.mtime, Timestamp::from_nanos)
     }
 
     /// What to show for attributes that the backing directory shows.
     pub fn disguised(&self, ino: Ino, mut attributes: Attributes) -> Attributes {
         if let Some(disguise) = self.disguises.get(&ino) {
             // Each by itself: a change of attributes gives an inode another `ctime` and leaves its `mtime`.
-            if disguise.landed.0 == attributes.mtime {
-                attributes.mtime = disguise.shown.0;
+            if attributes.mtime.as_nanos() == Some(disguise.landed.mtime) {
+                attributes.mtime = Timestamp::from_nanos(disguise.shown.mtime);
             }
-            if disguise.landed.1 == attributes.ctime {
-                attributes.ctime = disguise.shown.1;
+            if attributes.ctime.as_nanos() == Some(disguise.landed.ctime) {
+                attributes.ctime = Timestamp::from_nanos(disguise.shown.ctime);
             }
         }
         attributes
@@ -194,14 +209,16 @@ impl Belief {
     /// A landing left an inode with the times of `landed`; its programs go on seeing those of `shown`. Of two landings
     /// at once the one that came later to the store counts.
     pub fn disguise(&mut self, ino: Ino, landed: &Attributes, shown: &Attributes) {
-        let disguise = Disguise { landed: (landed.mtime, landed.ctime), shown: (shown.mtime, shown.ctime) };
-        if self.disguises.get(&ino).is_some_and(|newer| newer.landed.1 > disguise.landed.1) {
+        let (landed, shown) = (Times::of(landed), Times::of(shown));
+        let newer = |disguise: &Disguise| landed.is_some_and(|landed| disguise.landed.ctime > landed.ctime);
+        if self.disguises.get(&ino).is_some_and(newer) {
             return;
         }
-        if disguise.landed == disguise.shown {
-            self.disguises.remove(&ino);
-        } else {
-            self.disguises.insert(ino, disguise);
+        match (landed, shown) {
+            (Some(landed), Some(shown)) if landed != shown => {
+                self.disguises.insert(ino, Disguise { landed, shown });
+            }
+            _ => drop(self.disguises.remove(&ino)),
         }
     }
 

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::time::{Time, Timestamp};
 
+/// Room in tables for so many entries is not given back: it costs little and will be wanted again.
+const KEPT_ROOM: usize = 256;
+
 #[derive(Debug)]
 struct Entry {
     mutation: Arc<Mutation>,
@@ -178,6 +181,16 @@ impl InFlight {
         }
         self.bytes -= entry.mutation.change.bytes();
         self.overlay.remove(&entry.mutation);
+        if self.entries.is_empty() {
+            self.shrink();
+        }
+    }
+
+    /// Gives back the room that a burst has taken.
+    fn shrink(&mut self) {
+        self.traces.shrink_to(KEPT_ROOM);
+        self.by_subject.shrink_to(KEPT_ROOM);
+        self.overlay.shrink_to(KEPT_ROOM);
     }
 
     fn erase_traces(&mut self, mutation: &Mutation) {

@@ -251,6 +251,12 @@ impl Overlay {
             .collect()
     }
 
+    /// Gives back the room in its tables that is for more than `room` entries.
+    pub fn shrink_to(&mut self, room: usize) {
+        self.names.shrink_to(room);
+        self.inodes.shrink_to(room);
+    }
+
     /// Whether nothing is left of any mutation.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {

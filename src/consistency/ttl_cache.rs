@@ -30,7 +30,7 @@ pub struct Ticket {
 
 const GROUPS: usize = 1024;
 
-/// Fewer entries than this are never swept.
+/// Fewer entries than this are no reason to sweep.
 const SWEEP_FLOOR: usize = 1024;
 
 /// A value and since when it is believed.
@@ -48,8 +48,8 @@ struct Entry<V> {
     number: u64,
 }
 
-/// Values by key, each believed for the time to live. Expired values are swept out as the cache grows, so it holds
-/// at most about twice what is alive.
+/// Values by key, each believed for the time to live. Expired values are swept out once in a time to live, and when the
+/// cache has grown to twice what was alive: a few large ones (listings) do not stay for want of others.
 #[derive(Debug)]
 pub struct TtlCache<K, V> {
     ttl: Duration,
@@ -58,6 +58,7 @@ pub struct TtlCache<K, V> {
     /// How many fetches have been believed.
     count: u64,
     sweep_at: usize,
+    swept: Time,
 }
 
 impl<K: Hash + Eq, V> TtlCache<K, V> {
@@ -69,6 +70,7 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
             epochs: vec![0; GROUPS].into(),
             count: 0,
             sweep_at: SWEEP_FLOOR,
+            swept: Time::ZERO,
         }
     }
 
@@ -137,10 +139,11 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     }
 
     fn sweep(&mut self, now: Time) {
-        if self.entries.len() >= self.sweep_at {
-            let ttl = self.ttl;
+        let ttl = self.ttl;
+        if self.entries.len() >= self.sweep_at || now >= self.swept + ttl {
             self.entries.retain(|_, entry| now < entry.believed.fetched + ttl);
             self.sweep_at = (self.entries.len() * 2).max(SWEEP_FLOOR);
+            self.swept = now;
         }
     }
 }
@@ -242,6 +245,16 @@ mod tests {
         let ticket = cache.start_fetch(&1, Time::from_millis(100));
         cache.believe(ticket, 1, ());
         assert_eq!(cache.get(&1, Time::from_millis(200)).unwrap().fetched, Time::from_millis(100));
+    }
+
+    #[test]
+    fn an_expired_value_goes_with_the_next_fetch_however_few_there_are() {
+        let mut cache = fetched_at(0);
+        let ticket = cache.start_fetch(&2, Time::from_millis(1_499));
+        assert!(cache.believe(ticket, 2, "young") && cache.entries.contains_key(&1));
+        let ticket = cache.start_fetch(&3, Time::from_millis(1_500));
+        assert!(cache.believe(ticket, 3, "younger") && !cache.entries.contains_key(&1));
+        assert!(cache.entries.contains_key(&2));
     }
 
     #[test]
