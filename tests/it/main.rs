@@ -3,6 +3,7 @@
 
 mod architecture;
 mod cli;
+mod endings;
 mod histories;
 mod mount;
 mod readme;

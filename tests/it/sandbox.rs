@@ -130,6 +130,21 @@ impl Sandbox {
         );
     }
 
+    /// Lets the kernel give up a client's connection, which only root can ask for.
+    pub fn abort_connection(&self, name: &str) {
+        let path = self.path(name);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+        let ours = mounts.lines().find(|line| line.split(' ').nth(4).map(Path::new) == Some(&path));
+        let device = ours.and_then(|line| line.split(' ').nth(2)).expect("it is mounted");
+        let minor = device.split(':').nth(1).expect("a device number");
+        let connections = Path::new("/sys/fs/fuse/connections");
+        if !connections.join(minor).exists() {
+            let mounted = Command::new("mount").args(["-t", "fusectl", "none"]).arg(connections).status();
+            assert!(mounted.expect("mount(8) is installed").success(), "fusectl can be mounted");
+        }
+        fs::write(connections.join(minor).join("abort"), "1").expect("root may abort a connection");
+    }
+
     pub fn serve(&self, name: &str, more: &[&str]) -> Foreground {
         let mut command = self.chaosfs(&[&["mount", "shared", name], more].concat());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");

@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{PipeReader, PipeWriter, Read, Write, pipe},
+    path::{Path, PathBuf},
     process::{self, ExitCode},
     sync::Arc,
     thread,
@@ -42,13 +43,13 @@ impl Report {
 }
 
 /// Goes on in the background. To be called while there is only one thread. The working directory stays, so that
-/// relative paths keep their meaning until the mount is made.
+/// relative ones among `paths` keep their meaning until the mount is made.
 ///
 /// # Errors
 /// In the parent, the reason that the daemon gave.
-pub fn detach() -> anyhow::Result<Side> {
+pub fn detach(paths: &[&Path]) -> anyhow::Result<Side> {
     let (ours, theirs) = pipe().context("--background")?;
-    let directory = env::current_dir().context("--background: the working directory is gone")?;
+    let directory = working_directory(paths)?;
     match Daemonize::new().working_directory(directory).umask(0).execute() {
         Outcome::Parent(forked) => {
             forked.context("--background")?;
@@ -60,6 +61,15 @@ pub fn detach() -> anyhow::Result<Side> {
             Report(theirs).failed(&anyhow::Error::new(error).context("--background"));
             process::exit(1)
         }
+    }
+}
+
+/// Whoever has become another user (`su`) may stand where that user may not enter.
+fn working_directory(paths: &[&Path]) -> anyhow::Result<PathBuf> {
+    let here = env::current_dir().and_then(|here| env::set_current_dir(&here).map(|()| here));
+    match here {
+        Err(_) if paths.iter().all(|path| path.is_absolute()) => Ok(PathBuf::from("/")),
+        here => here.context("--background: the working directory cannot be entered; give absolute paths"),
     }
 }
 

@@ -24,7 +24,7 @@ pub fn run(args: Box<MountArgs>) -> anyhow::Result<ExitCode> {
     if log.is_none() {
         complain("warning: events are not logged; give --log-file or --log-dir with --background");
     }
-    match daemon::detach()? {
+    match daemon::detach(&[&args.backing, &args.mountpoint])? {
         Side::Parent(code) => Ok(code),
         Side::Daemon(report) => start_in_background(&args, log, report),
     }
