@@ -100,8 +100,8 @@ impl fmt::Display for Event {
     }
 }
 
-/// A value that is written bare when it is one plain word and quoted with escapes otherwise.
-struct Quoted<'a>(&'a str);
+/// A value that is written bare when it is one plain word and quoted with escapes otherwise: always on one line.
+pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,7 @@ use crate::{
     backing::{Stat, sys},
     consistency::{Change, Ino, Kind, Mutation},
     error::Error,
-    event::{Event, readable},
+    event::{Event, Quoted, readable},
     time::Time,
 };
 
@@ -274,7 +274,7 @@ impl Client {
         state.fail(mutation.change.subject(), error);
         let named = |mutation: &Arc<Mutation>| {
             let path = readable(&self.mutation_path(mutation));
-            format!("{path}: {} could not land: {error}", mutation.change.verb())
+            format!("{}: {}: {error}", Quoted(&path), mutation.change.verb())
         };
         let lines: Vec<String> = lost.iter().rev().map(named).collect();
         state.lost.extend(lines);
@@ -326,7 +326,8 @@ impl Client {
         let mut lost = state.lost.clone();
         drop(state);
         lost.extend(unlanded.iter().map(|mutation| {
-            format!("{}: {} has not landed", readable(&self.mutation_path(mutation)), mutation.change.verb())
+            let path = readable(&self.mutation_path(mutation));
+            format!("{}: {}: given up", Quoted(&path), mutation.change.verb())
         }));
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Farewell {

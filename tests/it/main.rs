@@ -9,3 +9,4 @@ mod mount;
 mod readme;
 mod sandbox;
 mod situations;
+mod trouble;

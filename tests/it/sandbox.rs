@@ -43,6 +43,21 @@ pub fn run(command: &mut Command) -> Said {
     said(command.output().expect("the binary starts"))
 }
 
+/// Whether this is root, who may mount what a test is about. Anybody else has the test run by themselves as the root of
+/// a user namespace, and is done with that.
+pub fn as_root(test: &str) -> bool {
+    if geteuid().is_root() {
+        return true;
+    }
+    let this = env::current_exe().expect("a test binary");
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount"]).arg(this).args(["--exact", test, "--nocapture"]);
+    let said = said(command.output().expect("unshare(1) is installed"));
+    let why = "as an ordinary user this test needs user namespaces";
+    assert!(said.code == Some(0) && said.out.contains(" 1 passed"), "{why}: {} {}", said.out, said.err);
+    false
+}
+
 fn eventually<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> T, good: impl Fn(&T) -> bool) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

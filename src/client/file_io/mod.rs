@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 pub use write::{Copy, Offset};
 
-use super::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile, store};
 use crate::{
+    client::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile, store},
     consistency::{Change, Ino},
     error::Error,
 };
