@@ -37,10 +37,9 @@ pub fn figures(table: &InodeTable) -> Result<FsFigures, Error> {
     sys::figures(table.root().as_fd())
 }
 
-/// Sets up this process for serving files: as many descriptors as it may have, large buffers that take only the memory
-/// they fill, and no umask (modes are worked out before they are asked for). Call it first in `main`.
+/// Sets up this process for serving files: as many descriptors as it may have, and large buffers that take only the
+/// memory they fill. Call it first in `main`.
 pub fn prepare_process() {
     sys::raise_descriptor_limit();
     sys::map_large_allocations();
-    sys::clear_umask();
 }

@@ -522,9 +522,13 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// `umask(2)` to nothing: every mode is worked out before it is asked for.
-pub fn clear_umask() {
+/// `unshare(2)` with `CLONE_FS`, then `umask(2)` to nothing and `chdir(2)` to the root, for this thread and those it will
+/// start: every mode is worked out before it is asked for, and nobody's directory is kept busy. Where a sandbox forbids
+/// the first, the others hold for the whole process.
+pub fn take_own_umask() {
+    let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS);
     nix::sys::stat::umask(Mode::empty());
+    let _ = nix::unistd::chdir("/");
 }
 
 /// Whether this process is root, and so may give files away and pass by permissions.

@@ -57,6 +57,7 @@ impl Client {
     }
 
     fn land_for_life(&self) {
+        sys::take_own_umask();
         loop {
             self.land_due();
             let state = self.lock();

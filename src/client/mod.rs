@@ -46,6 +46,9 @@ pub use namespace::SetAttributes;
 pub use view::Entry;
 pub use waits::Done;
 
+/// Sets up a thread in which operations will run: the process's umask and working directory are somebody else's.
+pub use crate::backing::sys::take_own_umask as prepare_thread;
+
 /// What operations are asked with and answer with.
 pub use crate::{
     consistency::{Attributes, Ino, Kind, Listing, RenameHow},

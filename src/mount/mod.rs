@@ -81,6 +81,7 @@ pub struct Mount {
     seat: Seat,
     session: Session,
     give_up: AtomicBool,
+    vacating: Mutex<()>,
     farewell: OnceLock<Farewell>,
     herald: Mutex<Option<Herald>>,
     clock: Clock,
@@ -102,6 +103,7 @@ impl Mount {
             seat,
             session,
             give_up: AtomicBool::new(false),
+            vacating: Mutex::default(),
             farewell: OnceLock::new(),
             herald: Mutex::new(herald.ok()),
             clock,
@@ -154,6 +156,7 @@ impl Mount {
     }
 
     fn vacate(&self, lazily: bool) -> Result<(), Stuck> {
+        let _one_at_a_time = self.vacating.lock().unwrap_or_else(PoisonError::into_inner);
         if self.session.has_ended() { Ok(()) } else { self.seat.vacate(lazily) }
     }
 
@@ -171,6 +174,10 @@ impl Mount {
 
     fn end(&self) -> Farewell {
         let farewell = self.client.finish(&self.give_up);
+        // Whoever gives up in a hurry may be faster than the one who takes the mount away.
+        if let Err(stuck) = self.vacate(true) {
+            self.note(self.seat.refusal(&stuck).to_string());
+        }
         let Farewell { landed, conflicts, faults, ref lost } = farewell;
         let stop = Event::Stop { landed, conflicts, faults, lost: lost.len() as u64 };
         self.log.record(self.clock.now(), &stop);

@@ -10,7 +10,7 @@ use std::{
 
 use fuser::SessionACL;
 
-use crate::{clock::Clock, error::Refusal, fuse::Adapter};
+use crate::{client::prepare_thread, clock::Clock, error::Refusal, fuse::Adapter};
 
 /// How many requests are taken up at the same time.
 const LOOPS: usize = 4;
@@ -36,6 +36,7 @@ impl Session {
         let signal = EndSignal(end.clone());
         let run = move || {
             let _signal = signal;
+            prepare_thread();
             session.run()
         };
         thread::Builder::new().name("session".to_string()).spawn(run).map_err(failed)?;

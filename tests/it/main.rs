@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod endings;
 mod histories;
+mod load;
 mod mount;
 mod readme;
 mod sandbox;

@@ -120,7 +120,7 @@ impl Sandbox {
     }
 
     /// The daemon behind a mount, found as people find it.
-    fn daemon(&self, name: &str) -> Pid {
+    pub fn daemon(&self, name: &str) -> Pid {
         let wanted = format!("mount\0shared\0{name}\0");
         let here = self.path("");
         let is_ours = |pid: &i32| {

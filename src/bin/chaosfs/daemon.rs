@@ -12,10 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use chaosfs::Mount;
 use daemonize::{Daemonize, Outcome};
-use nix::sys::{
-    signal::{SigSet, Signal},
-    stat::{Mode, umask},
-};
+use nix::sys::signal::{SigSet, Signal};
 
 const READY: &str = "ready\n";
 
@@ -81,12 +78,6 @@ fn await_word(mut daemon: PipeReader) -> anyhow::Result<ExitCode> {
         "" => bail!("the daemon died before it could mount"),
         reason => bail!("{reason}"),
     }
-}
-
-/// Makes files get exactly the mode that the calling program asked for; the kernel has applied that program's own
-/// mask already.
-pub fn clear_umask() {
-    umask(Mode::empty());
 }
 
 /// The signals that end a mount, held back from every thread that is started later and waited for by one.

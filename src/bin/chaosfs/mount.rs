@@ -18,7 +18,6 @@ use crate::{
 pub fn run(args: Box<MountArgs>) -> anyhow::Result<ExitCode> {
     let log = args.log_path().map(|path| logging::open(&path)).transpose()?;
     if !args.background {
-        daemon::clear_umask();
         return start(&args, log).map(|mount| serve(&mount));
     }
     if log.is_none() {

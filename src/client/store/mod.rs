@@ -12,7 +12,7 @@
 //! | unlink, rmdir | no such name | stays gone |
 //! | unlink, rmdir | another inode under that name | removed all the same |
 //! | rmdir | entries in the directory | stays |
-//! | rename | no such source | dropped |
+//! | rename, link | no such source | dropped |
 //! | rename | another inode at source or target | ours wins, but a directory in the way stays |
 //! | data, attributes | other data or attributes | ours on top |
 //! | data of the whole file | later data of another client, landed early by an fsync | given up (`kept-theirs`) |
@@ -76,9 +76,7 @@ impl Client {
         manner: Manner,
     ) -> Result<Outcome, Error> {
         match self.try_to_carry_out(change, stamp, manner) {
-            Err(error)
-                if manner == Manner::Late && is_absence(error) && self.has_lost_its_directory(change) =>
-            {
+            Err(error) if manner == Manner::Late && is_absence(error) && self.has_lost_its_ground(change) => {
                 Ok(self.settle_for_nowhere(change))
             }
             result => result,

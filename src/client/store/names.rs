@@ -291,15 +291,18 @@ impl Client {
         Ok(Outcome::default())
     }
 
-    /// Whether somebody else has removed a directory in which this change is to make, move or remove a name.
-    pub(super) fn has_lost_its_directory(&self, change: &Change) -> bool {
-        change.places().iter().any(|place| match self.descriptor(place.directory) {
-            Ok(directory) => sys::stat(directory.as_fd()).is_ok_and(|stat| stat.links == 0),
-            Err(error) => error.is(Error::Stale) && self.table.has_landed(place.directory),
+    /// Whether somebody else has removed a directory in which this change is to make, move or remove a name, or the last
+    /// name of what is to get one more.
+    pub(super) fn has_lost_its_ground(&self, change: &Change) -> bool {
+        let linked = if let Change::Link { ino, .. } = change { Some(*ino) } else { None };
+        let directories = change.places().into_iter().map(|place| place.directory);
+        directories.chain(linked).any(|ino| match self.descriptor(ino) {
+            Ok(node) => sys::stat(node.as_fd()).is_ok_and(|stat| stat.links == 0),
+            Err(error) => error.is(Error::Stale) && self.table.has_landed(ino),
         })
     }
 
-    /// A change of a name in a directory that is gone: nobody could see it.
+    /// A change of a name where there is no ground for it any more: nobody could see it.
     pub(super) fn settle_for_nowhere(&self, change: &Change) -> Outcome {
         let outcome = match change {
             Change::Unlink { .. } | Change::RemoveDirectory { .. } => "stays-gone",
@@ -307,6 +310,7 @@ impl Client {
                 self.stays_at(*ino, from);
                 "dropped"
             }
+            Change::Link { .. } => "dropped",
             _ => "unseen",
         };
         if let Some(place) = change.places().first() {

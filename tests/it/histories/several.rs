@@ -321,6 +321,7 @@ fn the_last_writer_wins_and_every_conflict_is_an_event() {
             "dropped",
             "",
         ),
+        ("a link to what is gone is dropped", &[file], &[Link(a, b)], &[Unlink(a)], "dropped", ""),
         ("a rename replaces", &[file], &[Rename(a, b, Move::Over)], &[Open(b, Create)], "replaced", "b"),
         (
             "data goes on top",
