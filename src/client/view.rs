@@ -68,7 +68,12 @@ impl Client {
     fn entry(&self, place: &Place, hold: Hold, trace: &mut Trace) -> Result<Entry, Error> {
         self.check_name(&place.name)?;
         let looked = self.find(place, hold, trace)?.ok_or(Error::NotFound)?;
-        let attributes = self.attributes_of_looked(&looked, trace)?;
+        let attributes = self.attributes_of_looked(&looked, trace).inspect_err(|error| {
+            // The inode may be known by another name. What is believed of this one must not meet the kernel's second try.
+            if error.is(Error::Stale) {
+                self.lock().belief.distrust_name(place);
+            }
+        })?;
         Ok(Entry { ino: looked.keep(), attributes })
     }
 
@@ -219,9 +224,14 @@ impl Client {
                 state.belief.fetch_attributes(ino, now)
             };
             trace.source = Source::Backing;
-            let descriptor = self.descriptor(ino)?;
-            let fetched = attributes_of(&sys::stat(descriptor.as_fd())?);
+            let fetched = self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd()));
             let mut state = self.lock();
+            let fetched = match fetched {
+                Err(error) if error.is(Error::Stale) && state.in_flight.is_moving(ino) => {
+                    return Ok(decide(&mut state, &self.ghost(ino)));
+                }
+                fetched => attributes_of(&fetched?),
+            };
             match state.belief.believe_attributes(ticket, ino, fetched) {
                 Some(shown) => return Ok(decide(&mut state, &shown)),
                 None if round >= MOST_ROUNDS => {
@@ -232,6 +242,16 @@ impl Client {
             }
         }
         unreachable!("the rounds are bounded")
+    }
+
+    /// What is shown of an inode that the store has lost while a new name of it is in flight. Programs have been told
+    /// that it has the name, so it stays until that lands, which will be a conflict: something that has no link and is
+    /// empty, and that they can remove.
+    fn ghost(&self, ino: Ino) -> Attributes {
+        const OWNER_ONLY: u32 = 0o700;
+        let kind = Kind::of_mode(self.table.kind(ino).unwrap_or_default());
+        let made = Attributes::new(kind, OWNER_ONLY, self.own_ids, 0, 0, Timestamp::default());
+        Attributes { links: 0, ..made }
     }
 
     /// The entries of a directory in this client's view, without `.` and `..`.
@@ -254,7 +274,12 @@ impl Client {
             (overlay, state.belief.fetch_listing(directory, now))
         };
         trace.source = Source::Backing;
-        let base = Arc::new(self.fetch_listing(directory)?);
+        let base = match self.fetch_listing(directory) {
+            Err(error) if error.is(Error::Stale) && self.lock().in_flight.is_moving(directory) => {
+                return Ok(lay_names_over(Arc::default(), &overlay));
+            }
+            base => Arc::new(base?),
+        };
         self.lock().belief.believe_listing(ticket, directory, base.clone());
         Ok(lay_names_over(base, &overlay))
     }

@@ -254,6 +254,11 @@ impl InFlight {
         self.by_subject.get(&ino).map_or(0, BTreeSet::len)
     }
 
+    /// Whether a new name of this inode is in flight.
+    pub fn is_moving(&self, ino: Ino) -> bool {
+        self.about(ino).any(|mutation| matches!(mutation.change, Change::Rename { .. } | Change::Link { .. }))
+    }
+
     /// How often the landing of a mutation was tried in vain.
     pub fn tries(&self, id: MutationId) -> u32 {
         self.entries.get(&id).map_or(0, |entry| entry.tries)
@@ -568,6 +573,17 @@ mod tests {
         start(&mut in_flight, Time::NEVER);
         in_flight.landed(1);
         assert!(in_flight.is_pristine());
+    }
+
+    #[test]
+    fn an_inode_moves_while_a_new_name_of_it_is_in_flight() {
+        let mut in_flight =
+            in_flight([(write(OTHER), 5), (link(at("b")), 5), (exchange(at("a"), at("c")), 5)]);
+        assert!(in_flight.is_moving(FILE) && in_flight.is_moving(OTHER) && !in_flight.is_moving(ROOT));
+        while let Some(id) = start(&mut in_flight, Time::NEVER) {
+            in_flight.landed(id);
+        }
+        assert!(!in_flight.is_moving(FILE) && !in_flight.is_moving(OTHER));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod endings;
 mod histories;
+mod likeness;
 mod load;
 mod mount;
 mod readme;

@@ -262,6 +262,8 @@ impl Client {
     fn link_late(&self, change: &Change, place: &Place, trace: &mut Trace) -> Result<(), Error> {
         self.check_writable()?;
         self.check_same_device(change.subject(), place.directory)?;
+        // Others may take the name away by which it could be found.
+        self.hold_on_to(change.subject());
         loop {
             let grounds = self.lock().belief.grounds(&[place], &[]);
             if self.find(place, Hold::No, trace)?.is_some() {

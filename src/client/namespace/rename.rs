@@ -62,6 +62,9 @@ impl Client {
             // Two names of one inode: rename(2) leaves both.
             return Ok(true);
         }
+        // Others may take the names away by which they could be found.
+        self.hold_on_to(moving.0);
+        replaced.into_iter().for_each(|(ino, _)| self.hold_on_to(ino));
         let grounds = names.and(self.check_target(moving.1, replaced, how, trace)?);
         let stamp = self.clock.wall();
         self.add_on(&grounds, change, stamp)

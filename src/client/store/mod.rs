@@ -38,6 +38,9 @@ use inodes::set_attributes;
 /// `open(2)` flags for a new file that nobody has asked to have open: readable and writable.
 const READ_WRITE: i32 = 0o2;
 
+/// How often the store is looked at anew for one change that others overtake.
+const MOST_LOOKS: usize = 8;
+
 /// How a change is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::client) enum Manner {
@@ -75,11 +78,19 @@ impl Client {
         stamp: Timestamp,
         manner: Manner,
     ) -> Result<Outcome, Error> {
-        match self.try_to_carry_out(change, stamp, manner) {
-            Err(error) if manner == Manner::Late && is_absence(error) && self.has_lost_its_ground(change) => {
-                Ok(self.settle_for_nowhere(change))
+        let mut looks = 1;
+        loop {
+            match self.try_to_carry_out(change, stamp, manner) {
+                Err(error)
+                    if manner == Manner::Late && is_absence(error) && self.has_lost_its_ground(change) =>
+                {
+                    return Ok(self.settle_for_nowhere(change));
+                }
+                Err(error) if manner == Manner::Late && is_overtaken(error) && looks < MOST_LOOKS => {
+                    looks += 1
+                }
+                result => return result,
             }
-            result => result,
         }
     }
 
@@ -133,6 +144,11 @@ impl Client {
 
 fn is_absence(error: Error) -> bool {
     error.is(Error::NotFound) || error.is(Error::Stale)
+}
+
+/// Whether somebody else may have been between looking at a name and changing it, which are two calls.
+fn is_overtaken(error: Error) -> bool {
+    error.is(Error::NotFound) || error.is(Error::Exists)
 }
 
 fn is_directory(stat: &Stat) -> bool {

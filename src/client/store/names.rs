@@ -199,7 +199,7 @@ impl Client {
     }
 
     /// An inode that is about to lose a name could not be found by it any more, while programs may still have it open.
-    pub(super) fn hold_on_to(&self, ino: Ino) {
+    pub(in crate::client) fn hold_on_to(&self, ino: Ino) {
         if self.table.has_landed(ino) {
             let _ = self.table.descriptor(ino);
         }

@@ -254,6 +254,28 @@ fn a_listing_is_believed_on_after_a_change_of_what_is_listed() {
     run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), false), &steps);
 }
 
+#[test]
+fn what_was_moved_here_and_removed_elsewhere_can_be_removed_with_its_directory() {
+    use Op::*;
+    let late = Times(0, (500, 500), (500, 500)).knobs();
+    let mut world = World::new([late, Knobs::zero()], true);
+    let (file, folder, inside) = (At(0, 0), At(0, 1), At(1, 0));
+    world.step(&By(1, Open(file, How::Create)));
+    world.step(&By(0, Mkdir(folder)));
+    world.step(&By(0, Rename(file, inside, Move::Over)));
+    world.step(&By(1, Unlink(file)));
+    let directories = world.hosts[0].directories();
+    let step = Step { number: 1, directories: &directories };
+    let mut files = Vec::new();
+    for op in [Unlink(inside), Rmdir(folder)] {
+        let answer = step.run(&world.hosts[0], &mut files, &op);
+        assert!(matches!(answer, Some(Ok(_))), "{op:?}: {answer:?}");
+    }
+    world.step(&By(0, Advance(2_000)));
+    assert!(world.hosts[0].events("conflict").iter().any(|line| line.ends_with(" outcome=dropped")));
+    world.finish();
+}
+
 /// Client 0 is late and client 1 is not. What 0 logs of its conflicts, and what is left: paths, in order.
 fn conflicts(before: &[Op], late: &[Op], meanwhile: &[Op]) -> (Vec<String>, String) {
     let late_knobs = Times(0, (500, 500), (500, 500)).knobs();

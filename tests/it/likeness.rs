@@ -1,0 +1,209 @@
+//! What external suites found: a program prints on a client, whatever the knobs, what it prints on a plain directory.
+
+use std::{fs, path::Path, process::Command};
+
+use nix::unistd::geteuid;
+
+use crate::sandbox::{Sandbox, as_root, run};
+
+const KNOBS: [&[&str]; 2] = [
+    &["--write-delay", "0", "--rename-delay", "0", "--meta-ttl", "0"],
+    // Nothing lands while the program runs.
+    &["--write-delay", "10m", "--rename-delay", "10m"],
+];
+
+#[track_caller]
+fn printed(interpreter: &str, script: &str, folder: &Path) -> String {
+    let mut command = Command::new(interpreter);
+    let said = run(command.args(["-c", script]).current_dir(folder));
+    assert_eq!(said.code, Some(0), "{folder:?}: {}", said.err);
+    said.out
+}
+
+/// Runs the script on a plain directory and on clients, then `look` on what is left in the directories.
+#[track_caller]
+fn assert_alike(interpreter: &str, script: &str, look: &str) {
+    let plain = Sandbox::new();
+    let expected = printed(interpreter, script, &plain.path("shared"));
+    let left = printed("sh", look, &plain.path("shared"));
+    for knobs in KNOBS {
+        let sandbox = Sandbox::for_mounting();
+        let others = geteuid().is_root().then_some("--allow-other");
+        let said = sandbox.mount("a", &[knobs, others.as_slice()].concat());
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert_eq!(printed(interpreter, script, &sandbox.path("a")), expected, "{knobs:?}");
+        let said = run(&mut sandbox.chaosfs(&["umount", "-m", "a"]));
+        assert_eq!(said.code, Some(0), "{}", said.out);
+        assert_eq!(printed("sh", look, &sandbox.path("shared")), left, "what has landed, {knobs:?}");
+    }
+}
+
+const CONTENTS: &str = "for f in $(find . -type f | sort); do echo $f; cksum < $f; done";
+
+#[test]
+fn access_control_lists_are_inherited_masked_and_dropped() {
+    const SCRIPT: &str = "set -e; umask 027
+        show() { for f in $(find . | sort); do [ -L $f ] || getfacl -n $f 2>&1; done; }
+        mkdir d; setfacl -d -m u:1234:rwx,g:77:r-x,o::r d; setfacl -m u:1234:rwx d
+        echo x > d/f; mkdir -p d/sub/deep; ln -s f d/l; mkfifo d/p; install -m 600 /dev/null d/strict; show
+        chmod 640 d/f; chmod 2770 d/sub; setfacl -m u:55:rw d/strict; chmod 604 d/strict; show
+        setfacl -b d/f; setfacl -k d/sub; setfacl -k d/f; setfacl -m g::rwx d/p; show
+        cp -a d e; mv d/f d/g; cp -p d/strict d/copy; show";
+    const LOOK: &str = "for f in $(find . | sort); do [ -L $f ] || getfacl -n $f; done";
+    assert_alike("sh", SCRIPT, LOOK);
+}
+
+#[test]
+fn an_access_control_list_lets_in_whom_it_names_before_it_has_landed() {
+    if !as_root("likeness::an_access_control_list_lets_in_whom_it_names_before_it_has_landed")
+        || fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| map.split_whitespace().nth(2) == Some("1"))
+    {
+        // The root of a namespace with one user knows nobody else whom it could let in.
+        return;
+    }
+    const SCRIPT: &str = "chmod 755 ..; chmod 755 .; mkdir d; chmod 700 d; setfacl -m u:1234:rwx d
+        setfacl -d -m u:1234:rwx d; echo secret > d/f; chmod 660 d/f
+        as() { setpriv --reuid=$1 --regid=$1 --clear-groups sh -c \"$2\" 2>/dev/null && echo yes || echo no; }
+        as 1234 'cat d/f; echo more > d/new'; as 1235 'cat d/f'; cat d/new";
+    assert_alike("sh", SCRIPT, "cat d/f d/new");
+}
+
+#[test]
+fn data_and_holes_are_found_where_they_will_be() {
+    const SCRIPT: &str = "import os
+def show(f):
+    size, at, found = os.fstat(f).st_size, 0, []
+    while at < size:
+        try: start = os.lseek(f, at, os.SEEK_DATA)
+        except OSError: break
+        at = os.lseek(f, start, os.SEEK_HOLE); found.append((start, at))
+    for at in (0, 1, 5000, max(size - 1, 0), size, size + 5):
+        for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            try: found.append(os.lseek(f, at, whence))
+            except OSError as error: found.append(-error.errno)
+    print(size, found)
+f = os.open('f', os.O_RDWR | os.O_CREAT); show(f)
+os.pwrite(f, b'x', 1 << 20); show(f)
+os.pwrite(f, b'y' * 5000, 100); show(f)
+os.ftruncate(f, 3 << 20); show(f)
+os.pwrite(f, b'z' * 10000, (2 << 20) + 5); show(f)
+os.ftruncate(f, 5001); show(f)
+os.ftruncate(f, 1 << 20); show(f)
+os.pwrite(f, b'q' * 10, 20000); show(f)
+";
+    assert_alike("python3", SCRIPT, CONTENTS);
+}
+
+#[test]
+fn whether_a_write_appends_is_decided_when_it_is_made() {
+    const SCRIPT: &str = "import fcntl, os
+open('f', 'wb').write(b'0123456789')
+f = os.open('f', os.O_RDWR | os.O_APPEND)
+fcntl.fcntl(f, fcntl.F_SETFL, 0); os.pwrite(f, b'X', 1); print(open('f').read())
+fcntl.fcntl(f, fcntl.F_SETFL, os.O_APPEND); os.lseek(f, 0, 0); os.write(f, b'Y'); print(open('f').read())
+";
+    assert_alike("python3", SCRIPT, CONTENTS);
+}
+
+#[test]
+fn extended_attributes_have_as_much_room_as_the_store_has() {
+    const SCRIPT: &str = "import errno, os
+open('f', 'w').close()
+def said(name, value):
+    try: os.setxattr('f', name, value)
+    except OSError as error: return errno.errorcode[error.errno]
+print(said('user.', b'x'), said('nonsense.x', b'x'), said('user.' + 'n' * 260, b'x'))
+kept = [n for n in range(200) if said(f'user.k{n}', b'v' * 200) is None]
+print(len(kept) if len(kept) < 200 else 'all', sorted(os.listxattr('f')) == sorted(f'user.k{n}' for n in kept))
+";
+    assert_alike("python3", SCRIPT, "getfattr -d f | sort");
+}
+
+#[test]
+fn a_write_takes_capabilities_and_others_setid_bits_away() {
+    if !as_root("likeness::a_write_takes_capabilities_and_others_setid_bits_away") {
+        return;
+    }
+    const SCRIPT: &str = "import os, struct
+def show(): print([oct(os.stat(f).st_mode) for f in 'abcd'], os.listxattr('a'))
+for f in 'abcd': open(f, 'w').close(); os.chmod(f, 0o6777 if f in 'ab' else 0o2767)
+os.setxattr('a', 'security.capability', struct.pack('<5I', 0x02000001, 1 << 13, 0, 0, 0)); show()
+for f in 'ac': open(f, 'a').write('x')
+show()
+os.chmod('.', 0o777); os.chmod('..', 0o755)
+child = os.fork()
+if not child:
+    try: os.setgroups([]); os.setgid(1234); os.setuid(1234)
+    except OSError: pass
+    for f in 'bd': open(f, 'a').write('x')
+    os._exit(0)
+os.waitpid(child, 0); show()
+";
+    assert_alike("python3", SCRIPT, "stat -c '%a %s' a b c d; getfattr -m - a");
+}
+
+#[test]
+fn a_chown_of_nobody_changes_the_inode() {
+    const SCRIPT: &str = "import os, time
+open('f', 'w').close(); before = os.stat('f').st_ctime_ns; time.sleep(0.02)
+os.chown('f', -1, -1); print(os.stat('f').st_ctime_ns > before)
+";
+    assert_alike("python3", SCRIPT, CONTENTS);
+}
+
+#[test]
+fn locks_hold_between_programs_and_whoever_waits_for_one_can_be_interrupted_and_killed() {
+    const SCRIPT: &str = "import fcntl, os, signal, time
+open('f', 'w').write('x' * 100)
+f = open('f', 'r+')
+def program(work):
+    told, tell = os.pipe(); child = os.fork()
+    if not child:
+        os.write(tell, b'.')
+        try: work(open('f', 'r+')); os._exit(0)
+        except KeyboardInterrupt: os._exit(7)
+        except BlockingIOError: os._exit(8)
+    os.read(told, 1); return child
+def ended(child):
+    status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status)
+for lock in (fcntl.lockf, fcntl.flock):
+    lock(f, fcntl.LOCK_EX)
+    print(ended(program(lambda g: lock(g, fcntl.LOCK_EX | fcntl.LOCK_NB))))
+    waiting = program(lambda g: lock(g, fcntl.LOCK_EX)); time.sleep(0.2)
+    f.seek(0); print(os.path.getsize('f'), f.read(3), len(os.listdir('.')))
+    os.kill(waiting, signal.SIGKILL); print(ended(waiting))
+    waiting = program(lambda g: lock(g, fcntl.LOCK_EX)); time.sleep(0.2)
+    os.kill(waiting, signal.SIGINT); print(ended(waiting))
+    waiting = program(lambda g: lock(g, fcntl.LOCK_EX)); time.sleep(0.2)
+    lock(f, fcntl.LOCK_UN); print(ended(waiting))
+fcntl.lockf(f, fcntl.LOCK_EX, 10, 0)
+print(ended(program(lambda g: fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 10))))
+print(ended(program(lambda g: fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 9))))
+open('f').close()
+print(ended(program(lambda g: fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 9))))
+";
+    assert_alike("python3", SCRIPT, CONTENTS);
+}
+
+#[test]
+fn names_are_any_bytes_and_paths_any_depth() {
+    const SCRIPT: &str = "import os
+for byte in set(range(1, 256)) - {ord('/')}:
+    name = b'_' + bytes([byte]); open(name, 'wb').write(name)
+print(sorted(os.listdir(b'.')), all(open(name, 'rb').read() == name for name in os.listdir(b'.')))
+name, depth = 'd' * 120, 100
+for _ in range(depth): os.mkdir(name); os.chdir(name)
+open('deep', 'w').write('here'); print(open('deep').read(), os.stat('..').st_nlink)
+for _ in range(depth): os.chdir('..')
+print(len(os.listdir('.')))
+f = os.open('sparse', os.O_RDWR | os.O_CREAT); os.ftruncate(f, 1 << 40); os.pwrite(f, b'end', (1 << 40) - 3)
+print(os.fstat(f).st_size, os.pread(f, 10, (1 << 40) - 5), os.fstat(f).st_blocks < 100)
+for offset in (1 << 62, (1 << 63) - 1):
+    try: print(os.pwrite(f, b'x', offset))
+    except OSError as error: print(error.errno)
+os.close(f); os.unlink('sparse')
+";
+    assert_alike("python3", SCRIPT, "ls -A | wc -l; find . -name deep | wc -c");
+}
