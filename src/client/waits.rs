@@ -3,7 +3,10 @@
 //! Nobody waits in a thread: what a waiter would do next is kept here and done by whoever ends the wait. So any number
 //! of waiters leaves the others' requests alone.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use crate::{consistency::MutationId, error::Error};
 
@@ -17,9 +20,9 @@ pub struct Over {
 }
 
 impl Over {
-    /// Goes on with what waited.
+    /// Goes on with what waited. Its panic is its own: whoever ends the wait goes on, too.
     pub fn go_on(self) {
-        (self.done)(self.result);
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.done)(self.result)));
     }
 }
 

@@ -66,6 +66,11 @@ impl Adapter {
         Adapter::run(&self.client, operation)
     }
 
+    /// Starts something that will answer by itself. If it panics it drops its reply unanswered, for which fuser says EIO.
+    fn begin(client: &Arc<Client>, operation: impl FnOnce(&Arc<Client>)) {
+        let _ = catch_unwind(AssertUnwindSafe(|| operation(client)));
+    }
+
     /// Runs an operation that may put a change in flight. While there is no room it waits, and whoever makes room runs
     /// it.
     fn change<T, R: Send + 'static>(
@@ -106,15 +111,13 @@ impl Adapter {
     ) {
         let (thread, synced) = request;
         match result {
-            Ok(count) if synced => client.publish(
-                ino,
-                false,
-                thread,
-                Box::new(move |result| match result {
+            Ok(count) if synced => {
+                let done = move |result| match result {
                     Ok(()) => reply.written(count as u32),
                     Err(error) => reply.error(errno(error)),
-                }),
-            ),
+                };
+                Adapter::begin(client, |client| client.publish(ino, false, thread, Box::new(done)));
+            }
             Ok(count) => reply.written(count as u32),
             Err(error) => reply.error(error),
         }
@@ -413,7 +416,7 @@ impl fuser::Filesystem for Adapter {
             }
             reply_empty(reply, result.map_err(errno));
         };
-        self.client.sync(ino, data_only, request.pid(), Box::new(done));
+        Adapter::begin(&self.client, |client| client.sync(ino, data_only, request.pid(), Box::new(done)));
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -531,7 +534,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let done = move |result: Result<(), Error>| reply_empty(reply, result.map_err(errno));
-        self.client.sync(ino.0, data_only, request.pid(), Box::new(done));
+        Adapter::begin(&self.client, |client| client.sync(ino.0, data_only, request.pid(), Box::new(done)));
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {

@@ -8,6 +8,7 @@ mod histories;
 mod likeness;
 mod load;
 mod mount;
+mod panics;
 mod readme;
 mod sandbox;
 mod situations;
