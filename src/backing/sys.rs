@@ -127,6 +127,15 @@ pub fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     Ok(nix::fcntl::openat(directory, OsStr::from_bytes(name), flags, Mode::empty())?)
 }
 
+/// One more `O_PATH` handle on the inode behind `fd`, whatever its name is by now.
+pub fn node_of(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OFlag::from_bits_retain(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)?);
+    if flags.contains(OFlag::O_PATH) {
+        return Ok(fd.try_clone_to_owned()?);
+    }
+    Ok(nix::fcntl::open(proc_path(fd).as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
 /// `openat(2)` with `O_CREAT | O_EXCL`: makes a regular file and opens it.
 pub fn create(directory: BorrowedFd<'_>, name: &[u8], flags: i32, permissions: u32) -> Result<OwnedFd> {
     let flags = flags | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;

@@ -39,9 +39,13 @@ impl Client {
             Some(fd) => sys::stat(fd)?,
             None => sys::stat_at(at, &place.name)?,
         };
+        if Kind::of_mode(stat.mode) != attributes.kind {
+            // Swapped since it was made: what stands there now is not ours.
+            return Err(Error::NotFound);
+        }
         if manner == Manner::Late {
-            let held =
-                if self.is_needed_after(ino, &stat) { sys::open_path(at, &place.name).ok() } else { None };
+            let node = reached.filter(|_| self.is_needed_after(ino, &stat));
+            let held = node.and_then(|fd| sys::node_of(fd).ok());
             self.table.bind(ino, &stat, held, place.directory, &place.name);
         }
         if !is_theirs {
@@ -74,6 +78,9 @@ impl Client {
         match (attributes.kind, Kind::of_mode(theirs.mode)) {
             (Kind::File, Kind::File) => {
                 let node = sys::open_path(at, &place.name)?;
+                if sys::stat(node.as_fd())?.identity != theirs.identity {
+                    return Err(Error::NotFound);
+                }
                 // Whoever may not write it may still be its owner.
                 sys::set_permissions(node.as_fd(), attributes.permissions | OWNER_READS_AND_WRITES)?;
                 let opened = sys::reopen(node.as_fd(), READ_WRITE)?;
