@@ -27,6 +27,11 @@ impl Clock {
         Clock::Manual(Arc::new(AtomicU64::new(1_000_000_000)))
     }
 
+    /// `real` or `manual`.
+    pub fn name(&self) -> &'static str {
+        if self.is_manual() { "manual" } else { "real" }
+    }
+
     /// The time now.
     pub fn now(&self) -> Time {
         match self {
@@ -35,10 +40,16 @@ impl Clock {
         }
     }
 
+    /// Whether it moves only by hand.
+    pub fn is_manual(&self) -> bool {
+        matches!(self, Clock::Manual(_))
+    }
+
     /// Moves a manual clock; a monotonic one goes its own way and this does nothing to it.
     pub fn advance(&self, span: Duration) {
         if let Clock::Manual(nanos) = self {
-            nanos.fetch_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+            let moved = |now| Some((Time::from_nanos(now) + span).as_nanos());
+            let _ = nanos.fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
         }
     }
 
@@ -62,6 +73,18 @@ impl Clock {
                 condition.wait_timeout(guard, span).unwrap_or_else(PoisonError::into_inner).0
             }
             _ => condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Waits on `condition` until it is notified or `span` of real time has passed, whatever the clock.
+    pub fn wait_in_real_time<'a, T>(
+        condition: &Condvar,
+        guard: MutexGuard<'a, T>,
+        span: Option<Duration>,
+    ) -> MutexGuard<'a, T> {
+        match span {
+            Some(span) => condition.wait_timeout(guard, span).unwrap_or_else(PoisonError::into_inner).0,
+            None => condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
         }
     }
 

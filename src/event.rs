@@ -24,8 +24,15 @@ pub enum Level {
 )]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The client serves. `knobs` is every knob in force as `name=value` pairs.
-    Start { backing: String, mountpoint: String, seed: u64, knobs: String, version: &'static str },
+    /// The client serves. `knobs` is every knob in force as `name=value` pairs; `clock` is `real` or `manual`.
+    Start {
+        backing: String,
+        mountpoint: String,
+        seed: u64,
+        knobs: String,
+        clock: &'static str,
+        version: &'static str,
+    },
     /// The client has left: what it landed in all and what it could not.
     Stop { landed: u64, conflicts: u64, faults: u64, lost: u64 },
     /// A fault was injected: the `nth` draw (from 0) of this operation on this path.
@@ -41,6 +48,20 @@ pub enum Event {
     Landed { mutation: &'static str, path: String, late_us: u64 },
     /// An operation was answered. `source` says where from, `age_us` how old that was.
     Operation { operation: &'static str, path: String, outcome: String, source: &'static str, age_us: u64 },
+    /// Knobs have been changed while the client runs: those that differ now, as `name=value` pairs.
+    Set { knobs: String },
+    /// From here on nothing lands by being due.
+    Hold,
+    /// What is due lands again.
+    Release,
+    /// All that was in flight was to land at once: what did, and what could not.
+    Flush { landed: u64, stuck: u64 },
+    /// All beliefs have been dropped.
+    Expire,
+    /// What was in flight has been dropped, as if the host had crashed: how many mutations, named before this.
+    Lose { dropped: u64 },
+    /// The clock was moved by hand, and what became due has landed.
+    Advance { by_us: u64, landed: u64 },
     /// Something that a person should know and that fits nowhere else.
     Note { text: String },
 }
@@ -49,10 +70,14 @@ impl Event {
     /// How much it matters.
     pub fn level(&self) -> Level {
         match self {
-            Event::Landed { .. } | Event::Operation { .. } => Level::Debug,
+            Event::Landed { .. } | Event::Operation { .. } | Event::Advance { .. } => Level::Debug,
             Event::Start { .. } | Event::Stop { .. } | Event::Fault { .. } | Event::Note { .. } => {
                 Level::Info
             }
+            Event::Set { .. } | Event::Hold | Event::Release | Event::Flush { .. } | Event::Expire => {
+                Level::Info
+            }
+            Event::Lose { .. } => Level::Warn,
             Event::Conflict { .. } | Event::LandingDelayed { .. } => Level::Warn,
             Event::Lost { .. } => Level::Error,
         }
@@ -62,9 +87,9 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Start { backing, mountpoint, seed, knobs, version } => write!(
+            Event::Start { backing, mountpoint, seed, knobs, clock, version } => write!(
                 f,
-                "event=start version={version} backing={} mountpoint={} seed={seed} {knobs}",
+                "event=start version={version} backing={} mountpoint={} seed={seed} {knobs} clock={clock}",
                 Quoted(backing),
                 Quoted(mountpoint)
             ),
@@ -95,6 +120,13 @@ impl fmt::Display for Event {
                 "event=operation op={operation} path={} outcome={outcome} source={source} age_us={age_us}",
                 Quoted(path)
             ),
+            Event::Set { knobs } => write!(f, "event=set {knobs}"),
+            Event::Hold => f.write_str("event=hold"),
+            Event::Release => f.write_str("event=release"),
+            Event::Flush { landed, stuck } => write!(f, "event=flush landed={landed} stuck={stuck}"),
+            Event::Expire => f.write_str("event=expire"),
+            Event::Lose { dropped } => write!(f, "event=lose dropped={dropped}"),
+            Event::Advance { by_us, landed } => write!(f, "event=advance by_us={by_us} landed={landed}"),
             Event::Note { text } => write!(f, "event=note text={}", Quoted(text)),
         }
     }

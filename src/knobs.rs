@@ -80,9 +80,66 @@ impl Knobs {
 }
 
 impl Knobs {
+    /// The names of all knobs, as [`Knobs::set`] takes them and the log shows them.
+    pub const NAMES: [&str; 7] = [
+        "meta_ttl",
+        "write_delay",
+        "rename_delay",
+        "drop_prob",
+        "read_your_writes",
+        "max_in_flight",
+        "max_mutations",
+    ];
+
     /// Whether every change is written through: nothing is ever in flight.
     pub fn is_never_late(&self) -> bool {
         self.write_delay.is_zero() && self.rename_delay.is_zero()
+    }
+
+    /// Gives the knob of this name, with underscores or dashes, the value that `text` writes, as on the command line.
+    ///
+    /// # Errors
+    /// Names the knob and what would be right; nothing is changed then.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), Refusal> {
+        let named = |refusal: Refusal| Refusal::new(format!("{name}: {refusal}"));
+        match name.replace('-', "_").as_str() {
+            "meta_ttl" => self.meta_ttl = parse_span(text).map_err(named)?,
+            "write_delay" => self.write_delay = parse_delay(text).map_err(named)?,
+            "rename_delay" => self.rename_delay = parse_delay(text).map_err(named)?,
+            "drop_prob" => self.failure_probability = parse_probability(text).map_err(named)?,
+            "read_your_writes" => self.read_your_writes = parse_switch(text).map_err(named)?,
+            "max_in_flight" => self.max_in_flight = parse_bytes(text).map_err(named)?,
+            "max_mutations" => self.max_mutations = parse_count(text).map_err(named)?,
+            _ => {
+                let names = Knobs::NAMES.join(", ");
+                return Err(Refusal::new(format!("`{name}` is not a knob; there are {names}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every knob by name with its value, as [`Knobs::set`] takes them.
+    pub fn pairs(&self) -> [(&'static str, String); 7] {
+        let values = [
+            Span(self.meta_ttl).to_string(),
+            self.write_delay.to_string(),
+            self.rename_delay.to_string(),
+            self.failure_probability.to_string(),
+            self.read_your_writes.to_string(),
+            self.max_in_flight.to_string(),
+            self.max_mutations.to_string(),
+        ];
+        let mut names = Knobs::NAMES.into_iter();
+        values.map(|value| (names.next().unwrap_or_default(), value))
+    }
+
+    /// Checks what the types leave open.
+    ///
+    /// # Errors
+    /// Names the first knob that has no meaning with its value.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let mut taken = Knobs::default();
+        self.pairs().into_iter().try_for_each(|(name, value)| taken.set(name, &value))
     }
 }
 
@@ -166,6 +223,17 @@ pub fn parse_bytes(text: &str) -> Result<u64, Refusal> {
     }
 }
 
+/// Reads a number of things above zero.
+///
+/// # Errors
+/// Says what a number looks like. Zero is refused: nothing could ever be in flight.
+pub fn parse_count(text: &str) -> Result<usize, Refusal> {
+    match text.parse() {
+        Ok(count @ 1..) => Ok(count),
+        _ => Err(Refusal::new(format!("`{text}` is not a number above 0"))),
+    }
+}
+
 /// Reads `true` or `false`, also `1`, `0`, `yes`, `no`, `on`, `off`.
 ///
 /// # Errors
@@ -205,18 +273,8 @@ impl fmt::Display for Delay {
 impl fmt::Display for Knobs {
     /// Every knob in force as `name=value`, separated by blanks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "meta_ttl={} write_delay={} rename_delay={} drop_prob={} read_your_writes={} max_in_flight={} \
-             max_mutations={}",
-            Span(self.meta_ttl),
-            self.write_delay,
-            self.rename_delay,
-            self.failure_probability,
-            self.read_your_writes,
-            self.max_in_flight,
-            self.max_mutations,
-        )
+        let pairs = self.pairs().map(|(name, value)| format!("{name}={value}"));
+        f.write_str(&pairs.join(" "))
     }
 }
 
@@ -260,6 +318,52 @@ mod tests {
         assert!(["0", "1TB", "-1", "99999999999999GiB", ""].iter().all(|text| parse_bytes(text).is_err()));
         assert_eq!((parse_switch("True"), parse_switch("off")), (Ok(true), Ok(false)));
         assert!(parse_switch("maybe").is_err());
+    }
+
+    #[test]
+    fn knobs_are_set_by_name_and_show_what_can_be_set_again() {
+        let mut knobs = Knobs::default();
+        for (name, value) in [
+            ("meta-ttl", "250us"),
+            ("write_delay", "1..2s"),
+            ("rename_delay", "0"),
+            ("drop_prob", "0.5"),
+            ("read-your-writes", "off"),
+            ("max_in_flight", "1MiB"),
+            ("max_mutations", "7"),
+        ] {
+            assert_eq!(knobs.set(name, value), Ok(()), "{name}");
+        }
+        let mut again = Knobs::default();
+        knobs.pairs().iter().for_each(|(name, value)| again.set(name, value).unwrap());
+        assert_eq!(again, knobs);
+        assert_eq!((knobs.meta_ttl, knobs.max_mutations), (Duration::from_micros(250), 7));
+    }
+
+    #[test]
+    fn a_wrong_knob_or_value_is_refused_by_name_and_changes_nothing() {
+        let mut knobs = Knobs::default();
+        let refusal = knobs.set("write-delay", "soon").unwrap_err().0;
+        assert!(refusal.starts_with("write-delay: `soon` is not a span"), "{refusal}");
+        let refusal = knobs.set("speed", "1").unwrap_err().0;
+        assert!(refusal.starts_with("`speed` is not a knob; there are meta_ttl, write_delay,"), "{refusal}");
+        assert!(knobs.set("max_mutations", "0").is_err() && knobs.set("max_in_flight", "0").is_err());
+        assert_eq!(knobs, Knobs::default());
+    }
+
+    #[test]
+    fn knobs_built_by_hand_are_checked_too() {
+        assert_eq!(Knobs::zero().check(), Ok(()));
+        let backwards = Delay { min: Duration::from_secs(2), max: Duration::from_secs(1) };
+        assert!(
+            Knobs { write_delay: backwards, ..Knobs::default() }
+                .check()
+                .unwrap_err()
+                .0
+                .contains("write_delay")
+        );
+        assert!(Knobs { failure_probability: 1.5, ..Knobs::default() }.check().is_err());
+        assert!(Knobs { max_in_flight: 0, ..Knobs::default() }.check().is_err());
     }
 
     #[test]

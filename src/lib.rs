@@ -2,49 +2,92 @@
 //! way hosts on shared storage do. What a program writes on one client is seen late on the others, what a client has
 //! looked at it believes for a while, and now and then a call fails.
 //!
-//! ```no_run
-//! use chaosfs::{ClientOptions, Knobs, MountOptions, clock::Clock, event::EventLog, mount};
+//! In a test, on a clock that is moved by hand, so that nothing sleeps and nothing depends on speed:
 //!
-//! let client = ClientOptions {
-//!     backing: "/srv/shared".into(),
-//!     id: "a".into(),
-//!     seed: 42,
-//!     knobs: Knobs::default(),
-//!     allow_other: false,
-//! };
-//! let options = MountOptions { client, mountpoint: "/mnt/a".into() };
-//! let mounted = mount(options, Clock::Monotonic, EventLog::to_tracing("a", false))?;
-//! mounted.wait();
-//! # Ok::<(), chaosfs::Refusal>(())
 //! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::{fs, time::Duration};
+//!
+//! let clients = chaosfs::Clients::builder().clients(2).manual_clock().mount()?;
+//! let (a, b) = (clients["A"].mountpoint(), clients["B"].mountpoint());
+//!
+//! // Two programs that both believe to be the first:
+//! fs::create_dir(a.join("lock"))?;
+//! fs::create_dir(b.join("lock"))?;
+//! clients.advance(Duration::from_secs(2))?;
+//! assert_eq!(clients["A"].status().conflicts + clients["B"].status().conflicts, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One client on the real clock:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use chaosfs::{MountOptions, mount};
+//! use std::{fs, time::Duration};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let (shared, view) = (folder.path().join("shared"), folder.path().join("view"));
+//! # fs::create_dir(&shared)?;
+//! # fs::create_dir(&view)?;
+//! let mut options = MountOptions::new(&shared, &view);
+//! options.knobs.meta_ttl = Duration::from_millis(200);
+//! let mounted = mount(options)?;
+//! fs::write(view.join("file"), "text")?;
+//! mounted.flush()?;
+//! assert_eq!(fs::read_to_string(shared.join("file"))?, "text");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A guard that is dropped, also in a panic, lands what is in flight and unmounts. A process that serves a mount must
+//! not fork without `exec` while it uses the mount itself: the child would have no threads to answer it.
 //!
 //! # The house
 //!
 //! | module | what | knows |
 //! |---|---|---|
-//! | [`consistency`] | when a client sees what; pure | [`time`] |
-//! | [`fault`], [`dice`] | what goes wrong, and seeded chance; pure | |
+//! | `consistency` | when a client sees what; pure | `time` |
+//! | `fault`, `dice` | what goes wrong, and seeded chance; pure | |
 //! | `backing` | the real directory: system calls and the table of inodes, no policy | |
-//! | [`client`] | one client: faults, what is in flight and belief over a backing directory | all of the above |
-//! | `fuse` | decode a request, call the client, reply | [`client`] |
-//! | `mount` | the life of a mount | `fuse`, [`client`] |
-//! | [`knobs`], [`event`], [`clock`], [`time`], [`error`] | tunables, the log, the reader of time, plain time, failures | |
+//! | `client` | one client: faults, what is in flight and belief over a backing directory; how it is steered | all of the above |
+//! | `fuse` | decode a request, call the client, reply | `client` |
+//! | `mount` | the life of a mount, sets of them, and the control socket | `fuse`, `client` |
+//! | `knobs`, `event`, `clock`, `time`, `error` | tunables, the log, the reader of time, plain time, failures | |
+//!
+//! What is documented here is what other programs may use. The modules are there for chaosfs's own command line and
+//! tests, and change without notice.
 
 mod backing;
+#[doc(hidden)]
 pub mod client;
+#[doc(hidden)]
 pub mod clock;
+#[doc(hidden)]
 pub mod consistency;
+#[doc(hidden)]
 pub mod dice;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod event;
+#[doc(hidden)]
 pub mod fault;
 mod fuse;
+#[doc(hidden)]
 pub mod knobs;
 mod mount;
+#[doc(hidden)]
 pub mod time;
 
 pub use backing::prepare_process;
-pub use client::{ClientOptions, Farewell};
+pub use client::{Farewell, InFlightStatus, Status};
+pub use clock::Clock;
 pub use error::Refusal;
-pub use knobs::Knobs;
-pub use mount::{Mount, MountOptions, Unmounted, check_client_id, mount, mounts_below, unmount};
+pub use event::{EventLog, Level, Sink};
+pub use knobs::{Delay, Knobs};
+pub use mount::{
+    Clients, ClientsBuilder, Mount, MountOptions, RemoteClient, Unmounted, check_client_id, dual_mount,
+    mount, mounts_below, unmount,
+};

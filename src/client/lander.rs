@@ -13,6 +13,7 @@ use std::{
 use super::{Client, State, Version, locked, store::Manner, view::attributes_of, waits::Over};
 use crate::{
     backing::{Stat, sys},
+    clock::Clock,
     consistency::{Change, Ino, Kind, Mutation},
     error::Error,
     event::{Event, Quoted, readable},
@@ -21,6 +22,9 @@ use crate::{
 
 /// Threads that land. Two, so that one slow landing does not hold up all others.
 const LANDERS: usize = 2;
+
+/// With a clock that is moved by hand they land only what is hurried; one does that in the same order every time.
+const MANUAL_LANDERS: usize = 1;
 
 /// After how long a landing that failed for a passing reason is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -49,7 +53,8 @@ impl Client {
     /// Starts the landing threads. Call it after the last fork.
     pub fn start(self: &Arc<Self>) {
         let mut landers = locked(&self.landers);
-        for number in 0..LANDERS {
+        let landers_wanted = if self.clock.is_manual() { MANUAL_LANDERS } else { LANDERS };
+        for number in 0..landers_wanted {
             let client = self.clone();
             let thread = std::thread::Builder::new().name(format!("lander-{number}"));
             landers.push(thread.spawn(move || client.land_for_life()).expect("a thread can be started"));
@@ -59,28 +64,41 @@ impl Client {
     fn land_for_life(&self) {
         sys::take_own_umask();
         loop {
-            self.land_due();
-            let state = self.lock();
+            // Time on a clock that is moved by hand is up to whoever moves it: here only what is hurried lands.
+            let is_manual = self.clock.is_manual();
+            self.land_until(if is_manual { |_: &Client| Time::ZERO } else { Client::now });
+            let mut state = self.lock();
             if state.stopping {
                 return;
             }
-            let now = self.now();
+            let now = if is_manual { Time::ZERO } else { self.now() };
             let due = state.in_flight.next_due();
             if due.is_some_and(|due| due <= now) {
                 continue;
             }
-            let waiters = (!state.waits.is_empty()).then(|| now + LOOK_AFTER_WAITERS);
-            let until = due.into_iter().chain(waiters).min();
-            drop(self.clock.wait(&self.work, state, until));
+            let until_due = due.filter(|_| !is_manual).map(|due| due.since(now));
+            let waiters = (!state.waits.is_empty()).then_some(LOOK_AFTER_WAITERS);
+            let retries = (is_manual && state.leaving && due.is_some()).then_some(LAST_RETRY);
+            let span = until_due.into_iter().chain(waiters).chain(retries).min();
+            state = Clock::wait_in_real_time(&self.work, state, span);
+            if is_manual && state.leaving {
+                // Nobody moves the hand any more: what was put off is tried again.
+                state.in_flight.hurry_all();
+            }
+            drop(state);
             self.look_after_waiters();
         }
     }
 
     /// Lands everything that is due now. The landing threads call it; a test that moves the clock by hand may, too.
     pub fn land_due(&self) {
+        self.land_until(Client::now);
+    }
+
+    fn land_until(&self, time: fn(&Client) -> Time) {
         loop {
             let mut state = self.lock();
-            let Some(mutation) = state.in_flight.start_due(self.now()) else { return };
+            let Some(mutation) = state.in_flight.start_due(time(self)) else { return };
             state.belief.landing(&mutation.change);
             drop(state);
             self.land(&mutation);
@@ -183,6 +201,7 @@ impl Client {
     ) {
         let out: Vec<&Arc<Mutation>> =
             out.iter().filter(|mutation| state.in_flight.get(mutation.id).is_some()).collect();
+        let knobs = &self.in_force().knobs;
         let mut over = Vec::new();
         let mut closing = Vec::new();
         for mutation in &out {
@@ -194,8 +213,8 @@ impl Client {
                 state.watched.remove(&subject);
             }
             over.extend(state.waits.landed(mutation.id, result));
-            let has_room = state.in_flight.bytes() < self.knobs.max_in_flight
-                && state.in_flight.len() < self.knobs.max_mutations;
+            let has_room =
+                state.in_flight.bytes() < knobs.max_in_flight && state.in_flight.len() < knobs.max_mutations;
             if has_room {
                 over.extend(state.waits.next_for_room());
             }
@@ -348,16 +367,6 @@ impl Client {
                 let _ = lander.join();
             }
         }
-    }
-
-    /// When the next mutation is due, for whoever moves the clock by hand.
-    pub fn next_due(&self) -> Option<Time> {
-        self.lock().in_flight.next_due()
-    }
-
-    /// Drops every belief at once.
-    pub fn expire(&self) {
-        self.lock().belief.expire();
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `xattr.rs` | extended attributes |
 //! | `store/` | carrying a change out on the backing directory, and what happens when the store has changed |
 //! | `lander.rs` | the threads that land what is due, how it can end, and leaving |
+//! | `steer.rs`, `status.rs` | what a person or a test does to a running client, and what it tells about itself |
 //! | `sync.rs` | `fsync` |
 //! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
 //!
@@ -25,6 +26,8 @@ mod namespace;
 mod open_files;
 mod operation;
 mod state;
+mod status;
+mod steer;
 mod store;
 mod sync;
 mod view;
@@ -34,7 +37,7 @@ mod xattr;
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -43,6 +46,8 @@ use std::{
 pub use file_io::{Copy, Offset};
 pub use lander::Farewell;
 pub use namespace::SetAttributes;
+pub use status::{InFlightStatus, Status};
+pub use steer::Advanced;
 pub use view::Entry;
 pub use waits::Done;
 
@@ -67,7 +72,7 @@ use crate::{
     time::Time,
 };
 use open_files::OpenFiles;
-use operation::{Source, Trace};
+use operation::{OperationCounts, Source, Trace};
 use state::{State, Version, Watched};
 use store::Manner;
 
@@ -108,7 +113,21 @@ struct Counters {
     landed: AtomicU64,
     conflicts: AtomicU64,
     faults: AtomicU64,
+    dropped: AtomicU64,
     forgotten: AtomicU64,
+}
+
+/// The tunables in force and what follows from them, replaced as a whole.
+#[derive(Debug)]
+struct InForce {
+    knobs: Knobs,
+    injector: Injector,
+}
+
+impl InForce {
+    fn new(knobs: Knobs) -> InForce {
+        InForce { injector: Injector::new(knobs.failure_probability), knobs }
+    }
 }
 
 /// One client. Operations take numbers and names and return values; nothing here knows about FUSE.
@@ -120,12 +139,18 @@ pub struct Client {
     /// Whoever waits for the end of landing waits here.
     progress: Condvar,
     files: OpenFiles,
-    knobs: Knobs,
+    id: String,
+    backing: PathBuf,
+    /// Replaced only under the lock of the state.
+    in_force: RwLock<Arc<InForce>>,
     dice: Dice,
-    injector: Injector,
     clock: Clock,
+    opened: Time,
     log: EventLog,
     counters: Counters,
+    operations: OperationCounts,
+    /// One at a time moves the clock.
+    hand: Mutex<()>,
     landers: Mutex<Vec<std::thread::JoinHandle<()>>>,
     name_max: usize,
     allow_other: bool,
@@ -156,11 +181,15 @@ impl Client {
             progress: Condvar::new(),
             files: OpenFiles::default(),
             dice: Dice::new(options.seed, &options.id),
-            injector: Injector::new(options.knobs.failure_probability),
-            knobs: options.knobs,
+            id: options.id,
+            backing: options.backing,
+            in_force: RwLock::new(Arc::new(InForce::new(options.knobs))),
+            opened: clock.now(),
             clock,
             log,
             counters: Counters::default(),
+            operations: OperationCounts::default(),
+            hand: Mutex::default(),
             landers: Mutex::default(),
             name_max,
             allow_other: options.allow_other,
@@ -177,6 +206,15 @@ impl Client {
 
     fn now(&self) -> Time {
         self.clock.now()
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The tunables in force.
+    pub fn knobs(&self) -> Knobs {
+        self.in_force().knobs.clone()
     }
 
     /// The number shown as `st_ino`: the protocol fixes the root's node number, not what programs see.
@@ -226,16 +264,18 @@ impl Client {
 
     /// Whether closing a file can report anything: a late error, or an injected one.
     pub fn close_can_fail(&self) -> bool {
-        !self.knobs.is_never_late() || self.injector.is_armed()
+        let in_force = self.in_force();
+        !in_force.knobs.is_never_late() || in_force.injector.is_armed() || self.lock().in_flight.is_held()
     }
 
     /// Whether one more mutation with this much data may go in flight now. A mutation larger than the whole bound goes
     /// alone.
     pub fn has_room(&self, bytes: usize) -> bool {
+        let knobs = &self.in_force().knobs;
         let state = self.lock();
         state.in_flight.is_empty()
-            || (state.in_flight.len() < self.knobs.max_mutations
-                && state.in_flight.bytes() + bytes as u64 <= self.knobs.max_in_flight)
+            || (state.in_flight.len() < knobs.max_mutations
+                && state.in_flight.bytes() + bytes as u64 <= knobs.max_in_flight)
     }
 
     /// Calls `done` when there may be room again, or with EINTR when the waiting thread has been killed.
@@ -247,15 +287,24 @@ impl Client {
     }
 
     fn delay_of(&self, change: &Change) -> Delay {
+        let knobs = &self.in_force().knobs;
         match change.delay_class() {
-            DelayClass::Data => self.knobs.write_delay,
-            DelayClass::Names => self.knobs.rename_delay,
+            DelayClass::Data => knobs.write_delay,
+            DelayClass::Names => knobs.rename_delay,
         }
     }
 
-    /// Whether a change is applied before its call returns: its delay is zero and nothing that it needs is in flight.
+    /// Whether a change is applied before its call returns: its delay is zero, landing is not held, and nothing that
+    /// it needs is in flight.
     fn goes_through(&self, state: &State, change: &Change) -> bool {
-        (state.write_through || self.delay_of(change).is_zero()) && !state.in_flight.blocks(change)
+        let at_once = self.delay_of(change).is_zero() && !state.in_flight.is_held();
+        (state.write_through || at_once) && !state.in_flight.blocks(change)
+    }
+
+    /// Whether every change goes through: no delay, no hold, and nothing in flight that could be in the way.
+    fn all_goes_through(&self, state: &State) -> bool {
+        let in_flight = &state.in_flight;
+        self.in_force().knobs.is_never_late() && in_flight.is_empty() && !in_flight.is_held()
     }
 
     /// Carries a change out at once if it goes through; `None` if it has to go in flight.
@@ -288,10 +337,20 @@ impl Client {
     /// Puts a change in flight: from here on this client's programs see it.
     ///
     /// # Errors
-    /// EIO when it is too late: the client has left, and nobody would land it.
+    /// EIO when it is too late: the client has left, and nobody would land it. ESTALE when an inode that the change is
+    /// about was lost before it landed ([`Client::lose`]).
     fn put_in_flight(&self, state: &mut State, change: Change, stamp: Timestamp) -> Result<(), Error> {
         if state.stopping {
             return Err(Error::InputOutput);
+        }
+        let made = if let Change::Make { ino, .. } = &change { Some(*ino) } else { None };
+        let is_there = |ino| {
+            made == Some(ino)
+                || state.in_flight.overlay().unlanded(ino).is_some()
+                || self.table.has_landed(ino)
+        };
+        if !change.inodes().into_iter().all(is_there) {
+            return Err(Error::Stale);
         }
         let delay = self.delay_of(&change);
         let span = if state.write_through || delay.is_zero() {

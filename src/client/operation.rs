@@ -1,6 +1,10 @@
 //! How one operation goes: judged by the fault injector before it has any effect, run, and logged.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use super::Client;
 use crate::{
@@ -9,6 +13,60 @@ use crate::{
     fault::Verdict,
     time::Time,
 };
+
+/// The names of operations, as the log, the draws and the counts have them.
+const OPERATIONS: [&str; 28] = [
+    "lookup",
+    "getattr",
+    "read",
+    "write",
+    "open",
+    "create",
+    "flush",
+    "readdir",
+    "opendir",
+    "unlink",
+    "rename",
+    "setattr",
+    "mkdir",
+    "rmdir",
+    "fsync",
+    "link",
+    "symlink",
+    "readlink",
+    "mknod",
+    "access",
+    "statfs",
+    "getxattr",
+    "listxattr",
+    "setxattr",
+    "removexattr",
+    "fallocate",
+    "lseek",
+    "copy_file_range",
+];
+
+/// How often each operation was asked for. Those that are not in the list are counted together, as `other`.
+#[derive(Debug, Default)]
+pub(super) struct OperationCounts([AtomicU64; OPERATIONS.len() + 1]);
+
+impl OperationCounts {
+    fn count(&self, operation: &str) {
+        let index = OPERATIONS.iter().position(|name| *name == operation).unwrap_or(OPERATIONS.len());
+        self.0[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The operations that were asked for and how often.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let names = OPERATIONS.into_iter().chain(["other"]);
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        names
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_string(), count))
+            .collect()
+    }
+}
 
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +91,7 @@ impl Client {
         path: impl Fn() -> Vec<u8>,
         run: impl FnOnce(&mut Trace) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.operations.count(operation);
         let mut trace = Trace { source: Source::Backing };
         let result = self.judge(operation, &path).and_then(|()| run(&mut trace));
         if self.log.wants_operations() {
@@ -42,11 +101,12 @@ impl Client {
     }
 
     pub(super) fn judge(&self, operation: &'static str, path: impl Fn() -> Vec<u8>) -> Result<(), Error> {
-        if !self.injector.is_armed() {
+        let injector = &self.in_force().injector;
+        if !injector.is_armed() {
             return Ok(());
         }
         let path = path();
-        match self.injector.judge(&self.dice, operation, &path) {
+        match injector.judge(&self.dice, operation, &path) {
             Verdict::Pass => Ok(()),
             Verdict::Fail { error, nth } => {
                 self.counters.faults.fetch_add(1, Ordering::Relaxed);

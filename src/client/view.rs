@@ -192,7 +192,7 @@ impl Client {
     }
 
     fn lay_over(&self, state: &State, ino: Ino, base: &Attributes) -> Attributes {
-        state.in_flight.overlay().view(ino, base, self.knobs.read_your_writes)
+        state.in_flight.overlay().view(ino, base, self.in_force().knobs.read_your_writes)
     }
 
     /// Calls `decide` with what lies under the overlay of an inode: the attributes believed, or fetched now.

@@ -380,6 +380,16 @@ impl Belief {
         }
     }
 
+    /// From `now` on everything is believed for `ttl`, counted from when it was fetched.
+    pub fn set_ttl(&mut self, ttl: Duration, now: Time) {
+        self.attributes.set_ttl(ttl, now);
+        self.names.set_ttl(ttl, now);
+        self.listings.set_ttl(ttl, now);
+        let attributes = &self.attributes;
+        self.contents.retain(|ino, _| attributes.get(ino, now).is_some());
+        self.bytes_held = self.contents.values().map(|content| content.held).sum();
+    }
+
     /// Drops every belief at once.
     pub fn expire(&mut self) {
         self.attributes.invalidate_all();

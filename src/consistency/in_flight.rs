@@ -54,7 +54,11 @@ pub struct InFlight {
     overlay: Overlay,
     bytes: u64,
     last_id: MutationId,
+    /// How many were tried in vain.
+    delayed: usize,
     hurry: bool,
+    held: bool,
+    frozen: bool,
 }
 
 impl InFlight {
@@ -138,14 +142,21 @@ impl InFlight {
     }
 
     /// When [`InFlight::start_due`] will next have something; `None` while everything left waits for what has been
-    /// started.
+    /// started, or is held.
     pub fn next_due(&self) -> Option<Time> {
-        self.ready.first().map(|(due, _)| *due)
+        self.first_ready(Time::NEVER).map(|(due, _)| due)
     }
 
-    /// Hands out the mutation that has been due longest and needs nothing that is still in flight.
+    fn first_ready(&self, now: Time) -> Option<(Time, MutationId)> {
+        // What is hurried is due at the beginning of time.
+        let by = if self.held { Time::ZERO } else { now };
+        self.ready.first().filter(|(due, _)| *due <= by && !self.frozen).copied()
+    }
+
+    /// Hands out the mutation that has been due longest and needs nothing that is still in flight. At [`Time::ZERO`]
+    /// only what is hurried is due.
     pub fn start_due(&mut self, now: Time) -> Option<Arc<Mutation>> {
-        let (due, id) = *self.ready.first().filter(|(due, _)| *due <= now)?;
+        let (due, id) = self.first_ready(now)?;
         self.ready.remove(&(due, id));
         self.started.insert(id);
         Some(self.entries[&id].mutation.clone())
@@ -169,6 +180,7 @@ impl InFlight {
     /// A started mutation has landed, or was dropped for good: it leaves, and what waited for it may go.
     pub fn landed(&mut self, id: MutationId) {
         let Some(entry) = self.entries.remove(&id) else { return };
+        self.delayed -= usize::from(entry.tries > 0);
         self.started.remove(&id);
         self.ready.remove(&(entry.due, id));
         self.erase_traces(&entry.mutation);
@@ -217,9 +229,11 @@ impl InFlight {
     pub fn postpone(&mut self, id: MutationId, again: Time) -> u32 {
         self.started.remove(&id);
         let entry = self.entry(id);
+        let first_time = entry.tries == 0;
         entry.tries += 1;
         entry.due = again;
         let tries = entry.tries;
+        self.delayed += usize::from(first_time);
         self.ready.insert((again, id));
         tries
     }
@@ -242,11 +256,52 @@ impl InFlight {
         all
     }
 
-    /// Makes everything due at once, and whatever is added from now on.
+    /// Makes everything due at once, and whatever is added from now on. Nothing is held any more.
     pub fn hurry_everything(&mut self) {
         self.hurry = true;
+        self.held = false;
+        self.hurry_all();
+    }
+
+    /// Makes everything that is in flight now due at once; returns the last of it.
+    pub fn hurry_all(&mut self) -> MutationId {
         let ids: Vec<MutationId> = self.entries.keys().copied().collect();
         self.hurry(ids);
+        self.last_id
+    }
+
+    /// Whether, of the mutations up to `last`, one is being landed or hurried and free to land: whoever hurried them
+    /// has still something to wait for.
+    pub fn is_hurrying(&self, last: MutationId) -> bool {
+        let hurried = self.ready.first().is_some_and(|(due, _)| *due == Time::ZERO) && !self.frozen;
+        let waits = self.entries.first_key_value().is_some_and(|(first, _)| *first <= last);
+        waits && (hurried || self.started.first().is_some_and(|first| *first <= last))
+    }
+
+    /// From now on nothing lands by being due, only what is hurried; or, with `false`, everything lands when it is due
+    /// again, at once what has become due meanwhile.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held && !self.hurry;
+    }
+
+    /// Whether nothing lands by being due.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// From now on nothing at all is handed out, or again.
+    pub fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+    }
+
+    /// Whether a mutation is being landed.
+    pub fn is_landing(&self) -> bool {
+        !self.started.is_empty()
+    }
+
+    /// How many mutations were tried in vain and are still in flight.
+    pub fn delayed(&self) -> usize {
+        self.delayed
     }
 
     /// How many mutations in flight are about this inode.
@@ -290,9 +345,10 @@ impl InFlight {
     /// Whether nothing is left of any mutation.
     #[cfg(test)]
     pub fn is_pristine(&self) -> bool {
-        let InFlight { entries, traces, ready, by_subject, overlay, bytes, .. } = self;
-        let queues_empty = entries.is_empty() && ready.is_empty() && by_subject.is_empty();
-        queues_empty && traces.is_empty() && overlay.is_empty() && *bytes == 0
+        let InFlight { entries, traces, ready, started, by_subject, overlay, bytes, delayed, .. } = self;
+        let queues_empty = entries.is_empty() && ready.is_empty() && started.is_empty();
+        let traces_empty = traces.is_empty() && by_subject.is_empty() && overlay.is_empty();
+        queues_empty && traces_empty && (*bytes, *delayed) == (0, 0)
     }
 
     fn entry(&mut self, id: MutationId) -> &mut Entry {
@@ -593,6 +649,77 @@ mod tests {
         let id = in_flight.add(write(OTHER), Timestamp::default(), Time::from_millis(1_000));
         assert_eq!([1, 2, id].map(|id| in_flight.due(id)), [Some(Time::ZERO); 3]);
         assert_eq!(landing_order(in_flight), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_held_lands_only_when_it_is_hurried_or_let_go() {
+        let mut in_flight = in_flight([(write(FILE), 5), (chmod(FILE), 5), (write(OTHER), 6)]);
+        in_flight.hold(true);
+        assert_eq!((in_flight.next_due(), start(&mut in_flight, Time::NEVER)), (None, None));
+        in_flight.hurry([1]);
+        assert_eq!(in_flight.next_due(), Some(Time::ZERO));
+        assert_eq!(start(&mut in_flight, Time::from_millis(9)), Some(1));
+        in_flight.landed(1);
+        assert_eq!(start(&mut in_flight, Time::NEVER), None, "it is free to land now, and held");
+        in_flight.hold(false);
+        assert_eq!(in_flight.next_due(), Some(Time::from_millis(5)));
+        assert_eq!(landing_order(in_flight), [2, 3]);
+    }
+
+    #[test]
+    fn leaving_lets_go_of_what_is_held_for_good() {
+        let mut in_flight = in_flight([(write(FILE), 800)]);
+        in_flight.hold(true);
+        in_flight.hurry_everything();
+        in_flight.hold(true);
+        assert!(!in_flight.is_held());
+        assert_eq!(landing_order(in_flight), [1]);
+    }
+
+    #[test]
+    fn at_the_beginning_of_time_only_what_is_hurried_is_due() {
+        let mut in_flight = in_flight([(write(FILE), 5), (write(OTHER), 5)]);
+        assert_eq!(start(&mut in_flight, Time::ZERO), None);
+        in_flight.hurry([2]);
+        assert_eq!([(); 2].map(|()| start(&mut in_flight, Time::ZERO)), [Some(2), None]);
+    }
+
+    #[test]
+    fn whoever_hurries_all_waits_until_it_has_landed_or_is_stuck() {
+        let mut in_flight = in_flight([(write(FILE), 5), (chmod(FILE), 5)]);
+        assert!(!in_flight.is_hurrying(2));
+        let last = in_flight.hurry_all();
+        in_flight.add(write(OTHER), Timestamp::default(), Time::from_millis(9));
+        assert!(in_flight.is_hurrying(last));
+        start(&mut in_flight, Time::ZERO);
+        assert!(in_flight.is_hurrying(last), "it is being landed");
+        in_flight.postpone(1, Time::from_millis(50));
+        assert_eq!(
+            (in_flight.is_hurrying(last), in_flight.delayed()),
+            (false, 1),
+            "what needs it is stuck, too"
+        );
+        in_flight.hurry_all();
+        for id in [1, 2] {
+            assert!(in_flight.is_hurrying(last));
+            assert_eq!(start(&mut in_flight, Time::ZERO), Some(id));
+            in_flight.landed(id);
+        }
+        assert_eq!(
+            (in_flight.is_hurrying(last), in_flight.delayed()),
+            (false, 0),
+            "a later one does not count"
+        );
+    }
+
+    #[test]
+    fn while_frozen_nothing_is_handed_out() {
+        let mut in_flight = in_flight([(write(FILE), 5)]);
+        in_flight.hurry_all();
+        in_flight.freeze(true);
+        assert_eq!((start(&mut in_flight, Time::NEVER), in_flight.next_due()), (None, None));
+        in_flight.freeze(false);
+        assert_eq!(landing_order(in_flight), [1]);
     }
 
     #[test]

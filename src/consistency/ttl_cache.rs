@@ -79,6 +79,14 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
         self.ttl.is_zero()
     }
 
+    /// From `now` on values are believed for `ttl`, those that are believed already too, counted from when each was
+    /// fetched. What is over, by the former time to live or by this one, is forgotten.
+    pub fn set_ttl(&mut self, ttl: Duration, now: Time) {
+        let shorter = self.ttl.min(ttl);
+        self.entries.retain(|_, entry| now < entry.believed.fetched + shorter);
+        self.ttl = ttl;
+    }
+
     /// What is believed of `key` at `now`: from the moment it was fetched until just before the time to live is over.
     pub fn get(&self, key: &K, now: Time) -> Option<&Believed<V>> {
         self.entries
@@ -180,6 +188,29 @@ mod tests {
         let ticket = cache.start_fetch(&1, Time::ZERO);
         assert!(cache.believe(ticket, 1, ()));
         assert!(cache.get(&1, Time::ZERO).is_none());
+    }
+
+    #[test]
+    fn a_shorter_time_to_live_ends_beliefs_and_a_longer_one_prolongs_those_that_are_left() {
+        let mut cache = fetched_at(1_000);
+        cache.set_ttl(Duration::from_millis(500), Time::from_millis(1_400));
+        assert!(cache.get(&1, Time::from_millis(1_499)).is_some());
+        assert!(cache.get(&1, Time::from_millis(1_500)).is_none());
+        cache.set_ttl(Duration::from_secs(60), Time::from_millis(1_499));
+        assert!(cache.get(&1, Time::from_millis(60_999)).is_some());
+        cache.set_ttl(Duration::ZERO, Time::from_millis(1_500));
+        cache.set_ttl(TTL, Time::from_millis(1_500));
+        assert!(
+            cache.get(&1, Time::from_millis(1_500)).is_none(),
+            "what has been dropped does not come back"
+        );
+    }
+
+    #[test]
+    fn what_is_over_does_not_come_back_with_a_longer_time_to_live() {
+        let mut cache = fetched_at(1_000);
+        cache.set_ttl(Duration::from_secs(60), Time::from_millis(2_500));
+        assert!(cache.get(&1, Time::from_millis(2_500)).is_none());
     }
 
     #[test]

@@ -4,15 +4,19 @@
 //! meantime. Here a mount is known by its device number for as long as its session lasts, and nothing else is
 //! unmounted.
 
+mod advance;
 mod attach;
-mod farewell;
+mod clients;
+mod control;
 mod mountinfo;
+mod protocol;
 mod refusals;
+mod remote;
 mod session;
+mod socket;
 mod unmount;
 
 use std::{
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -21,43 +25,78 @@ use std::{
     time::Duration,
 };
 
+pub use clients::{Clients, ClientsBuilder, dual_mount};
 pub use refusals::check_client_id;
+pub use remote::RemoteClient;
 pub use unmount::{Unmounted, mounts_below, unmount};
 
 use crate::{
-    client::{Client, ClientOptions, Farewell},
+    client::{Client, ClientOptions, Farewell, Status},
     clock::Clock,
+    dice::Dice,
     error::Refusal,
     event::{Event, EventLog},
     fuse::Adapter,
+    knobs::Knobs,
 };
 use attach::{Attachment, Stuck, detach};
-use farewell::Herald;
+use control::{Control, Steered, Told};
 use mountinfo::{Device, MountTable};
 use session::Session;
 
 /// How long an unmounted session may take to end before landing starts without it.
 const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What [`mount()`] mounts.
-#[derive(Clone, Debug)]
+/// What [`mount()`] mounts. [`MountOptions::new`] has the defaults.
+#[derive(Clone)]
 pub struct MountOptions {
-    /// The client to serve. The path of its backing directory need not be canonical.
-    pub client: ClientOptions,
+    /// The backing directory. Its path need not be canonical.
+    pub backing: PathBuf,
     /// The empty directory on which the client's view appears.
     pub mountpoint: PathBuf,
+    /// The name in logs, in the mount table and in the draws. Default `client`.
+    pub client_id: String,
+    /// The seed of every draw. Default: drawn, and logged.
+    pub seed: Option<u64>,
+    /// The tunables. Default: [`Knobs::default`].
+    pub knobs: Knobs,
+    /// Whether other users may come in; new files then belong to their callers. Default: no.
+    pub allow_other: bool,
+    /// Where its time comes from. Default: `CLOCK_MONOTONIC`.
+    pub clock: Clock,
+    /// Where events go. Default: `tracing`, without single operations.
+    pub log: Option<EventLog>,
+}
+
+impl MountOptions {
+    /// A client named `client` with the default knobs.
+    pub fn new(backing: impl Into<PathBuf>, mountpoint: impl Into<PathBuf>) -> MountOptions {
+        MountOptions {
+            backing: backing.into(),
+            mountpoint: mountpoint.into(),
+            client_id: "client".to_string(),
+            seed: None,
+            knobs: Knobs::default(),
+            allow_other: false,
+            clock: Clock::Monotonic,
+            log: None,
+        }
+    }
 }
 
 /// Checks everything, mounts, and serves in threads of its own. When it returns the kernel has had its first answer
 /// and every operation on the mountpoint will get one.
 ///
 /// # Errors
-/// One clear line for whatever is wrong with the directories, the client id or the machine.
-pub fn mount(options: MountOptions, clock: Clock, log: EventLog) -> Result<Mount, Refusal> {
-    let MountOptions { client: options, mountpoint } = options;
-    check_client_id(&options.id)?;
-    let site = refusals::examine(&options.backing, &mountpoint, options.allow_other)?;
-    let options = ClientOptions { backing: site.backing.clone(), ..options };
+/// One clear line for whatever is wrong with the directories, the client id, a knob or the machine.
+pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
+    let MountOptions { backing, mountpoint, client_id: id, seed, knobs, allow_other, clock, log } = options;
+    check_client_id(&id)?;
+    knobs.check()?;
+    let site = refusals::examine(&backing, &mountpoint, allow_other)?;
+    let log = log.unwrap_or_else(|| EventLog::to_tracing(&id, false));
+    let seed = seed.unwrap_or_else(Dice::random_seed);
+    let options = ClientOptions { backing: site.backing.clone(), id, seed, knobs, allow_other };
     let client = Client::open(options.clone(), clock.clone(), log.clone())?;
     let kernel = Attachment {
         backing: &site.backing,
@@ -70,51 +109,125 @@ pub fn mount(options: MountOptions, clock: Clock, log: EventLog) -> Result<Mount
     let seat = Seat::taken(&site.mountpoint)?;
     client.start();
     let session = Session::start(Adapter::new(client.clone()), kernel).inspect_err(|_| seat.give_up())?;
-    let mount = Mount::new(client, seat, session, clock, log);
+    let mount = Mount::new(&options.id, client, seat, session, clock, log);
     mount.announce(&options, site.cleaned_up);
     Ok(mount)
 }
 
-/// A mounted client. Dropping it leaves: what is mounted is unmounted and what is in flight lands.
+/// A mounted client. Dropping it, also in a panic, leaves: what is mounted is unmounted and what is in flight lands.
 pub struct Mount {
+    id: String,
     client: Arc<Client>,
     seat: Seat,
     session: Session,
     give_up: AtomicBool,
     vacating: Mutex<()>,
     farewell: OnceLock<Farewell>,
-    herald: Mutex<Option<Herald>>,
+    control: Mutex<Option<Control>>,
     clock: Clock,
     log: EventLog,
     /// Those who have been told the farewell and wait for the end. Last, because fields are dropped in order.
-    told: Mutex<Vec<UnixStream>>,
+    told: Mutex<Told>,
 }
 
 impl Mount {
-    fn new(client: Arc<Client>, seat: Seat, session: Session, clock: Clock, log: EventLog) -> Mount {
-        let herald = Herald::listen(seat.device);
-        let herald = herald.inspect_err(|error| {
-            let text =
-                format!("`chaosfs umount` will not hear when everything has landed: no socket: {error}");
+    fn new(
+        id: &str,
+        client: Arc<Client>,
+        seat: Seat,
+        session: Session,
+        clock: Clock,
+        log: EventLog,
+    ) -> Mount {
+        let control = Control::listen(seat.device, Steered::new(&client, seat.mountpoint.clone()));
+        let control = control.inspect_err(|error| {
+            let text = format!(
+                "this client cannot be steered, and `chaosfs umount` will not hear when everything has landed: no \
+                 socket: {error}"
+            );
             log.record(clock.now(), &Event::Note { text });
         });
         Mount {
+            id: id.to_string(),
             client,
             seat,
             session,
             give_up: AtomicBool::new(false),
             vacating: Mutex::default(),
             farewell: OnceLock::new(),
-            herald: Mutex::new(herald.ok()),
+            control: Mutex::new(control.ok()),
             clock,
             log,
             told: Mutex::default(),
         }
     }
 
+    /// The name of the client.
+    pub fn client_id(&self) -> &str {
+        &self.id
+    }
+
     /// The canonical path of the mountpoint.
     pub fn mountpoint(&self) -> &Path {
         &self.seat.mountpoint
+    }
+
+    /// What the client tells about itself: knobs, seed, time, what it has done, and what it has in flight.
+    pub fn status(&self) -> Status {
+        self.client.status(&self.seat.mountpoint)
+    }
+
+    /// Changes knobs while it runs, all that `change` sets or none; returns those in force from here on. What is in
+    /// flight keeps its due time; beliefs older than a shorter time to live are dropped.
+    ///
+    /// # Errors
+    /// Names a knob whose value has no meaning.
+    pub fn set(&self, change: impl FnOnce(&mut Knobs)) -> Result<Knobs, Refusal> {
+        let change = |knobs: &mut Knobs| {
+            change(knobs);
+            Ok(())
+        };
+        self.client.set(change)
+    }
+
+    /// From now on nothing lands by being due, and what would be written through goes in flight. What `fsync(2)` asks
+    /// for, [`Mount::flush`] and leaving land all the same.
+    pub fn hold(&self) {
+        self.client.hold();
+    }
+
+    /// What is due lands again, and at once what has become due meanwhile; on a manual clock it has when this returns.
+    pub fn release(&self) {
+        self.client.release_held();
+    }
+
+    /// Lands now what is in flight now, also what is held; returns how much that was.
+    ///
+    /// # Errors
+    /// Names what could not land: it stays in flight and is tried again, or is lost.
+    pub fn flush(&self) -> Result<u64, Refusal> {
+        self.client.land_everything().map_err(|refusal| self.seat.named(&refusal))
+    }
+
+    /// Drops all beliefs: every question is asked anew.
+    pub fn expire(&self) {
+        self.client.expire();
+    }
+
+    /// Drops what is in flight, as if the host had crashed, and names it: path and operation. Who has a file open of
+    /// which data is lost hears EIO once; a file that was lost as a whole answers ESTALE.
+    pub fn lose(&self) -> Vec<String> {
+        self.client.lose()
+    }
+
+    /// Moves its clock, and only its own: that of several together is moved by [`Clients::advance`]. Returns how many
+    /// changes landed by then.
+    ///
+    /// # Errors
+    /// The clock is a real one.
+    pub fn advance(&self, by: Duration) -> Result<u64, Refusal> {
+        let advanced = self.client.advance(by).map_err(|refusal| self.seat.named(&refusal))?;
+        Ok(advanced.landed)
     }
 
     /// Blocks until the kernel has ended the session, whoever unmounted it, or [`Mount::leave`] is done.
@@ -182,9 +295,9 @@ impl Mount {
         let stop = Event::Stop { landed, conflicts, faults, lost: lost.len() as u64 };
         self.log.record(self.clock.now(), &stop);
         self.seat.clear();
-        let herald = self.herald.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(herald) = herald {
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = herald.tell(&farewell);
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(control) = control {
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = control.tell(&farewell);
         }
         farewell
     }
@@ -198,6 +311,7 @@ impl Mount {
             mountpoint: self.seat.mountpoint.display().to_string(),
             seed: options.seed,
             knobs: options.knobs.to_string(),
+            clock: self.clock.name(),
             version: env!("CARGO_PKG_VERSION"),
         };
         self.log.record(self.clock.now(), &start);
@@ -271,6 +385,10 @@ impl Seat {
     /// Takes the mount away after a failed start; there is nobody left to tell.
     fn give_up(&self) {
         let _ = self.vacate(true);
+    }
+
+    fn named(&self, refusal: &Refusal) -> Refusal {
+        Refusal::new(format!("{}: {refusal}", self.mountpoint.display()))
     }
 
     fn refusal(&self, stuck: &Stuck) -> Refusal {

@@ -134,6 +134,19 @@ impl MountTable {
         self.0.iter().find(same).map(|other| other.mount_point.as_path())
     }
 
+    /// Every chaosfs mount, once however often it is seen, in the order of mount points.
+    pub fn chaosfs(&self) -> impl Iterator<Item = &Entry> {
+        let mut found: Vec<&Entry> = self.0.iter().filter(|entry| entry.is_chaosfs()).collect();
+        found.sort_by_key(|entry| (&entry.mount_point, entry.id));
+        let mut seen: Vec<Device> = Vec::new();
+        found.retain(|entry| {
+            let is_new = !seen.contains(&entry.device);
+            seen.extend(is_new.then_some(entry.device));
+            is_new
+        });
+        found.into_iter()
+    }
+
     /// Every chaosfs mount directly below `folder`.
     pub fn chaosfs_below<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Entry> {
         self.0.iter().filter(move |entry| entry.is_chaosfs() && entry.mount_point.parent() == Some(folder))

@@ -15,8 +15,8 @@ use nix::{
 
 use super::{
     attach::{DEVICE, detach, device_refusal, plain},
-    farewell,
     mountinfo::{Entry, MountTable},
+    socket,
 };
 use crate::error::Refusal;
 
@@ -140,7 +140,7 @@ fn clear_dead_mounts(mountpoint: &Path) -> Result<bool, Refusal> {
                  `chaosfs umount -m {path}`"
             ))
         })?;
-        farewell::forget(&entry);
+        socket::forget(&entry);
         cleaned_up = true;
     }
     Ok(cleaned_up)

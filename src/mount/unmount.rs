@@ -9,9 +9,10 @@ use nix::unistd::geteuid;
 
 use super::{
     attach::{Stuck, detach, plain},
-    farewell::{self, Listener},
     mountinfo::{Entry, MountTable},
     refusals,
+    remote::Listener,
+    socket,
 };
 use crate::{client::Farewell, error::Refusal};
 
@@ -120,7 +121,7 @@ fn unmount_entry(entry: &Entry, elsewhere: Option<&Path>) -> Unmounted {
         (Some(other), _) => Unmounted::ServesOn(other.to_path_buf()),
         (None, Some(listener)) => listener.wait().map_or(Unmounted::Unheard, Unmounted::Gone),
         (None, None) if dead => {
-            farewell::forget(entry);
+            socket::forget(entry);
             Unmounted::CleanedUp
         }
         (None, None) => Unmounted::Unheard,

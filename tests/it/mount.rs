@@ -2,10 +2,7 @@
 
 use std::{fs, fs::File, path::Path, sync::Arc, thread};
 
-use chaosfs::{
-    ClientOptions, Mount, MountOptions, Unmounted, clock::Clock, event::EventLog, knobs::Knobs, mount,
-    mounts_below, unmount,
-};
+use chaosfs::{EventLog, Knobs, Mount, MountOptions, Unmounted, mount, mounts_below, unmount};
 use tempfile::TempDir;
 
 struct Place(TempDir);
@@ -24,15 +21,10 @@ impl Place {
     }
 
     fn mount(&self) -> Mount {
-        let client = ClientOptions {
-            backing: self.0.path().join("shared"),
-            id: "library".to_string(),
-            seed: 1,
-            knobs: Knobs::zero(),
-            allow_other: false,
-        };
-        let options = MountOptions { client, mountpoint: self.view() };
-        mount(options, Clock::Monotonic, EventLog::silent()).expect("a mount")
+        let mut options = MountOptions::new(self.0.path().join("shared"), self.view());
+        options.knobs = Knobs::zero();
+        options.log = Some(EventLog::silent());
+        mount(options).expect("a mount")
     }
 
     fn is_mounted(&self) -> bool {

@@ -7,9 +7,8 @@ use std::{
 };
 
 use chaosfs::{
-    check_client_id,
-    error::Refusal,
-    knobs::{Delay, Knobs, parse_bytes, parse_delay, parse_probability, parse_span, parse_switch},
+    Clock, Delay, Knobs, Refusal, check_client_id,
+    knobs::{parse_bytes, parse_delay, parse_probability, parse_span, parse_switch},
 };
 use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, Error, FromArgMatches, Parser, Subcommand,
@@ -41,6 +40,27 @@ Example:
 pub enum Command {
     Mount(Box<MountArgs>),
     Umount(UmountArgs),
+    Status(StatusArgs),
+    Set(SetArgs),
+    /// Land nothing by its being due, until `release`
+    ///
+    /// What fsync asks for, `flush` and unmounting land all the same. What would be written through goes in flight
+    /// meanwhile.
+    Hold(TargetArgs),
+    /// Land what is due again, at once what has become due since `hold`
+    Release(TargetArgs),
+    /// Land now everything that is in flight now, also what is held
+    ///
+    /// Returns when it has landed; fails and names what could not.
+    Flush(TargetArgs),
+    /// Drop everything that clients believe, so that they ask anew
+    Expire(TargetArgs),
+    /// Drop everything that is in flight, as if the host had crashed, and name it
+    ///
+    /// Programs live on. Who has a file open of which data is lost hears EIO once; a file that was lost as a whole
+    /// answers ESTALE.
+    Lose(TargetArgs),
+    Advance(AdvanceArgs),
     /// Print a completion script
     Completions {
         /// The shell to print it for
@@ -151,6 +171,11 @@ pub struct MountArgs {
     #[arg(value_parser = parse_client_id, allow_hyphen_values = true, help_heading = PROCESS)]
     pub client_id: String,
 
+    /// Take time from the machine (`real`) or let it stand still until `chaosfs advance` moves it (`manual`)
+    #[arg(long, env = "CHAOSFS_CLOCK", hide_env_values = true, value_name = "CLOCK", default_value = "real")]
+    #[arg(value_parser = parse_clock, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub clock: Clock,
+
     /// Return once the mount serves, and go on in the background
     #[arg(long, help_heading = PROCESS)]
     pub background: bool,
@@ -209,6 +234,97 @@ pub struct UmountArgs {
     pub mount_base: Option<PathBuf>,
 }
 
+/// The clients that a command is for.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("clients").required(true).multiple(true))]
+pub struct TargetArgs {
+    /// Mountpoints of the clients
+    #[arg(value_name = "MOUNTPOINT", group = "clients")]
+    pub mountpoints: Vec<PathBuf>,
+
+    /// Every client of yours over this backing directory
+    #[arg(long, value_name = "DIR", group = "clients")]
+    pub backing: Option<PathBuf>,
+}
+
+/// Tell what clients are doing
+///
+/// Knobs, seed and time; what they have done, what they have in flight and what could not land.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Mountpoints of the clients [default: every client of yours]
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoints: Vec<PathBuf>,
+
+    /// Every client of yours over this backing directory
+    #[arg(long, value_name = "DIR")]
+    pub backing: Option<PathBuf>,
+
+    /// Print one JSON object a line for each client
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Change knobs of running clients
+///
+/// All that is given or nothing. Knobs are named as in the log (`write_delay`; `write-delay` works too) and take the
+/// values of the command line. What is in flight keeps its due time.
+#[derive(Debug, Args)]
+#[command(override_usage = "chaosfs set [MOUNTPOINT]... [--backing <DIR>] <KNOB=VALUE>...")]
+pub struct SetArgs {
+    /// Mountpoints of the clients, and what to change; write `./a=b` for a mountpoint with `=`
+    #[arg(value_name = "MOUNTPOINT|KNOB=VALUE", required = true)]
+    words: Vec<OsString>,
+
+    /// Every client of yours over this backing directory
+    #[arg(long, value_name = "DIR")]
+    backing: Option<PathBuf>,
+}
+
+impl SetArgs {
+    /// The clients and the changes.
+    ///
+    /// # Errors
+    /// A knob or value that is wrong, no change or no client.
+    pub fn read(&self) -> Result<(TargetArgs, Vec<(String, String)>), Refusal> {
+        let (mut mountpoints, mut changes) = (Vec::new(), Vec::new());
+        let mut checked = Knobs::default();
+        for word in &self.words {
+            match word.to_str().and_then(|word| word.split_once('=')).filter(|(name, _)| !name.contains('/'))
+            {
+                Some((name, value)) => {
+                    checked.set(name, value)?;
+                    changes.push((name.to_string(), value.to_string()));
+                }
+                None => mountpoints.push(PathBuf::from(word)),
+            }
+        }
+        if changes.is_empty() {
+            return Err(Refusal::new(
+                "there is nothing to set; write KNOB=VALUE, such as `write_delay=200ms`",
+            ));
+        }
+        if mountpoints.is_empty() && self.backing.is_none() {
+            return Err(Refusal::new("no client is named; write its mountpoint, or `--backing DIR`"));
+        }
+        Ok((TargetArgs { mountpoints, backing: self.backing.clone() }, changes))
+    }
+}
+
+/// Move the clocks of clients that were mounted with `--clock manual`
+///
+/// Moves them together, from one due time to the next across them, and returns when everything due by then has landed.
+/// At the same time clients land in the order of their ids.
+#[derive(Debug, Args)]
+pub struct AdvanceArgs {
+    /// How far: milliseconds, or with a unit (`1.5s`, `2m`)
+    #[arg(value_name = "DURATION", value_parser = parse_span, allow_hyphen_values = true)]
+    pub by: Duration,
+
+    #[command(flatten)]
+    pub targets: TargetArgs,
+}
+
 /// Reads the command line and the variables; prints help or what is wrong and exits if that is all there is to do.
 pub fn parse() -> Command {
     read().unwrap_or_else(|error| error.exit())
@@ -227,6 +343,9 @@ fn read() -> Result<Command, Error> {
     let mut command = Cli::from_arg_matches(&matches)?.command;
     match &mut command {
         Command::Mount(args) => prefer_log_flag(args, given)?,
+        Command::Set(args) => {
+            args.read().map_err(|refusal| Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n")))?;
+        }
         Command::Umount(args) if !args.mounts.is_empty() && !is_flag(given, "mount_base") => {
             args.mount_base = None;
         }
@@ -281,6 +400,14 @@ fn parse_seed(text: &str) -> Result<u64, Refusal> {
     let wrong =
         |_| Refusal::new(format!("`{text}` is not a seed; write a whole number from 0 to {}", u64::MAX));
     text.parse().map_err(wrong)
+}
+
+fn parse_clock(text: &str) -> Result<Clock, Refusal> {
+    match text {
+        "real" => Ok(Clock::Monotonic),
+        "manual" => Ok(Clock::manual()),
+        _ => Err(Refusal::new(format!("`{text}` is not a clock; write `real` or `manual`"))),
+    }
 }
 
 fn parse_client_id(text: &str) -> Result<String, Refusal> {

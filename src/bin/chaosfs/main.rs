@@ -6,6 +6,7 @@ mod daemon;
 mod logging;
 mod mount;
 mod pages;
+mod steer;
 mod umount;
 
 use std::{
@@ -20,6 +21,14 @@ fn main() -> ExitCode {
     let outcome = match args::parse() {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(&args),
+        Command::Status(args) => steer::status(&args),
+        Command::Set(args) => steer::set(&args),
+        Command::Hold(targets) => steer::hold(&targets),
+        Command::Release(targets) => steer::release(&targets),
+        Command::Flush(targets) => steer::flush(&targets),
+        Command::Expire(targets) => steer::expire(&targets),
+        Command::Lose(targets) => steer::lose(&targets),
+        Command::Advance(args) => steer::advance(&args),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man => pages::man(),
     };

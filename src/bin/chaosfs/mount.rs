@@ -3,9 +3,7 @@
 use std::{env, fs::File, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use chaosfs::{
-    ClientOptions, Farewell, Mount, MountOptions, clock::Clock, dice::Dice, event::EventLog, mount,
-};
+use chaosfs::{EventLog, Farewell, Mount, MountOptions, mount};
 
 use crate::{
     args::MountArgs,
@@ -49,15 +47,17 @@ fn start_in_background(args: &MountArgs, log: Option<File>, report: Report) -> a
 fn start(args: &MountArgs, log: Option<File>) -> anyhow::Result<Arc<Mount>> {
     let endings = Endings::hold_back()?;
     logging::start(log, args.debug)?;
-    let client = ClientOptions {
+    let options = MountOptions {
         backing: args.backing.clone(),
-        id: args.client_id.clone(),
-        seed: args.seed.unwrap_or_else(Dice::random_seed),
+        mountpoint: args.mountpoint.clone(),
+        client_id: args.client_id.clone(),
+        seed: args.seed,
         knobs: args.knobs(),
         allow_other: args.allow_other,
+        clock: args.clock.clone(),
+        log: Some(EventLog::to_tracing(&args.client_id, args.debug)),
     };
-    let options = MountOptions { client, mountpoint: args.mountpoint.clone() };
-    let mount = mount(options, Clock::Monotonic, EventLog::to_tracing(&args.client_id, args.debug))?;
+    let mount = mount(options)?;
     let mount = Arc::new(mount);
     endings.end(&mount);
     Ok(mount)

@@ -43,7 +43,7 @@ impl Client {
         size: usize,
         trace: &mut Trace,
     ) -> Result<Vec<u8>, Error> {
-        let own_data = self.knobs.read_your_writes;
+        let own_data = self.in_force().knobs.read_your_writes;
         let asked = self.now();
         // Size, bytes in flight, bytes believed and gaps are taken at one moment; only the gaps are read later.
         let (length, mine, believed, gaps, extends) = self.on_base(file.ino, trace, |state, base| {

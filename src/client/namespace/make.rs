@@ -196,7 +196,7 @@ impl Client {
             (uid, gid) = (caller.uid, caller.gid);
         }
         // Asked for only where it can matter: a file that goes through to its own owner gets all this from the kernel.
-        if !self.knobs.is_never_late() || self.gives_away {
+        if !self.all_goes_through(&self.lock()) || self.gives_away {
             let parent = self.view(directory, trace)?;
             if parent.permissions & SETGID != 0 {
                 gid = parent.gid;
@@ -216,7 +216,7 @@ impl Client {
     fn inheritance(&self, directory: Ino, new: &NewInode<'_>) -> Result<(u32, Inherited), Error> {
         let mode = new.mode & 0o7777;
         // What goes through gets its ACLs from the store: only the bits that the umask might take matter here.
-        let is_settled = self.knobs.is_never_late() && new.umask & mode == 0;
+        let is_settled = self.all_goes_through(&self.lock()) && new.umask & mode == 0;
         let default = match new.kind {
             Kind::Symlink => return Ok((mode, Inherited::default())),
             _ if is_settled => return Ok((mode, Inherited::default())),

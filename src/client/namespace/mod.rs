@@ -106,7 +106,7 @@ impl Client {
     /// Whether every question goes to the backing directory: nothing is believed, nothing is in flight or ever will be.
     pub(in crate::client) fn sees_only_backing(&self) -> bool {
         let state = self.lock();
-        self.knobs.is_never_late() && state.belief.is_off() && state.in_flight.is_empty()
+        state.belief.is_off() && self.all_goes_through(&state)
     }
 
     /// Refuses names across file systems below the backing directory, as `rename(2)` and `link(2)` do.

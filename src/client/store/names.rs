@@ -327,7 +327,7 @@ impl Client {
     }
 
     /// A rename was dropped: the inode, if it is still there, is where it was.
-    pub(super) fn stays_at(&self, ino: Ino, place: &Place) {
+    pub(in crate::client) fn stays_at(&self, ino: Ino, place: &Place) {
         self.table.moved(ino, place.directory, &place.name, true);
     }
 

@@ -13,8 +13,8 @@ use std::{
 };
 
 use chaosfs::{
-    ClientOptions, Farewell,
-    client::{Caller, Client, Copy, Entry, Offset, SetAttributes},
+    Farewell,
+    client::{Caller, Client, ClientOptions, Copy, Entry, Offset, SetAttributes},
     clock::Clock,
     consistency::{Attributes, Kind, RenameHow},
     error::Error,

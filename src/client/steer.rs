@@ -1,0 +1,255 @@
+//! Steering a running client: what a person or a test does to it from outside.
+//!
+//! | verb | what it does |
+//! |---|---|
+//! | `set` | changes knobs, all or none; what is in flight keeps its due time |
+//! | `hold`, `release` | stops and resumes landing by being due; what `fsync(2)` asks for, a flush and leaving land all the same, and what would be written through goes in flight meanwhile |
+//! | `land_everything` | lands now what is in flight now |
+//! | `expire` | drops all beliefs |
+//! | `lose` | drops what is in flight, as if the host had crashed |
+//! | `advance` | moves a manual clock from one due time to the next |
+//!
+//! Nothing here waits longer than the client lives.
+
+use std::{
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Client, InForce, State, locked, waits::Over};
+use crate::{
+    clock::Clock,
+    consistency::{Change, Mutation, MutationId, RenameHow},
+    error::{Error, Refusal},
+    event::{Event, readable},
+    knobs::Knobs,
+    time::Time,
+};
+
+/// How often whoever waits looks again although nobody has said that anything happened.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What moving the clock has brought about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advanced {
+    /// How many mutations landed.
+    pub landed: u64,
+    /// How long, on the client's own clock, until the next one is due; none while nothing will be.
+    pub next_due: Option<Duration>,
+}
+
+impl Client {
+    /// Changes knobs, all that `change` says or none. Mutations in flight keep their due times; beliefs older than a
+    /// shorter time to live are dropped. Returns the knobs in force from here on.
+    ///
+    /// # Errors
+    /// What `change` refused, or which knob has no meaning with its value.
+    pub fn set(&self, change: impl FnOnce(&mut Knobs) -> Result<(), Refusal>) -> Result<Knobs, Refusal> {
+        let now = self.now();
+        let mut state = self.lock();
+        let before = self.knobs();
+        let mut knobs = before.clone();
+        change(&mut knobs)?;
+        knobs.check()?;
+        if knobs.meta_ttl != before.meta_ttl {
+            state.belief.set_ttl(knobs.meta_ttl, now);
+        }
+        let in_force = Arc::new(InForce::new(knobs.clone()));
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
+        drop(state);
+        let (old, new) = (before.pairs(), knobs.pairs());
+        let changed = new.iter().zip(&old).filter(|(new, old)| new != old);
+        let changed: Vec<String> = changed.map(|((name, value), _)| format!("{name}={value}")).collect();
+        if !changed.is_empty() {
+            self.log.record(now, &Event::Set { knobs: changed.join(" ") });
+        }
+        self.let_in_whoever_has_room();
+        Ok(knobs)
+    }
+
+    fn let_in_whoever_has_room(&self) {
+        while self.has_room(0) {
+            let next = self.lock().waits.next_for_room();
+            let Some(over) = next else { return };
+            Over::go_on(over);
+        }
+    }
+
+    /// From now on nothing lands by being due.
+    pub fn hold(&self) {
+        self.lock().in_flight.hold(true);
+        self.log.record(self.now(), &Event::Hold);
+    }
+
+    /// What is due lands again; on a manual clock it has when this returns.
+    pub fn release_held(&self) {
+        self.lock().in_flight.hold(false);
+        self.log.record(self.now(), &Event::Release);
+        self.work.notify_all();
+        if self.clock.is_manual() {
+            let _hand = locked(&self.hand);
+            self.land_all_due();
+        }
+    }
+
+    /// Lands now what is in flight now, also what is held, and returns how much that was.
+    ///
+    /// # Errors
+    /// Names what could not land: it stays in flight and is tried again, or is lost.
+    pub fn land_everything(&self) -> Result<u64, Refusal> {
+        let landed_before = count(&self.counters.landed);
+        let mut state = self.lock();
+        let lost_before = state.lost.len();
+        let last = state.in_flight.hurry_all();
+        drop(state);
+        self.work.notify_all();
+        if locked(&self.landers).is_empty() {
+            self.land_due();
+        }
+        let mut state = self.lock();
+        while state.in_flight.is_hurrying(last) && !state.stopping {
+            state = Clock::wait_in_real_time(&self.progress, state, Some(LOOK));
+        }
+        let mut stuck = state.lost.get(lost_before..).unwrap_or_default().to_vec();
+        stuck.extend(self.unlanded(&state, last));
+        drop(state);
+        let landed = count(&self.counters.landed) - landed_before;
+        self.log.record(self.now(), &Event::Flush { landed, stuck: stuck.len() as u64 });
+        if stuck.is_empty() { Ok(landed) } else { Err(could_not_land(&stuck)) }
+    }
+
+    fn unlanded(&self, state: &State, last: MutationId) -> Vec<String> {
+        let left = state.in_flight.all().map(|(mutation, _)| mutation);
+        let left = left.take_while(|mutation| mutation.id <= last);
+        left.map(|mutation| {
+            let error = state.errors.get(&mutation.change.subject());
+            let reason = error.map_or("waits for another".to_string(), |(_, error)| error.to_string());
+            format!("{}: {}", self.named(mutation), reason)
+        })
+        .collect()
+    }
+
+    fn named(&self, mutation: &Mutation) -> String {
+        format!("{}: {}", readable(&self.mutation_path(mutation)), mutation.change.verb())
+    }
+
+    /// Drops every belief at once.
+    pub fn expire(&self) {
+        self.lock().belief.expire();
+        self.log.record(self.now(), &Event::Expire);
+    }
+
+    /// Drops all that is in flight, as if the host had crashed, and names it, oldest first: path and operation. What is
+    /// being landed just now lands first.
+    ///
+    /// Programs live on here, unlike after a crash. Who has a file open that is in the store, and lost data or
+    /// attributes of it, hears EIO once; a file or directory that was never made answers ESTALE. Whoever waits for what
+    /// is lost hears EIO.
+    pub fn lose(&self) -> Vec<String> {
+        let mut state = self.lock();
+        while state.in_flight.is_landing() && !state.stopping {
+            state.in_flight.freeze(true);
+            state = Clock::wait_in_real_time(&self.progress, state, Some(LOOK));
+        }
+        state.in_flight.freeze(false);
+        let all = state.in_flight.all().map(|(mutation, _)| mutation);
+        let mut dropped: Vec<Arc<Mutation>> =
+            all.filter(|mutation| !state.in_flight.is_started(mutation.id)).cloned().collect();
+        let named: Vec<String> = dropped.iter().map(|mutation| self.named(mutation)).collect();
+        let events: Vec<Event> = dropped.iter().map(|mutation| self.loss_of(mutation)).collect();
+        // The latest first: none is ever let go while another still needs it.
+        dropped.reverse();
+        for mutation in &dropped {
+            state.fail(mutation.change.subject(), self.loss_error(mutation));
+            self.take_back(&mutation.change);
+        }
+        self.settle(state, &dropped, Err(Error::InputOutput));
+        self.counters.dropped.fetch_add(dropped.len() as u64, Ordering::Relaxed);
+        let now = self.now();
+        events.iter().for_each(|event| self.log.record(now, event));
+        self.log.record(now, &Event::Lose { dropped: dropped.len() as u64 });
+        named
+    }
+
+    fn loss_error(&self, mutation: &Mutation) -> Error {
+        if self.table.has_landed(mutation.change.subject()) { Error::InputOutput } else { Error::Stale }
+    }
+
+    fn loss_of(&self, mutation: &Mutation) -> Event {
+        let (path, error) = (readable(&self.mutation_path(mutation)), self.loss_error(mutation).symbol());
+        Event::Lost { mutation: mutation.change.verb(), path, error }
+    }
+
+    /// What a rename that never will have been has moved is where it was.
+    fn take_back(&self, change: &Change) {
+        let Change::Rename { from, to, ino, replaced, how, .. } = change else { return };
+        self.stays_at(*ino, from);
+        if let (Some((other, _)), RenameHow::Exchange) = (replaced, how) {
+            self.stays_at(*other, to);
+        }
+    }
+
+    /// Moves a manual clock by `by`, from one due time to the next, and returns when everything due by then has
+    /// landed. `Duration::ZERO` lands what is due already.
+    ///
+    /// # Errors
+    /// The clock is a real one.
+    pub fn advance(&self, by: Duration) -> Result<Advanced, Refusal> {
+        if !self.clock.is_manual() {
+            let text = "its clock goes by itself; mount it with `--clock manual` to move it by hand";
+            return Err(Refusal::new(text));
+        }
+        let _hand = locked(&self.hand);
+        let landed_before = count(&self.counters.landed);
+        let until = self.now() + by;
+        loop {
+            self.land_all_due();
+            let now = self.now();
+            if now >= until || self.lock().stopping {
+                break;
+            }
+            let next = self.next_due().filter(|due| now < *due && *due < until);
+            self.clock.advance(next.unwrap_or(until).since(now));
+        }
+        let landed = count(&self.counters.landed) - landed_before;
+        let by_us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+        self.log.record(self.now(), &Event::Advance { by_us, landed });
+        let next_due = self.next_due().map(|due| due.since(self.now()));
+        Ok(Advanced { landed, next_due })
+    }
+
+    /// Lands what is due now and waits for what the landing threads have in hand: what needs that is due, too.
+    fn land_all_due(&self) {
+        loop {
+            self.land_due();
+            let now = self.now();
+            let state = self.lock();
+            let is_due = state.in_flight.next_due().is_some_and(|due| due <= now);
+            if !(state.in_flight.is_landing() || is_due) || state.stopping {
+                return;
+            }
+            drop(Clock::wait_in_real_time(&self.progress, state, Some(LOOK)));
+        }
+    }
+
+    /// When the next mutation is due.
+    pub fn next_due(&self) -> Option<Time> {
+        self.lock().in_flight.next_due()
+    }
+}
+
+pub(super) fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn could_not_land(stuck: &[String]) -> Refusal {
+    const MOST_NAMED: usize = 10;
+    let noun = if stuck.len() == 1 { "change" } else { "changes" };
+    let more = stuck.len().saturating_sub(MOST_NAMED);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let named = stuck.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join("; ");
+    Refusal::new(format!("{} {noun} could not land: {named}{more}", stuck.len()))
+}

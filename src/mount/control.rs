@@ -1,0 +1,286 @@
+//! The daemon's end of the control socket: answers whoever steers the client, and tells all how it ended.
+//!
+//! `umount(2)` returns before the daemon has written its last byte. So whoever unmounts connects first and reads until
+//! the daemon has spoken: at its end every connection gets one last line, the farewell.
+//!
+//! Each connection has a thread of its own: one that does not read its answer, or asks for something that takes long,
+//! stops nobody else.
+
+use std::{
+    io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe},
+    net::Shutdown,
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{
+    mountinfo::Device,
+    protocol::{Answer, LONGEST_REQUEST, Request, nanos},
+    socket::{self, SocketFile},
+};
+use crate::{
+    client::{Client, Farewell},
+    clock::Clock,
+    error::Refusal,
+};
+
+/// How long one who was answered may take to read, before the daemon goes on without them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many may be connected at the same time.
+const MOST_CONNECTIONS: usize = 256;
+
+/// A connection's thread reads a line and writes one.
+const STACK: usize = 256 << 10;
+
+/// How long to wait when the system has no descriptor or thread for one more connection.
+const RESPITE: Duration = Duration::from_millis(50);
+
+/// The daemon's end.
+#[derive(Debug)]
+pub struct Control {
+    file: SocketFile,
+    room: Arc<Room>,
+    /// Closing it ends the thread.
+    open: PipeWriter,
+    door: JoinHandle<()>,
+}
+
+/// Everybody who is connected, and whom they talk to.
+#[derive(Debug)]
+struct Room {
+    steered: Steered,
+    connections: Mutex<Vec<Arc<Connection>>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    /// Only one line at a time is written.
+    writing: Mutex<()>,
+    ended: AtomicBool,
+}
+
+impl Connection {
+    fn say(&self, answer: &Answer) -> io::Result<()> {
+        let _writing = locked(&self.writing);
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        (&self.stream).write_all(answer.line().as_bytes())
+    }
+
+    /// Says the last line; none is said to one who is in the middle of not reading another.
+    fn say_last(&self, line: &str) {
+        self.ended.store(true, Ordering::SeqCst);
+        if let Ok(_writing) = self.writing.try_lock() {
+            let _ = (&self.stream).write_all(line.as_bytes());
+        }
+    }
+}
+
+/// Those who have been told the farewell. They take the end of this for the end of the daemon: keep it until nothing of
+/// the backing directory is held any more, so that it can be unmounted when they go on.
+#[derive(Debug, Default)]
+pub struct Told(Vec<Arc<Connection>>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        for connection in &self.0 {
+            let _ = connection.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Control {
+    /// Answers those who want to steer the client of `device`, which does not live on for their sake.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn listen(device: Device, steered: Steered) -> io::Result<Control> {
+        let (listener, file) = socket::listen(device)?;
+        listener.set_nonblocking(true)?;
+        let (closed, open) = pipe()?;
+        let room = Arc::new(Room { steered, connections: Mutex::default() });
+        let theirs = room.clone();
+        let attend = move || theirs.attend(&listener, &closed);
+        let door = thread::Builder::new().name("control".to_string()).stack_size(STACK).spawn(attend)?;
+        Ok(Control { file, room, open, door })
+    }
+
+    /// Tells everybody who is connected how it ended.
+    pub fn tell(self, farewell: &Farewell) -> Told {
+        // Out of sight first, so that nobody can connect whom the door would not see.
+        drop(self.file);
+        drop(self.open);
+        let _ = self.door.join();
+        let told = std::mem::take(&mut *locked(&self.room.connections));
+        let line = Answer::farewell(farewell).line();
+        told.iter().for_each(|connection| connection.say_last(&line));
+        Told(told)
+    }
+}
+
+impl Room {
+    /// Lets in whoever comes until the door is closed, and then those who came before that.
+    fn attend(self: &Arc<Room>, listener: &UnixListener, closed: &PipeReader) {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => self.let_in(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !wait_at(listener, closed) {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => Clock::Monotonic.pause(RESPITE),
+            }
+        }
+    }
+
+    fn let_in(self: &Arc<Room>, stream: UnixStream) {
+        let usable = stream.set_nonblocking(false).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+        if usable.is_err() {
+            return;
+        }
+        let connection =
+            Arc::new(Connection { stream, writing: Mutex::default(), ended: AtomicBool::new(false) });
+        let mut connections = locked(&self.connections);
+        if connections.len() >= MOST_CONNECTIONS {
+            drop(connections);
+            let text = format!("there are {MOST_CONNECTIONS} connections already; end one first");
+            let _ = connection.say(&Answer::refused(&Refusal::new(text)));
+            return;
+        }
+        connections.push(connection.clone());
+        drop(connections);
+        let (room, theirs) = (self.clone(), connection.clone());
+        let serve = move || {
+            room.serve(&theirs);
+            room.let_out(&theirs);
+        };
+        if thread::Builder::new().name("steering".to_string()).stack_size(STACK).spawn(serve).is_err() {
+            self.let_out(&connection);
+        }
+    }
+
+    fn let_out(&self, connection: &Arc<Connection>) {
+        locked(&self.connections).retain(|other| !Arc::ptr_eq(other, connection));
+    }
+
+    /// Answers line by line until the other side has had enough, or does not read, or sends what cannot be a request.
+    fn serve(&self, connection: &Connection) {
+        let mut lines = BufReader::new(&connection.stream);
+        loop {
+            let mut line = Vec::new();
+            let read = (&mut lines).take(LONGEST_REQUEST as u64 + 1).read_until(b'\n', &mut line);
+            if read.is_err() || line.is_empty() {
+                return;
+            }
+            let whole = line.pop_if(|last| *last == b'\n').is_some();
+            let answer = match whole {
+                true => self.steered.answer(&line),
+                false if line.len() > LONGEST_REQUEST => Some(refused(format!(
+                    "a request has at most {LONGEST_REQUEST} bytes and ends with a newline"
+                ))),
+                false => Some(refused("the request is torn: it ends without a newline".to_string())),
+            };
+            let said = answer.map_or(Ok(()), |answer| connection.say(&answer));
+            if said.is_err() || !whole {
+                return;
+            }
+        }
+    }
+}
+
+fn refused(text: String) -> Answer {
+    Answer::refused(&Refusal::new(text))
+}
+
+/// Waits until somebody comes; `false` when the door is closed.
+fn wait_at(listener: &UnixListener, closed: &PipeReader) -> bool {
+    let mut ends = [listener.as_fd(), closed.as_fd()].map(|end| PollFd::new(end, PollFlags::POLLIN));
+    let polled = poll(&mut ends, PollTimeout::NONE);
+    let somebody = |index: usize| ends[index].revents().is_some_and(|events| !events.is_empty());
+    polled.is_err() || somebody(0) || !somebody(1)
+}
+
+/// The client that is steered.
+#[derive(Clone)]
+pub struct Steered {
+    client: Weak<Client>,
+    mountpoint: PathBuf,
+}
+
+impl std::fmt::Debug for Steered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Steered").field("mountpoint", &self.mountpoint).finish_non_exhaustive()
+    }
+}
+
+impl Steered {
+    /// The client whose view appears at `mountpoint`.
+    pub fn new(client: &Arc<Client>, mountpoint: PathBuf) -> Steered {
+        Steered { client: Arc::downgrade(client), mountpoint }
+    }
+
+    /// The answer to one line; none to a request that is answered at the end.
+    fn answer(&self, line: &[u8]) -> Option<Answer> {
+        let request = match Request::parse(line) {
+            Ok(Request::Farewell) => return None,
+            Ok(request) => request,
+            Err(refusal) => return Some(Answer::refused(&refusal)),
+        };
+        let Some(client) = self.client.upgrade() else {
+            return Some(refused("the client has ended".to_string()));
+        };
+        let answer = catch_unwind(AssertUnwindSafe(|| self.carry_out(&client, request)));
+        let failed = |_| Err(Refusal::new("chaosfs failed at that; its log says more"));
+        Some(answer.unwrap_or_else(failed).unwrap_or_else(|refusal| Answer::refused(&refusal)))
+    }
+
+    fn carry_out(&self, client: &Client, request: Request) -> Result<Answer, Refusal> {
+        match request {
+            Request::Status => {
+                let status = Some(Box::new(client.status(&self.mountpoint)));
+                return Ok(Answer { status, ..Answer::done() });
+            }
+            Request::Set(changes) => {
+                let set =
+                    client.set(|knobs| changes.iter().try_for_each(|(name, value)| knobs.set(name, value)));
+                let knobs = set?.pairs().map(|(name, value)| (name.to_string(), value));
+                return Ok(Answer { knobs: Some(knobs.into()), ..Answer::done() });
+            }
+            Request::Hold => client.hold(),
+            Request::Release => client.release_held(),
+            Request::Flush => {
+                return Ok(Answer { landed: Some(client.land_everything()?), ..Answer::done() });
+            }
+            Request::Expire => client.expire(),
+            Request::Lose => return Ok(Answer::dropped(client.lose())),
+            Request::Advance(by) => {
+                let advanced = client.advance(by)?;
+                let next_due_ns = advanced.next_due.map(nanos);
+                return Ok(Answer { landed: Some(advanced.landed), next_due_ns, ..Answer::done() });
+            }
+            Request::Farewell => {}
+        }
+        Ok(Answer::done())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

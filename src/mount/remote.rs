@@ -1,0 +1,236 @@
+//! Steering a client from outside, whoever serves it: the engine of `chaosfs status`, `set`, `hold` and the like.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::MetadataExt, net::UnixStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::unistd::geteuid;
+
+use super::{
+    advance::{Moved, Moving, advance_together},
+    attach::plain,
+    mountinfo::{Device, Entry, MountTable},
+    protocol::{Answer, Request},
+    refusals, socket,
+};
+use crate::{
+    client::{Farewell, Status},
+    error::Refusal,
+};
+
+/// How long a process may take to end after its farewell.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A running client, reached through its mountpoint.
+#[derive(Debug)]
+pub struct RemoteClient {
+    shown: PathBuf,
+    client_id: String,
+    device: Device,
+    answers: BufReader<UnixStream>,
+}
+
+impl RemoteClient {
+    /// The client whose view appears at `mountpoint`.
+    ///
+    /// # Errors
+    /// One line: nothing is mounted there, or something else, or somebody else's, or its daemon does not answer.
+    pub fn at(mountpoint: &Path) -> Result<RemoteClient, Refusal> {
+        let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", mountpoint.display()));
+        let resolved = refusals::resolve(mountpoint).map_err(|error| refuse(&plain(&error)))?;
+        let mounts = MountTable::read()?;
+        let entry = mounts.top_at(&resolved).ok_or_else(|| refuse("not mounted"))?;
+        if !entry.is_chaosfs() {
+            return Err(refuse(&format!("not a chaosfs mount ({})", entry.fs_type)));
+        }
+        RemoteClient::behind(entry, mountpoint)
+    }
+
+    fn behind(entry: &Entry, shown: &Path) -> Result<RemoteClient, Refusal> {
+        let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", shown.display()));
+        if let Some(owner) = entry.owner.filter(|owner| !may_steer(*owner)) {
+            return Err(refuse(&format!("it belongs to user {owner}")));
+        }
+        let Some(stream) = socket::connect(entry) else {
+            let path = shown.display();
+            return Err(match refusals::answers_dead(&entry.mount_point) {
+                true => refuse(&format!(
+                    "its daemon has died; take the mount away with `chaosfs umount -m {path}`"
+                )),
+                false => refuse("its control socket is gone; it can only be unmounted"),
+            });
+        };
+        let (shown, client_id) = (shown.to_path_buf(), entry.source.clone());
+        Ok(RemoteClient { shown, client_id, device: entry.device, answers: BufReader::new(stream) })
+    }
+
+    /// All clients of this user, by mountpoint; with each the reason if it cannot be reached.
+    ///
+    /// # Errors
+    /// Says that the mount table cannot be read.
+    pub fn all() -> Result<Vec<Result<RemoteClient, Refusal>>, Refusal> {
+        let mounts = MountTable::read()?;
+        let mine = mounts.chaosfs().filter(|entry| entry.owner.unwrap_or(0) == geteuid().as_raw());
+        Ok(mine.map(|entry| RemoteClient::behind(entry, &entry.mount_point)).collect())
+    }
+
+    /// All clients of this user over this backing directory, by mountpoint.
+    ///
+    /// # Errors
+    /// Says that there is no such directory, or no client over it.
+    pub fn over(backing: &Path) -> Result<Vec<RemoteClient>, Refusal> {
+        let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", backing.display()));
+        let identity = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
+        let wanted = identity(backing).map_err(|error| refuse(&plain(&error)))?;
+        let mut clients = Vec::new();
+        for mut client in RemoteClient::all()?.into_iter().flatten() {
+            let status = client.status();
+            if status
+                .is_ok_and(|status| identity(Path::new(&status.backing)).is_ok_and(|found| found == wanted))
+            {
+                clients.push(client);
+            }
+        }
+        if clients.is_empty() { Err(refuse("no chaosfs client is mounted over it")) } else { Ok(clients) }
+    }
+
+    /// Whether both reach the same client, whatever mountpoint leads there.
+    pub fn is_same(&self, other: &RemoteClient) -> bool {
+        self.device == other.device
+    }
+
+    /// The mountpoint, as it was asked for.
+    pub fn mountpoint(&self) -> &Path {
+        &self.shown
+    }
+
+    /// What the client tells about itself.
+    ///
+    /// # Errors
+    /// Its daemon has died.
+    pub fn status(&mut self) -> Result<Status, Refusal> {
+        let status = self.ask(&Request::Status)?.status;
+        status.map(|status| *status).ok_or_else(|| self.refuse("it said nothing about itself"))
+    }
+
+    /// Changes knobs, by name, all or none; values as on the command line.
+    ///
+    /// # Errors
+    /// Names the knob that is wrong.
+    pub fn set(&mut self, knobs: &[(String, String)]) -> Result<(), Refusal> {
+        self.ask(&Request::Set(knobs.iter().cloned().collect())).map(drop)
+    }
+
+    /// Stops landing by being due.
+    ///
+    /// # Errors
+    /// Its daemon has died.
+    pub fn hold(&mut self) -> Result<(), Refusal> {
+        self.ask(&Request::Hold).map(drop)
+    }
+
+    /// Lets what is due land again.
+    ///
+    /// # Errors
+    /// Its daemon has died.
+    pub fn release(&mut self) -> Result<(), Refusal> {
+        self.ask(&Request::Release).map(drop)
+    }
+
+    /// Lands everything now; returns how much that was.
+    ///
+    /// # Errors
+    /// Names what could not land.
+    pub fn flush(&mut self) -> Result<u64, Refusal> {
+        Ok(self.ask(&Request::Flush)?.landed.unwrap_or(0))
+    }
+
+    /// Drops all beliefs.
+    ///
+    /// # Errors
+    /// Its daemon has died.
+    pub fn expire(&mut self) -> Result<(), Refusal> {
+        self.ask(&Request::Expire).map(drop)
+    }
+
+    /// Drops what is in flight, as if the host had crashed: how much that was, and what the first thousand were.
+    ///
+    /// # Errors
+    /// Its daemon has died.
+    pub fn lose(&mut self) -> Result<(u64, Vec<String>), Refusal> {
+        let answer = self.ask(&Request::Lose)?;
+        Ok((answer.dropped.unwrap_or(0), answer.paths.unwrap_or_default()))
+    }
+
+    /// Moves the clocks of these clients together, from one due time to the next across them, and there each in its
+    /// turn, by client id and mountpoint, lands what it has due. Returns how many changes landed by then.
+    ///
+    /// # Errors
+    /// Names a client whose clock is a real one, before any has been moved; or one that has gone meanwhile.
+    pub fn advance(clients: &mut [RemoteClient], by: Duration) -> Result<u64, Refusal> {
+        advance_together(clients, by)
+    }
+
+    fn refuse(&self, reason: &str) -> Refusal {
+        Refusal::new(format!("{}: {reason}", self.shown.display()))
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Answer, Refusal> {
+        let line = request.line() + "\n";
+        let mut said = String::new();
+        let asked = self.answers.get_mut().write_all(line.as_bytes());
+        let _ = asked.and_then(|()| self.answers.read_line(&mut said));
+        let answer: Answer =
+            serde_json::from_str(&said).map_err(|_| self.refuse("its daemon ended meanwhile"))?;
+        match answer {
+            Answer { ok: true, farewell: Some(_), .. } => Err(self.refuse("its daemon ended meanwhile")),
+            Answer { ok: true, .. } => Ok(answer),
+            Answer { error, .. } => Err(self.refuse(&error.unwrap_or_else(|| "it refused".to_string()))),
+        }
+    }
+}
+
+impl Moving for RemoteClient {
+    fn rank(&self) -> (String, PathBuf) {
+        (self.client_id.clone(), self.shown.clone())
+    }
+
+    fn step(&mut self, by: Duration) -> Result<Moved, Refusal> {
+        let answer = self.ask(&Request::Advance(by))?;
+        let next_due = answer.next_due_ns.map(Duration::from_nanos);
+        Ok(Moved { landed: answer.landed.unwrap_or(0), next_due })
+    }
+}
+
+fn may_steer(owner: u32) -> bool {
+    geteuid().is_root() || geteuid().as_raw() == owner
+}
+
+/// One who waits for a client to have landed everything.
+#[derive(Debug)]
+pub struct Listener(BufReader<UnixStream>);
+
+impl Listener {
+    /// Connects to the daemon that serves this mount; none if it cannot be reached.
+    pub fn connect(entry: &Entry) -> Option<Listener> {
+        let mut stream = socket::connect(entry)?;
+        // Being connected is enough: asking says so to whoever reads along.
+        let _ = stream.write_all((Request::Farewell.line() + "\n").as_bytes());
+        Some(Listener(BufReader::new(stream)))
+    }
+
+    /// Waits for the end of the daemon; none if it died without a farewell. A process that lives on after its farewell
+    /// (a library user's) is not waited for long.
+    pub fn wait(mut self) -> Option<Farewell> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).ok()?;
+        let farewell = serde_json::from_str::<Answer>(&line).ok()?.farewell?;
+        let _ = self.0.get_ref().set_read_timeout(Some(LINGER));
+        let _ = self.0.read_line(&mut line);
+        Some(farewell.into())
+    }
+}

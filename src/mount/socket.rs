@@ -1,0 +1,99 @@
+//! Where the control socket of a client is: in a folder that only its user can enter, under a name made of the mount's
+//! device number, which anybody finds in the mount table.
+
+use std::{
+    env, fs, io,
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::geteuid;
+
+use super::mountinfo::{Device, Entry};
+
+/// The name under which a socket is found. Goes when it is dropped, unless another daemon, which got our device number
+/// after our unmount, has put its own there.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|facts| facts.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Listens for those who want to talk to the client of `device`.
+///
+/// # Errors
+/// What the system said about the last folder tried.
+pub fn listen(device: Device) -> io::Result<(UnixListener, SocketFile)> {
+    let mut outcome = Err(io::Error::from(io::ErrorKind::NotFound));
+    for folder in folders(geteuid().as_raw()) {
+        outcome = listen_in(folder, device);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn listen_in(folder: PathBuf, device: Device) -> io::Result<(UnixListener, SocketFile)> {
+    match fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => check_private(&folder, geteuid().as_raw())?,
+    }
+    let path = folder.join(socket_name(device));
+    // The device number is ours now: whoever left a socket of this name is gone or was unmounted.
+    let _ = fs::remove_file(&path);
+    let socket = UnixListener::bind(&path)?;
+    let inode = fs::symlink_metadata(&path)?.ino();
+    Ok((socket, SocketFile { path, inode }))
+}
+
+/// Connects to whoever serves this mount; none if nobody can be reached.
+pub fn connect(entry: &Entry) -> Option<UnixStream> {
+    sockets(entry).find_map(|path| UnixStream::connect(path).ok())
+}
+
+/// Removes what the daemon of this mount has left behind when it died.
+pub fn forget(entry: &Entry) {
+    for socket in sockets(entry) {
+        let _ = fs::remove_file(socket);
+    }
+}
+
+/// Where the daemon of this mount may listen.
+fn sockets(entry: &Entry) -> impl Iterator<Item = PathBuf> {
+    let (owner, name) = (entry.owner.unwrap_or(0), socket_name(entry.device));
+    let private = move |folder: &PathBuf| check_private(folder, owner).is_ok();
+    folders(owner).into_iter().filter(private).map(move |folder| folder.join(&name))
+}
+
+/// The folders in which a daemon of this user may listen, best first.
+fn folders(user: u32) -> Vec<PathBuf> {
+    let is_me = user == geteuid().as_raw();
+    let session = env::var_os("XDG_RUNTIME_DIR").filter(|folder| is_me && !folder.is_empty());
+    let system = if user == 0 { "/run".to_string() } else { format!("/run/user/{user}") };
+    let private = session.map(PathBuf::from).into_iter().chain([PathBuf::from(system)]);
+    let shared = PathBuf::from(format!("/tmp/chaosfs-{user}"));
+    private.map(|folder| folder.join("chaosfs")).chain([shared]).collect()
+}
+
+/// `/tmp` belongs to everybody: a folder that somebody else has made or can write to is not believed.
+fn check_private(folder: &Path, owner: u32) -> io::Result<()> {
+    let facts = fs::symlink_metadata(folder)?;
+    let private = facts.is_dir() && facts.uid() == owner && facts.mode() & 0o077 == 0;
+    if private { Ok(()) } else { Err(io::Error::from(io::ErrorKind::PermissionDenied)) }
+}
+
+fn socket_name(device: Device) -> String {
+    format!("{}-{}.sock", device.major, device.minor)
+}
