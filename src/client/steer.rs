@@ -253,3 +253,228 @@ fn could_not_land(stuck: &[String]) -> Refusal {
     let named = stuck.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join("; ");
     Refusal::new(format!("{} {noun} could not land: {named}{more}", stuck.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backing::ROOT,
+        client::{Caller, ClientOptions},
+        consistency::Ino,
+        event::EventLog,
+        knobs::Delay,
+    };
+    use std::{fs, sync::Mutex};
+
+    const CALLER: Caller = Caller { uid: 0, gid: 0, thread: 0 };
+    const READ_WRITE: i32 = 0o2;
+
+    /// A client without threads on a clock that is moved by hand, and what it logs.
+    struct Bench {
+        folder: tempfile::TempDir,
+        client: Arc<Client>,
+        lines: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Bench {
+        fn new(knobs: Knobs) -> Bench {
+            let folder = tempfile::tempdir().expect("a folder");
+            let backing = folder.path().to_path_buf();
+            let options = ClientOptions { backing, id: "a".to_string(), seed: 0, knobs, allow_other: false };
+            let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+            let sink = lines.clone();
+            let log = EventLog::new(
+                "a",
+                true,
+                Arc::new(move |_, line| sink.lock().unwrap().push(line.to_string())),
+            );
+            let client = Client::open(options, Clock::manual(), log).expect("a client");
+            Bench { folder, client, lines }
+        }
+
+        fn create(&self, name: &str, data: &[u8]) -> (Ino, u64) {
+            let made = self.client.create(&CALLER, ROOT, name.as_bytes(), 0o100_644, 0, READ_WRITE);
+            let (entry, handle) = made.expect("it is made");
+            self.client.write(&CALLER, handle, 0, data, false).expect("it is written");
+            (entry.ino, handle)
+        }
+
+        fn landed(&self, name: &str) -> bool {
+            self.folder.path().join(name).exists()
+        }
+
+        fn seen(&self, name: &str) -> bool {
+            self.client.lookup(ROOT, name.as_bytes()).is_ok()
+        }
+
+        fn advance(&self, millis: u64) -> u64 {
+            self.client.advance(Duration::from_millis(millis)).expect("a clock that is moved by hand").landed
+        }
+
+        fn logged(&self, event: &str) -> usize {
+            self.lines.lock().unwrap().iter().filter(|line| line.contains(event)).count()
+        }
+    }
+
+    #[test]
+    fn a_clock_moved_by_hand_lands_what_is_due_by_then_and_nothing_else() {
+        let bench = Bench::new(Knobs::default());
+        bench.create("f", b"text");
+        bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).unwrap();
+        assert_eq!((bench.advance(799), bench.landed("f")), (0, false));
+        let moved = bench.client.advance(Duration::from_millis(1)).unwrap();
+        assert_eq!((moved.landed, moved.next_due), (2, Some(Duration::from_millis(400))));
+        assert!(bench.landed("f") && !bench.landed("d"));
+        assert_eq!((bench.advance(10_000), bench.landed("d")), (1, true));
+    }
+
+    #[test]
+    fn each_lands_at_its_own_due_time_although_the_hand_moves_far() {
+        let bench = Bench::new(Knobs::default());
+        for number in 0..10 {
+            bench.create(&number.to_string(), b"x");
+            bench.advance(10);
+        }
+        assert_eq!(bench.advance(5_000), 20);
+        let lines = bench.lines.lock().unwrap();
+        let mut landings = lines.iter().filter(|line| line.contains("event=landed"));
+        assert!(landings.all(|line| line.ends_with("late_us=0")), "{lines:?}");
+    }
+
+    #[test]
+    fn a_new_delay_counts_for_what_comes_and_not_for_what_is_in_flight() {
+        let bench = Bench::new(Knobs::default());
+        bench.create("early", b"");
+        bench.client.set(|knobs| knobs.set("write_delay", "5s")).unwrap();
+        bench.create("late", b"");
+        bench.advance(800);
+        assert!(bench.landed("early") && !bench.landed("late"));
+        bench.advance(4_199);
+        assert!(!bench.landed("late"));
+        bench.advance(1);
+        assert!(bench.landed("late"));
+        assert_eq!(bench.logged("event=set write_delay=5000ms"), 1);
+    }
+
+    #[test]
+    fn of_several_changes_one_wrong_one_refuses_all() {
+        let bench = Bench::new(Knobs::default());
+        let refused = bench.client.set(|knobs| {
+            knobs.set("meta_ttl", "1")?;
+            knobs.set("write_delay", "soon")
+        });
+        assert!(refused.is_err());
+        let meaningless = bench.client.set(|knobs| {
+            knobs.failure_probability = 2.0;
+            Ok(())
+        });
+        assert!(meaningless.unwrap_err().0.starts_with("drop_prob: "));
+        assert_eq!(bench.client.knobs(), Knobs::default());
+    }
+
+    #[test]
+    fn a_shorter_time_to_live_ends_beliefs_that_are_older() {
+        let bench = Bench::new(Knobs::default());
+        assert!(!bench.seen("f"));
+        fs::write(bench.folder.path().join("f"), "").unwrap();
+        bench.advance(300);
+        bench.client.set(|knobs| knobs.set("meta_ttl", "301")).unwrap();
+        assert!(!bench.seen("f"), "it is believed for one more millisecond");
+        bench.advance(1);
+        assert!(bench.seen("f"));
+    }
+
+    #[test]
+    fn while_held_nothing_lands_but_what_is_asked_for_and_nothing_goes_through() {
+        let bench = Bench::new(Knobs { rename_delay: Delay::fixed_millis(100), ..Knobs::zero() });
+        bench.client.hold();
+        let (ino, _) = bench.create("through", b"text");
+        bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).unwrap();
+        assert_eq!((bench.advance(5_000), bench.landed("through"), bench.landed("d")), (0, false, false));
+        assert!(bench.seen("through") && bench.client.status(bench.folder.path()).held);
+        let synced = Arc::new(Mutex::new(None));
+        let heard = synced.clone();
+        bench.client.publish(ino, false, 0, Box::new(move |result| *heard.lock().unwrap() = Some(result)));
+        bench.client.land_due();
+        assert_eq!(
+            (*synced.lock().unwrap(), bench.landed("through"), bench.landed("d")),
+            (Some(Ok(())), true, false)
+        );
+        bench.client.release_held();
+        assert!(bench.landed("d"), "it has become due meanwhile");
+        bench.create("again", b"");
+        assert!(bench.landed("again"));
+    }
+
+    #[test]
+    fn a_flush_lands_also_what_is_held_and_names_what_cannot_land() {
+        let bench = Bench::new(Knobs::default());
+        bench.client.hold();
+        bench.create("f", b"text");
+        assert_eq!(bench.client.land_everything(), Ok(2));
+        assert!(bench.landed("f") && bench.client.status(bench.folder.path()).held);
+        // A directory with entries cannot be replaced by a file: theirs stays, ours is lost.
+        bench.create("g", b"text");
+        fs::create_dir_all(bench.folder.path().join("g/x")).unwrap();
+        let refusal = bench.client.land_everything().unwrap_err().0;
+        assert!(refusal.starts_with("2 changes could not land: /g: create could not land: "), "{refusal}");
+        assert_eq!(bench.client.in_flight(), (0, 0));
+    }
+
+    #[test]
+    fn what_is_lost_is_named_and_never_was() {
+        let bench = Bench::new(Knobs::default());
+        fs::write(bench.folder.path().join("old"), "old").unwrap();
+        let (_, new) = bench.create("new", b"text");
+        bench.client.rename((ROOT, b"old"), (ROOT, b"moved"), RenameHow::Replace).unwrap();
+        bench.client.rename((ROOT, b"moved"), (ROOT, b"twice"), RenameHow::Replace).unwrap();
+        let named = ["/new: create", "/new: write", "/old: rename", "/moved: rename"];
+        assert_eq!(bench.client.lose(), named);
+        assert!(bench.client.lock().in_flight.is_pristine());
+        assert!(!bench.seen("new") && !bench.seen("twice") && bench.seen("old"));
+        assert_eq!(bench.client.write(&CALLER, new, 0, b"more", false), Err(Error::Stale));
+        assert_eq!(bench.client.read(new, 0, 4), Err(Error::Stale));
+        let ino = bench.client.lookup(ROOT, b"old").unwrap().ino;
+        assert_eq!(bench.client.table.path(ino), b"/old");
+        assert_eq!(
+            (bench.advance(5_000), bench.logged("event=lost"), bench.logged("event=lose dropped=4")),
+            (0, 4, 1)
+        );
+        assert_eq!(bench.client.status(bench.folder.path()).dropped, 4);
+    }
+
+    #[test]
+    fn lost_data_of_a_file_that_is_there_is_reported_once() {
+        let bench = Bench::new(Knobs::default());
+        let (_, handle) = bench.create("f", b"old");
+        bench.advance(800);
+        bench.client.write(&CALLER, handle, 0, b"new", false).unwrap();
+        assert_eq!(bench.client.lose(), ["/f: write"]);
+        assert_eq!(bench.client.start_sync(handle), Err(Error::InputOutput));
+        assert_eq!(bench.client.read(handle, 0, 9).unwrap(), b"old");
+        bench.client.write(&CALLER, handle, 0, b"newer", false).unwrap();
+        bench.advance(800);
+        assert_eq!(fs::read(bench.folder.path().join("f")).unwrap(), b"newer");
+    }
+
+    #[test]
+    fn nothing_can_be_made_in_a_directory_that_was_lost() {
+        let bench = Bench::new(Knobs::default());
+        let made = bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).unwrap();
+        bench.client.lose();
+        assert_eq!(bench.client.mkdir(&CALLER, made.ino, b"e", 0o40_755, 0).unwrap_err(), Error::Stale);
+        let change = crate::client::SetAttributes { permissions: Some(0o700), ..Default::default() };
+        assert_eq!(bench.client.setattr(&CALLER, made.ino, &change).unwrap_err(), Error::Stale);
+        assert!(bench.client.lock().in_flight.is_pristine());
+    }
+
+    #[test]
+    fn a_real_clock_is_not_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let (backing, id) = (folder.path().to_path_buf(), "a".to_string());
+        let options = ClientOptions { backing, id, seed: 0, knobs: Knobs::zero(), allow_other: false };
+        let client = Client::open(options, Clock::Monotonic, EventLog::silent()).unwrap();
+        let refusal = client.advance(Duration::ZERO).unwrap_err().0;
+        assert!(refusal.contains("--clock manual"), "{refusal}");
+    }
+}

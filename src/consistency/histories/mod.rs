@@ -33,6 +33,8 @@ enum Op {
     Postpone { started: usize, millis: u64 },
     Fsync { inode: usize },
     HurryEverything,
+    Hold { held: bool },
+    Lose,
 }
 
 /// One step of a history: what is made in it lands after `delay` milliseconds.
@@ -116,6 +118,8 @@ fn step() -> impl Strategy<Value = Step> {
         20 => inode_op(),
         30 => timer_op(),
         1 => index().prop_map(|inode| Op::Fsync { inode }),
+        1 => any::<bool>().prop_map(|held| Op::Hold { held }),
+        1 => Just(Op::Lose),
     ];
     (0..2_usize, DELAYS, op).prop_map(|(client, delay, op)| Step { client, delay, op })
 }

@@ -71,6 +71,8 @@ impl World {
             Op::Postpone { started, millis } => self.postpone(client, *started, *millis),
             Op::Fsync { inode } => self.fsync(client, *inode),
             Op::HurryEverything => self.hurry_everything(client),
+            Op::Hold { held } => self.clients[client].in_flight.hold(*held),
+            Op::Lose => self.lose(client),
             _ => self.make(client, delay, op),
         }
     }
@@ -109,6 +111,7 @@ impl World {
         let promise = promises.iter_mut().find(|promise| promise.id == id).expect("lands once");
         assert!(!promise.started, "handed out twice");
         assert!(promise.due <= self.now, "handed out early");
+        assert!(!in_flight.is_held() || promise.due == Time::ZERO, "handed out although held");
         promise.started = true;
         Some(id)
     }
@@ -165,9 +168,21 @@ impl World {
         client.promises.iter_mut().for_each(|promise| promise.due = Time::ZERO);
     }
 
+    /// What is being landed lands, the rest never will have been.
+    fn lose(&mut self, client: usize) {
+        while self.finish(client, 0).is_some() {}
+        let Client { in_flight, promises, .. } = &mut self.clients[client];
+        promises.drain(..).rev().for_each(|promise| in_flight.landed(promise.id));
+        assert!(in_flight.is_pristine());
+        self.plain = self.store.clone();
+        let left = self.clients.iter().flat_map(|client| &client.promises);
+        left.for_each(|promise| self.plain.apply(&promise.change, promise.stamp));
+    }
+
     /// All clients go quiet: in the end the store is what a plain directory would be, and nothing is left over.
     pub fn land_everything(&mut self) {
         for client in 0..self.clients.len() {
+            self.clients[client].in_flight.hold(false);
             while !self.clients[client].promises.is_empty() {
                 self.now = self.now.max(self.clients[client].in_flight.next_due().unwrap_or(self.now));
                 while self.start(client).is_some() {}
@@ -199,7 +214,8 @@ impl World {
             assert_eq!(in_flight.is_started(promise.id), promise.started);
             let before = &promises[..index];
             let blocked = before.iter().any(|other| conflict(&other.change, &promise.change));
-            if !blocked && !promise.started {
+            let held = in_flight.is_held() && promise.due > Time::ZERO;
+            if !blocked && !promise.started && !held {
                 let next = in_flight.next_due();
                 assert!(next.is_some_and(|next| next <= promise.due), "{promise:?} waits for nothing");
             }
