@@ -112,9 +112,7 @@ impl Client {
         }
         let dying: Vec<u32> = waiting.into_iter().filter(|thread| sys::is_dying(*thread)).collect();
         let mut over = self.lock().waits.give_up_on(|thread| dying.contains(&thread));
-        if self.has_room(0) {
-            over.extend(self.lock().waits.next_for_room());
-        }
+        over.extend(self.lock().next_for_room(&self.in_force().knobs));
         over.into_iter().for_each(Over::go_on);
     }
 
@@ -181,8 +179,9 @@ impl Client {
             }
         }
         state.unsynced.extend(mutation.change.places().iter().map(|place| place.directory));
-        self.settle(state, std::slice::from_ref(mutation), Ok(()));
+        // Before it is gone: whoever sees that it has landed counts it, too.
         self.counters.landed.fetch_add(1, Ordering::Relaxed);
+        self.settle(state, std::slice::from_ref(mutation), Ok(()));
         if self.log.wants_operations() {
             let path = readable(&self.table.path(mutation.change.subject()));
             let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
@@ -213,11 +212,7 @@ impl Client {
                 state.watched.remove(&subject);
             }
             over.extend(state.waits.landed(mutation.id, result));
-            let has_room =
-                state.in_flight.bytes() < knobs.max_in_flight && state.in_flight.len() < knobs.max_mutations;
-            if has_room {
-                over.extend(state.waits.next_for_room());
-            }
+            over.extend(state.next_for_room(knobs));
         }
         drop(state);
         drop(closing);

@@ -271,17 +271,13 @@ impl Client {
     /// Whether one more mutation with this much data may go in flight now. A mutation larger than the whole bound goes
     /// alone.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let knobs = &self.in_force().knobs;
-        let state = self.lock();
-        state.in_flight.is_empty()
-            || (state.in_flight.len() < knobs.max_mutations
-                && state.in_flight.bytes() + bytes as u64 <= knobs.max_in_flight)
+        self.lock().has_room(&self.in_force().knobs, bytes)
     }
 
-    /// Calls `done` when there may be room again, or with EINTR when the waiting thread has been killed.
-    pub fn wait_for_room(&self, thread: u32, done: Done) {
+    /// Calls `done` when there may be room for so many bytes, or with EINTR when the waiting thread has been killed.
+    pub fn wait_for_room(&self, bytes: usize, thread: u32, done: Done) {
         let mut state = self.lock();
-        state.waits.for_room(thread, done);
+        state.waits.for_room(bytes, thread, done);
         drop(state);
         self.work.notify_all();
     }

@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::waits::Waits;
+use super::waits::{Over, Waits};
 use crate::{
     consistency::{Attributes, Belief, InFlight, Ino},
     error::Error,
+    knobs::Knobs,
     time::Timestamp,
 };
 
@@ -85,6 +86,20 @@ impl State {
             lost: Vec::new(),
             stopping: false,
         }
+    }
+
+    /// Whether one more mutation with this much data may go in flight. A mutation larger than the whole bound goes
+    /// alone.
+    pub(super) fn has_room(&self, knobs: &Knobs, bytes: usize) -> bool {
+        let in_flight = &self.in_flight;
+        let fits = in_flight.bytes() + bytes as u64 <= knobs.max_in_flight;
+        in_flight.is_empty() || (in_flight.len() < knobs.max_mutations && fits)
+    }
+
+    /// Ends the wait of whoever has waited longest for room, if there is enough by now.
+    pub(super) fn next_for_room(&mut self, knobs: &Knobs) -> Option<Over> {
+        let bytes = self.waits.wanted_room()?;
+        if self.has_room(knobs, bytes) { self.waits.next_for_room() } else { None }
     }
 
     /// Landing has failed for this inode: each open file of it reports that once.

@@ -71,8 +71,8 @@ impl Client {
     }
 
     fn let_in_whoever_has_room(&self) {
-        while self.has_room(0) {
-            let next = self.lock().waits.next_for_room();
+        loop {
+            let next = self.lock().next_for_room(&self.in_force().knobs);
             let Some(over) = next else { return };
             Over::go_on(over);
         }

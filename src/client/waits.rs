@@ -29,6 +29,8 @@ impl Over {
 struct Waiter {
     /// What has to land first; empty for those who wait for room.
     missing: BTreeSet<MutationId>,
+    /// How much room those need.
+    bytes: usize,
     /// The waiting program's thread: its death ends the wait.
     thread: u32,
     done: Done,
@@ -54,12 +56,17 @@ impl Waits {
 
     /// Waits until all of `missing` have landed.
     pub fn for_landing(&mut self, missing: BTreeSet<MutationId>, thread: u32, done: Done) {
-        self.landings.push(Waiter { missing, thread, done });
+        self.landings.push(Waiter { missing, bytes: 0, thread, done });
     }
 
-    /// Waits until there is room.
-    pub fn for_room(&mut self, thread: u32, done: Done) {
-        self.room.push_back(Waiter { missing: BTreeSet::new(), thread, done });
+    /// Waits until there is room for so many bytes.
+    pub fn for_room(&mut self, bytes: usize, thread: u32, done: Done) {
+        self.room.push_back(Waiter { missing: BTreeSet::new(), bytes, thread, done });
+    }
+
+    /// How many bytes whoever has waited longest for room needs.
+    pub fn wanted_room(&self) -> Option<usize> {
+        self.room.front().map(|waiter| waiter.bytes)
     }
 
     /// A mutation has landed; with an error, it could not, and its waiters are told so.
@@ -128,11 +135,12 @@ mod tests {
     #[test]
     fn only_the_killed_are_given_up_on() {
         let (mut waits, results) = (Waits::default(), Results::default());
-        waits.for_room(5, note(&results));
-        waits.for_room(6, note(&results));
+        waits.for_room(0, 5, note(&results));
+        waits.for_room(9, 6, note(&results));
         waits.for_landing([1].into(), 5, note(&results));
         waits.give_up_on(|thread| thread == 5).into_iter().for_each(Over::go_on);
         assert_eq!(*results.lock().unwrap(), [Err(Error::Interrupted), Err(Error::Interrupted)]);
+        assert_eq!(waits.wanted_room(), Some(9));
         assert!(waits.next_for_room().is_some() && waits.is_empty());
     }
 }

@@ -88,7 +88,7 @@ impl Adapter {
             Ok(()) => answer(reply, Adapter::run(&client, operation)),
             Err(error) => answer(reply, Err(errno(error))),
         };
-        self.client.wait_for_room(request.pid(), Box::new(retry));
+        self.client.wait_for_room(0, request.pid(), Box::new(retry));
     }
 
     fn open_flags(&self, flags: i32) -> FopenFlags {
@@ -359,14 +359,14 @@ impl fuser::Filesystem for Adapter {
             let result = self.ask(|client| client.write(&caller, handle.0, place, data));
             return Adapter::written(&self.client, synced, ino.0, reply, result);
         }
-        let (client, data) = (self.client.clone(), data.to_vec());
+        let (client, data, wanted) = (self.client.clone(), data.to_vec(), data.len());
         let retry = move |room: Result<(), Error>| {
             let result = room
                 .map_err(errno)
                 .and_then(|()| Adapter::run(&client, |client| client.write(&caller, handle.0, place, &data)));
             Adapter::written(&client, synced, ino.0, reply, result);
         };
-        self.client.wait_for_room(request.pid(), Box::new(retry));
+        self.client.wait_for_room(wanted, request.pid(), Box::new(retry));
     }
 
     fn flush(

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -21,6 +22,9 @@ use crate::{
     client::{Farewell, Status},
     error::Refusal,
 };
+
+/// How long a client may take to tell about itself: it holds no lock long, so one that takes longer is stopped or hangs.
+const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a process may take to end after its farewell.
 const LINGER: Duration = Duration::from_secs(1);
@@ -86,15 +90,16 @@ impl RemoteClient {
         let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", backing.display()));
         let identity = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
         let wanted = identity(backing).map_err(|error| refuse(&plain(&error)))?;
-        let mut clients = Vec::new();
-        for mut client in RemoteClient::all()?.into_iter().flatten() {
-            let status = client.status();
-            if status
-                .is_ok_and(|status| identity(Path::new(&status.backing)).is_ok_and(|found| found == wanted))
-            {
-                clients.push(client);
-            }
-        }
+        let is_over = |mut client: RemoteClient| {
+            let status = client.status().ok()?;
+            identity(Path::new(&status.backing)).is_ok_and(|found| found == wanted).then_some(client)
+        };
+        let all = RemoteClient::all()?.into_iter().flatten();
+        // All at once: one that hangs holds the others up no longer than itself.
+        let clients: Vec<RemoteClient> = thread::scope(|scope| {
+            let asked: Vec<_> = all.map(|client| scope.spawn(|| is_over(client))).collect();
+            asked.into_iter().filter_map(|asked| asked.join().ok().flatten()).collect()
+        });
         if clients.is_empty() { Err(refuse("no chaosfs client is mounted over it")) } else { Ok(clients) }
     }
 
@@ -113,7 +118,10 @@ impl RemoteClient {
     /// # Errors
     /// Its daemon has died.
     pub fn status(&mut self) -> Result<Status, Refusal> {
+        let socket = |client: &RemoteClient, patience| client.answers.get_ref().set_read_timeout(patience);
+        let _ = socket(self, Some(STATUS_PATIENCE));
         let status = self.ask(&Request::Status)?.status;
+        let _ = socket(self, None);
         status.map(|status| *status).ok_or_else(|| self.refuse("it said nothing about itself"))
     }
 
@@ -183,9 +191,13 @@ impl RemoteClient {
         let line = request.line() + "\n";
         let mut said = String::new();
         let asked = self.answers.get_mut().write_all(line.as_bytes());
-        let _ = asked.and_then(|()| self.answers.read_line(&mut said));
-        let answer: Answer =
-            serde_json::from_str(&said).map_err(|_| self.refuse("its daemon ended meanwhile"))?;
+        let heard = asked.and_then(|()| self.answers.read_line(&mut said));
+        let answer: Answer = serde_json::from_str(&said).map_err(|_| match heard {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.refuse("its daemon does not answer")
+            }
+            _ => self.refuse("its daemon ended meanwhile"),
+        })?;
         match answer {
             Answer { ok: true, farewell: Some(_), .. } => Err(self.refuse("its daemon ended meanwhile")),
             Answer { ok: true, .. } => Ok(answer),

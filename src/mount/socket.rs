@@ -94,6 +94,7 @@ fn check_private(folder: &Path, owner: u32) -> io::Result<()> {
     if private { Ok(()) } else { Err(io::Error::from(io::ErrorKind::PermissionDenied)) }
 }
 
+/// What is spoken there is in the name: one who speaks something else is not even tried.
 fn socket_name(device: Device) -> String {
-    format!("{}-{}.sock", device.major, device.minor)
+    format!("{}-{}.control", device.major, device.minor)
 }

@@ -13,3 +13,4 @@ mod readme;
 mod sandbox;
 mod situations;
 mod trouble;
+mod steering;

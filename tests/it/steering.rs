@@ -1,0 +1,464 @@
+//! Steering mounted clients: by the command line, over the control socket, and through the library.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{
+        fs::{FileExt, MetadataExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use chaosfs::{Clients, Clock, EventLog, Knobs, RemoteClient, Status, mounts_below};
+use nix::{sys::signal::Signal, unistd::geteuid};
+use serde_json::Value;
+
+use crate::sandbox::{Said, Sandbox, eventually, run};
+
+const MANUAL: [&str; 2] = ["--clock", "manual"];
+
+fn mounted(more: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::for_mounting();
+    assert_eq!(sandbox.mount("a", more).code, Some(0));
+    sandbox
+}
+
+fn two(a: &[&str], b: &[&str]) -> Sandbox {
+    let sandbox = mounted(&[&MANUAL, a].concat());
+    assert_eq!(sandbox.mount("b", &[&MANUAL, b].concat()).code, Some(0));
+    sandbox
+}
+
+fn say(sandbox: &Sandbox, args: &[&str]) -> Said {
+    run(&mut sandbox.chaosfs(args))
+}
+
+#[track_caller]
+fn done(sandbox: &Sandbox, args: &[&str]) -> String {
+    let said = say(sandbox, args);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{args:?}");
+    said.out
+}
+
+fn status(sandbox: &Sandbox, name: &str) -> Status {
+    RemoteClient::at(&sandbox.path(name))
+        .and_then(|mut client| client.status())
+        .expect("it tells about itself")
+}
+
+/// The socket behind a mount, found as `doc/control.md` says.
+fn socket(sandbox: &Sandbox, name: &str) -> UnixStream {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let path = sandbox.path(name);
+    let line =
+        mounts.lines().find(|line| line.split(' ').nth(4).map(Path::new) == Some(&path)).expect("a mount");
+    let file = line.split(' ').nth(2).unwrap().replace(':', "-") + ".control";
+    let user = geteuid().as_raw();
+    let system = if user == 0 { "/run".to_string() } else { format!("/run/user/{user}") };
+    let folders = [format!("{system}/chaosfs"), format!("/tmp/chaosfs-{user}")];
+    let socket = folders.iter().map(|folder| Path::new(folder).join(&file)).find(|path| path.exists());
+    let socket = socket.expect("a socket");
+    assert_eq!(fs::metadata(socket.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+    UnixStream::connect(socket).expect("somebody listens")
+}
+
+fn ask(stream: &UnixStream, line: &[u8]) -> Value {
+    let mut stream = stream;
+    stream.write_all(line).expect("it is heard");
+    answer(stream)
+}
+
+fn answer(stream: &UnixStream) -> Value {
+    let mut said = String::new();
+    BufReader::new(stream).read_line(&mut said).expect("an answer");
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+}
+
+#[test]
+fn status_tells_what_a_client_does_and_has_in_flight() {
+    let sandbox =
+        mounted(&[&MANUAL[..], &["--seed", "7", "--drop-prob", "0", "--rename-delay", "1..2s"]].concat());
+    fs::write(sandbox.path("a/f"), "text").unwrap();
+    done(&sandbox, &["advance", "300", "a"]);
+    let status = status(&sandbox, "a");
+    assert_eq!((status.client.as_str(), status.seed, status.clock.as_str()), ("a", 7, "manual"));
+    assert_eq!((status.uptime_ms, status.held), (300, false));
+    assert_eq!(Path::new(&status.backing), sandbox.path("shared"));
+    assert_eq!(status.knobs["rename_delay"], "1ms..2000ms");
+    assert_eq!((status.in_flight.mutations, status.in_flight.bytes), (2, 4));
+    assert_eq!(status.in_flight.next_due_ns, Some(500_000_000));
+    assert_eq!(status.operations["write"], 1);
+
+    let json: Value = serde_json::from_str(&done(&sandbox, &["status", "--json", "a"])).unwrap();
+    assert_eq!(json["in_flight"]["bytes"], 4);
+    let text = done(&sandbox, &["status", "--backing", "shared"]);
+    assert!(text.starts_with(&format!("a at {}\n", sandbox.path("a").display())), "{text}");
+    assert!(text.contains("\n  in flight   2 changes, 4 bytes, next due in 0.500 s\n"), "{text}");
+    // Others of this user may be mounted, and dead.
+    let all = say(&sandbox, &["status"]).out;
+    assert!(all.contains(&text), "{all}");
+}
+
+#[test]
+fn knobs_are_set_all_or_none_and_by_either_spelling() {
+    let sandbox = mounted(&[]);
+    let said = say(&sandbox, &["set", "a", "write-delay=200ms", "meta_ttl=0"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "a: write-delay=200ms meta_ttl=0\n"));
+    let knobs = status(&sandbox, "a").knobs;
+    assert_eq!((knobs["write_delay"].as_str(), knobs["meta_ttl"].as_str()), ("200ms", "0ms"));
+    assert!(sandbox.log("a").contains(" event=set meta_ttl=0ms write_delay=200ms\n"));
+    let answer = ask(
+        &socket(&sandbox, "a"),
+        b"{\"do\":\"set\",\"knobs\":{\"meta_ttl\":\"9\",\"write_delay\":\"soon\"}}\n",
+    );
+    assert!(answer["error"].as_str().unwrap().starts_with("write_delay: `soon` is not a span"), "{answer}");
+    assert_eq!(status(&sandbox, "a").knobs, knobs);
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_says_one_line() {
+    let sandbox = Sandbox::new();
+    for (args, reason) in [
+        (&["set", "a", "speed=1"] as &[&str], "error: `speed` is not a knob; there are meta_ttl, "),
+        (&["set", "a", "meta_ttl=soon"], "error: meta_ttl: `soon` is not a span of time"),
+        (&["set", "a"], "error: there is nothing to set"),
+        (&["set", "meta_ttl=1"], "error: no client is named"),
+        (&["advance", "soon", "a"], "error: invalid value 'soon' for '<DURATION>'"),
+        (&["advance", "1s"], "error: the following required arguments were not provided"),
+        (&["hold"], "error: the following required arguments were not provided"),
+        (
+            &["mount", "shared", "a", "--clock", "sundial"],
+            "error: invalid value 'sundial' for '--clock <CLOCK>'",
+        ),
+    ] {
+        let said = say(&sandbox, args);
+        assert!(said.err.starts_with(reason), "{args:?}: {}", said.err);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_steered_is_refused_in_one_line() {
+    let sandbox = mounted(&[]);
+    assert_eq!(sandbox.mount("b", &[]).code, Some(0));
+    sandbox.kill_daemon("b");
+    for (args, reason) in [
+        (&["hold", "none"] as &[&str], "none: No such file or directory"),
+        (&["hold", "shared"], "shared: not mounted"),
+        (&["hold", "/proc"], "/proc: not a chaosfs mount (proc)"),
+        (&["status", "b"], "b: its daemon has died; take the mount away with `chaosfs umount -m b`"),
+        (&["flush", "--backing", "b/x"], "b/x: Transport endpoint is not connected"),
+        (&["expire", "--backing", "/proc"], "/proc: no chaosfs client is mounted over it"),
+        (
+            &["advance", "1s", "a"],
+            "a: its clock goes by itself; mount it with `--clock manual` to move it by hand",
+        ),
+    ] {
+        let said = say(&sandbox, args);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{args:?}");
+        assert_eq!(said.err, format!("chaosfs: {reason}\n"), "{args:?}");
+    }
+    let said = say(&sandbox, &["hold", "b", "a"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), "a: held\n"), "{}", said.err);
+}
+
+#[test]
+fn another_users_client_is_left_alone() {
+    if !geteuid().is_root() {
+        eprintln!("only root can act as somebody else: nothing was tested");
+        return;
+    }
+    let sandbox = mounted(&[]);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--clear-groups", crate::sandbox::CHAOSFS, "hold"]);
+    // The folder of the test lies where nobody else can look: by the way the kernel knows it.
+    command.arg(sandbox.path("a"));
+    fs::set_permissions(sandbox.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let said = run(&mut command);
+    assert_eq!(said.code, Some(1), "{}", said.out);
+    let lines = said.err.lines().count();
+    assert!(
+        lines == 1 && (said.err.contains("belongs to user 0") || said.err.contains("ermission")),
+        "{}",
+        said.err
+    );
+    assert!(!status(&sandbox, "a").held);
+}
+
+#[test]
+fn what_is_held_does_not_land_until_it_is_released() {
+    let sandbox = mounted(&[&MANUAL[..], &["--write-delay", "100"]].concat());
+    fs::write(sandbox.path("a/f"), "text").unwrap();
+    assert_eq!(done(&sandbox, &["hold", "a"]), "a: held\n");
+    assert_eq!(done(&sandbox, &["advance", "1h", "a"]), "0 landed\n");
+    assert!(!sandbox.path("shared/f").exists());
+    assert_eq!(done(&sandbox, &["release", "a"]), "a: released\n");
+    assert_eq!(fs::read_to_string(sandbox.path("shared/f")).unwrap(), "text");
+}
+
+#[test]
+fn what_is_held_lands_for_fsync_flush_and_unmount() {
+    let sandbox = mounted(&["--write-delay", "0", "--rename-delay", "0"]);
+    done(&sandbox, &["hold", "a"]);
+    let there = |name: &str| sandbox.path("shared").join(name).exists();
+    let mut file = File::create(sandbox.path("a/synced")).unwrap();
+    file.write_all(b"text").unwrap();
+    assert!(!there("synced"), "what would go through is held, too");
+    file.sync_all().unwrap();
+    assert!(there("synced"));
+    drop(file);
+    fs::write(sandbox.path("a/flushed"), "text").unwrap();
+    assert!(!there("flushed"));
+    assert_eq!(done(&sandbox, &["flush", "a"]), "a: 2 landed\n");
+    assert!(there("flushed"));
+    fs::write(sandbox.path("a/left"), "text").unwrap();
+    assert!(!there("left"));
+    assert!(done(&sandbox, &["umount", "-m", "a"]).starts_with("a: unmounted, "));
+    assert!(there("left"));
+}
+
+#[test]
+fn beliefs_are_dropped_at_once() {
+    let sandbox = mounted(&["--meta-ttl", "1h"]);
+    assert!(!sandbox.path("a/f").exists());
+    fs::write(sandbox.path("shared/f"), "").unwrap();
+    assert!(!sandbox.path("a/f").exists());
+    done(&sandbox, &["expire", "a"]);
+    assert!(sandbox.path("a/f").exists());
+}
+
+#[test]
+fn what_is_lost_is_named_and_its_open_files_say_so() {
+    let sandbox = mounted(&[&MANUAL[..], &["--meta-ttl", "0"]].concat());
+    fs::write(sandbox.path("shared/old"), "old").unwrap();
+    let old = OpenOptions::new().read(true).write(true).open(sandbox.path("a/old")).unwrap();
+    old.write_all_at(b"new", 0).unwrap();
+    let new = File::create(sandbox.path("a/new")).unwrap();
+    fs::create_dir(sandbox.path("a/d")).unwrap();
+    let said = done(&sandbox, &["lose", "a"]);
+    assert_eq!(said, "a: 3 lost\n  /old: write\n  /new: create\n  /d: mkdir\n");
+    let errno = |error: std::io::Error| error.raw_os_error();
+    assert_eq!(old.sync_all().map_err(errno), Err(Some(libc::EIO)));
+    assert_eq!(old.sync_all().map_err(errno), Ok(()), "it is said once");
+    assert_eq!(fs::read_to_string(sandbox.path("a/old")).unwrap(), "old");
+    assert_eq!(new.write_at(b"x", 0).map_err(errno), Err(Some(libc::ESTALE)));
+    assert_eq!(new.write_at(b"x", 0).map_err(errno), Err(Some(libc::ESTALE)));
+    assert!(!sandbox.path("a/new").exists() && !sandbox.path("a/d").exists());
+    drop((old, new));
+    fs::create_dir(sandbox.path("a/d")).unwrap();
+    done(&sandbox, &["umount", "-m", "a"]);
+    assert!(sandbox.path("shared/d").exists() && !sandbox.path("shared/new").exists());
+    assert_eq!(sandbox.log("a").matches("event=lost").count(), 3);
+}
+
+#[test]
+fn clients_in_several_processes_land_in_due_order_across_them() {
+    let sandbox = two(&["--write-delay", "300"], &["--write-delay", "200"]);
+    fs::write(sandbox.path("shared/f"), "first").unwrap();
+    let overwrite = |name: &str, text: &str| {
+        OpenOptions::new()
+            .write(true)
+            .open(sandbox.path(name))
+            .unwrap()
+            .write_all_at(text.as_bytes(), 0)
+            .unwrap();
+    };
+    overwrite("b/f", "of b.");
+    overwrite("a/f", "of a.");
+    assert_eq!(done(&sandbox, &["advance", "200", "--backing", "shared"]), "1 landed\n");
+    assert_eq!(fs::read_to_string(sandbox.path("shared/f")).unwrap(), "of b.");
+    assert_eq!(done(&sandbox, &["advance", "1s", "b", "a", "--backing", "shared"]), "1 landed\n");
+    assert_eq!(fs::read_to_string(sandbox.path("shared/f")).unwrap(), "of a.");
+    assert_eq!((status(&sandbox, "a").uptime_ms, status(&sandbox, "b").uptime_ms), (1200, 1200));
+}
+
+/// Two clients make the same file, due at the same time: whose content is there in the end.
+#[test]
+fn at_the_same_time_clients_land_in_the_order_of_their_ids() {
+    for first in ["a", "b"] {
+        let sandbox = two(&[], &[]);
+        let second = if first == "a" { "b" } else { "a" };
+        for name in [first, second] {
+            fs::create_dir(sandbox.path(name).join("lock")).unwrap();
+        }
+        done(&sandbox, &["advance", "1200", "b", "a"]);
+        let conflicts = ["a", "b"].map(|name| status(&sandbox, name).conflicts);
+        assert_eq!(conflicts, [0, 1], "{first} made it first");
+    }
+}
+
+#[test]
+fn a_writer_that_waits_for_room_goes_on_when_the_clock_is_moved() {
+    let sandbox = mounted(&[&MANUAL[..], &["--max-in-flight", "64KiB"]].concat());
+    let path = sandbox.path("a/f");
+    let writer = thread::spawn(move || {
+        let mut file = File::create(path)?;
+        (0..3).try_for_each(|_| file.write_all(&[b'x'; 48 << 10]))
+    });
+    let waits = || {
+        status(&sandbox, "a").in_flight.bytes == 48 << 10 && status(&sandbox, "a").operations["write"] == 1
+    };
+    eventually("a full queue", waits, |waits| *waits);
+    // Each step makes room for one more.
+    let moved = || {
+        done(&sandbox, &["advance", "800", "a"]);
+        writer.is_finished()
+    };
+    eventually("the end of the writer", moved, |finished| *finished);
+    writer.join().expect("it does not panic").expect("it writes");
+    done(&sandbox, &["advance", "800", "a"]);
+    assert_eq!(fs::metadata(sandbox.path("shared/f")).unwrap().len(), 3 * (48 << 10));
+}
+
+#[test]
+fn a_killed_writer_leaves_the_queue_although_time_stands_still() {
+    let sandbox = mounted(&[&MANUAL[..], &["--max-in-flight", "64KiB"]].concat());
+    let mut command = Command::new("dd");
+    command.args(["if=/dev/zero", "bs=48k", "count=3", "status=none"]);
+    let mut writer =
+        command.arg(format!("of={}", sandbox.path("a/f").display())).spawn().expect("dd is there");
+    eventually("a full queue", || status(&sandbox, "a").in_flight.bytes, |bytes| *bytes == 48 << 10);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert!(done(&sandbox, &["umount", "-m", "a"]).starts_with("a: unmounted, "));
+}
+
+#[test]
+fn fsync_and_sigterm_land_although_time_stands_still() {
+    let sandbox = Sandbox::for_mounting();
+    let client = sandbox.serve("a", &MANUAL);
+    let mut file = File::create(sandbox.path("a/synced")).unwrap();
+    file.write_all(b"text").unwrap();
+    file.sync_all().unwrap();
+    assert!(sandbox.path("shared/synced").exists());
+    drop(file);
+    fs::write(sandbox.path("a/left"), "text").unwrap();
+    assert!(!sandbox.path("shared/left").exists());
+    client.signal(Signal::SIGTERM);
+    assert_eq!(client.wait().code, Some(0));
+    assert!(sandbox.path("shared/left").exists());
+}
+
+#[test]
+fn a_wrong_torn_or_huge_request_gets_an_error_line_and_harms_nothing() {
+    let sandbox = mounted(&[]);
+    let stream = socket(&sandbox, "a");
+    for line in ["\n", "nonsense\n", "{}\n", "{\"do\":\"fly\"}\n", "{\"do\":\"status\",\"x\":1}\n", "\u{0}\n"]
+    {
+        let answer = ask(&stream, line.as_bytes());
+        assert_eq!((&answer["ok"], answer["error"].is_string()), (&Value::Bool(false), true), "{line:?}");
+    }
+    assert_eq!(ask(&stream, b"{\"do\":\"status\"}\n")["ok"], true, "the connection lives on");
+    let torn = socket(&sandbox, "a");
+    (&torn).write_all(b"{\"do\":\"sta").unwrap();
+    torn.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(answer(&torn)["error"].as_str().unwrap().contains("torn"));
+    let huge = socket(&sandbox, "a");
+    // It may be hung up on while it still writes.
+    let _ = (&huge).write_all(&vec![b' '; 70_000]);
+    assert!(answer(&huge)["error"].as_str().unwrap().contains("at most 65536 bytes"));
+    assert_eq!((&huge).read(&mut [0; 10]).unwrap_or(0), 0, "and it is hung up on");
+    assert_eq!(status(&sandbox, "a").client, "a");
+}
+
+#[test]
+fn readers_that_do_not_read_and_many_connections_stop_nobody() {
+    let sandbox = mounted(&[]);
+    let stuck: Vec<UnixStream> = (0..20).map(|_| socket(&sandbox, "a")).collect();
+    for stream in &stuck {
+        stream.set_nonblocking(true).unwrap();
+        while (&mut &*stream).write(b"{\"do\":\"status\"}\n").is_ok() {}
+    }
+    let idle: Vec<UnixStream> = (0..100).map(|_| socket(&sandbox, "a")).collect();
+    assert_eq!(status(&sandbox, "a").client, "a");
+    fs::write(sandbox.path("a/f"), "text").unwrap();
+    assert_eq!(done(&sandbox, &["flush", "a"]), "a: 2 landed\n");
+    assert!(done(&sandbox, &["umount", "-m", "a"]).starts_with("a: unmounted, "));
+    assert!(answer(&idle[0])["farewell"]["landed"].is_number());
+}
+
+#[test]
+fn whoever_asks_for_it_hears_the_farewell() {
+    let sandbox = mounted(&[]);
+    let stream = socket(&sandbox, "a");
+    (&stream).write_all(b"{\"do\":\"farewell\"}\n").unwrap();
+    fs::write(sandbox.path("a/f"), "text").unwrap();
+    done(&sandbox, &["umount", "-m", "a"]);
+    let said = answer(&stream);
+    assert_eq!((&said["ok"], &said["farewell"]["landed"]), (&Value::Bool(true), &Value::from(2)));
+}
+
+fn silent() -> chaosfs::ClientsBuilder {
+    Clients::builder().log(|_| EventLog::silent())
+}
+
+#[test]
+fn a_set_of_clients_cleans_up_after_itself_also_in_a_panic() {
+    let left = thread::spawn(|| {
+        let clients = silent().clients(3).manual_clock().mount().expect("three clients");
+        fs::write(clients["B"].mountpoint().join("f"), "text").unwrap();
+        let paths = (clients.backing().to_path_buf(), clients["B"].mountpoint().to_path_buf());
+        std::panic::panic_any(paths);
+    });
+    let paths = left.join().expect_err("it panics");
+    let (backing, mountpoint) = *paths.downcast::<(PathBuf, PathBuf)>().expect("with the paths");
+    assert!(!backing.exists() && !mountpoint.exists() && !mountpoint.parent().unwrap().exists());
+}
+
+#[test]
+fn a_set_over_a_directory_of_mine_leaves_that_alone_and_lands_in_it() {
+    let sandbox = Sandbox::new();
+    let builder = silent().backing(sandbox.path("shared")).mountpoints_in(sandbox.path(""));
+    let slow = |knobs: &mut Knobs| knobs.meta_ttl = Duration::from_secs(60);
+    let clients = builder.client("a").client_with("new", slow).manual_clock().mount().expect("two clients");
+    assert_eq!(clients["new"].status().knobs["meta_ttl"], "60000ms");
+    assert_eq!(mounts_below(&sandbox.path("")).unwrap().len(), 2);
+    fs::write(clients["a"].mountpoint().join("f"), "text").unwrap();
+    clients.unmount().expect("all lands");
+    assert_eq!(fs::read_to_string(sandbox.path("shared/f")).unwrap(), "text");
+    assert!(sandbox.path("a").exists() && !sandbox.path("new").exists(), "what was there stays");
+}
+
+#[test]
+fn a_set_refuses_what_makes_no_sense_and_leaves_nothing_mounted() {
+    let sandbox = Sandbox::new();
+    let refusal = |builder: chaosfs::ClientsBuilder| builder.mount().err().expect("a refusal").to_string();
+    let here = || silent().backing(sandbox.path("shared")).mountpoints_in(sandbox.path(""));
+    assert!(refusal(here()).contains("needs at least one"));
+    assert!(refusal(here().client("a").client("a")).contains("two clients named `a`"));
+    assert!(refusal(here().client("a").client("../x")).contains("is not a client id"));
+    assert!(refusal(here().client_with("a", |knobs| knobs.failure_probability = 7.0)).contains("drop_prob"));
+    assert!(refusal(silent().backing("/no/such").client("a")).contains("does not exist"));
+    assert!(mounts_below(&sandbox.path("")).unwrap().is_empty());
+}
+
+#[test]
+fn a_set_is_steered_in_the_process_and_from_outside_alike() {
+    let clients = silent().clients(2).manual_clock().mount().expect("two clients");
+    let (a, b) = (&clients["A"], &clients["B"]);
+    assert_eq!(clients.advance(Duration::from_secs(1)), Ok(0));
+    a.set(|knobs| knobs.write_delay = chaosfs::Delay::fixed_millis(5)).expect("a knob");
+    assert!(b.set(|knobs| knobs.max_in_flight = 0).is_err());
+    fs::write(a.mountpoint().join("f"), "text").unwrap();
+    let mut outside = RemoteClient::over(clients.backing()).expect("both");
+    assert_eq!((outside.len(), RemoteClient::advance(&mut outside, Duration::from_millis(5))), (2, Ok(2)));
+    assert_eq!(fs::read_to_string(b.mountpoint().join("f")).unwrap(), "text");
+    outside[0].hold().unwrap();
+    assert!(a.status().held || b.status().held);
+}
+
+#[test]
+fn ten_due_times_are_crossed_at_once() {
+    let clients = silent().clients(2).manual_clock().mount().expect("two clients");
+    for number in 0..10 {
+        fs::create_dir(clients["A"].mountpoint().join(number.to_string())).unwrap();
+        clients.advance(Duration::from_millis(1)).unwrap();
+    }
+    assert_eq!(clients.advance(Duration::from_secs(5)), Ok(10));
+    assert_eq!(fs::read_dir(clients["B"].mountpoint()).unwrap().count(), 10);
+    assert!(Clock::manual().is_manual());
+}
