@@ -54,14 +54,14 @@ impl Clock {
     }
 
     /// The wall clock that file times come from: never behind a time that the kernel has given out already.
-    pub fn wall(&self) -> Timestamp {
+    pub(crate) fn wall(&self) -> Timestamp {
         let time = clock_gettime(ClockId::CLOCK_REALTIME).expect("CLOCK_REALTIME exists on Linux");
         Timestamp { seconds: time.tv_sec(), nanos: u32::try_from(time.tv_nsec()).unwrap_or(0) }
     }
 
     /// Waits on `condition` until it is notified or `until` has come. A manual clock's waiter is woken by whoever
     /// moves the hand.
-    pub fn wait<'a, T>(
+    pub(crate) fn wait<'a, T>(
         &self,
         condition: &Condvar,
         guard: MutexGuard<'a, T>,
@@ -77,7 +77,7 @@ impl Clock {
     }
 
     /// Waits on `condition` until it is notified or `span` of real time has passed, whatever the clock.
-    pub fn wait_in_real_time<'a, T>(
+    pub(crate) fn wait_in_real_time<'a, T>(
         condition: &Condvar,
         guard: MutexGuard<'a, T>,
         span: Option<Duration>,
@@ -89,7 +89,7 @@ impl Clock {
     }
 
     /// Sleeps for `span` of real time, whatever the clock.
-    pub fn pause(&self, span: Duration) {
+    pub(crate) fn pause(&self, span: Duration) {
         std::thread::sleep(span);
     }
 }

@@ -192,12 +192,12 @@ impl EventLog {
     }
 
     /// Whether events of level debug are wanted; ask before the cost of making one.
-    pub fn wants_operations(&self) -> bool {
+    pub(crate) fn wants_operations(&self) -> bool {
         self.operations
     }
 
     /// Writes one event that happened at `now`.
-    pub fn record(&self, now: Time, event: &Event) {
+    pub(crate) fn record(&self, now: Time, event: &Event) {
         if event.level() > Level::Debug || self.operations {
             (self.sink)(event.level(), &format!("client={} t={now} {event}", Quoted(&self.client)));
         }

@@ -639,7 +639,7 @@ mod tests {
         fs::hard_link(folder.path().join("d/f"), folder.path().join("e/g")).expect("a link");
         let (d, e) = (look_up(&table, ROOT, "d"), look_up(&table, ROOT, "e"));
         let file = look_up(&table, d, "f");
-        assert_eq!(table.forget(d, 1), []);
+        assert_eq!(table.forget(d, 1), [] as [Ino; 0]);
         assert_eq!(look_up(&table, e, "g"), file);
         assert_eq!((table.path(file), table.forget(e, 1)), (b"/e/g".to_vec(), vec![d]));
         assert_eq!(table.forget(file, 2), [file, e]);

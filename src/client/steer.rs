@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::{
         backing::ROOT,
-        client::{Caller, ClientOptions},
+        client::{Caller, ClientOptions, Offset},
         consistency::Ino,
         event::EventLog,
         knobs::Delay,
@@ -295,7 +295,7 @@ mod tests {
         fn create(&self, name: &str, data: &[u8]) -> (Ino, u64) {
             let made = self.client.create(&CALLER, ROOT, name.as_bytes(), 0o100_644, 0, READ_WRITE);
             let (entry, handle) = made.expect("it is made");
-            self.client.write(&CALLER, handle, 0, data, false).expect("it is written");
+            self.client.write(&CALLER, handle, Offset::At(0), data).expect("it is written");
             (entry.ino, handle)
         }
 
@@ -432,7 +432,7 @@ mod tests {
         assert_eq!(bench.client.lose(), named);
         assert!(bench.client.lock().in_flight.is_pristine());
         assert!(!bench.seen("new") && !bench.seen("twice") && bench.seen("old"));
-        assert_eq!(bench.client.write(&CALLER, new, 0, b"more", false), Err(Error::Stale));
+        assert_eq!(bench.client.write(&CALLER, new, Offset::At(0), b"more"), Err(Error::Stale));
         assert_eq!(bench.client.read(new, 0, 4), Err(Error::Stale));
         let ino = bench.client.lookup(ROOT, b"old").unwrap().ino;
         assert_eq!(bench.client.table.path(ino), b"/old");
@@ -448,11 +448,11 @@ mod tests {
         let bench = Bench::new(Knobs::default());
         let (_, handle) = bench.create("f", b"old");
         bench.advance(800);
-        bench.client.write(&CALLER, handle, 0, b"new", false).unwrap();
+        bench.client.write(&CALLER, handle, Offset::At(0), b"new").unwrap();
         assert_eq!(bench.client.lose(), ["/f: write"]);
         assert_eq!(bench.client.start_sync(handle), Err(Error::InputOutput));
         assert_eq!(bench.client.read(handle, 0, 9).unwrap(), b"old");
-        bench.client.write(&CALLER, handle, 0, b"newer", false).unwrap();
+        bench.client.write(&CALLER, handle, Offset::At(0), b"newer").unwrap();
         bench.advance(800);
         assert_eq!(fs::read(bench.folder.path().join("f")).unwrap(), b"newer");
     }

@@ -8,7 +8,7 @@ use crate::sandbox::{CHAOSFS, Sandbox, chaosfs, run};
 
 /// Compares with a stored file; `CHAOSFS_BLESS=1` stores what is seen now.
 #[track_caller]
-fn assert_snapshot(name: &str, seen: &str) {
+pub fn assert_snapshot(name: &str, seen: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots").join(name);
     if env::var_os("CHAOSFS_BLESS").is_some() {
         fs::write(&path, seen).expect("a snapshot can be written");
@@ -23,6 +23,11 @@ fn help_reads_as_it_was_reviewed() {
         ("help.txt", &["--help"] as &[_]),
         ("mount-help.txt", &["mount", "--help"]),
         ("umount-help.txt", &["umount", "--help"]),
+        ("status-help.txt", &["status", "--help"]),
+        ("set-help.txt", &["set", "--help"]),
+        ("hold-help.txt", &["hold", "--help"]),
+        ("lose-help.txt", &["lose", "--help"]),
+        ("advance-help.txt", &["advance", "--help"]),
     ] {
         let said = run(&mut chaosfs(args));
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""));

@@ -14,3 +14,4 @@ mod sandbox;
 mod situations;
 mod trouble;
 mod steering;
+mod surface;

@@ -113,6 +113,13 @@ impl Sandbox {
         run(&mut self.chaosfs(&[&fixed, more].concat()))
     }
 
+    /// Moves the clocks of all clients that are mounted on ones that stand still.
+    #[track_caller]
+    pub fn advance(&self, by: &str) {
+        let said = run(&mut self.chaosfs(&["advance", by, "--backing", "shared"]));
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    }
+
     pub fn mounted(&self, name: &str) -> bool {
         let path = self.path(name);
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
