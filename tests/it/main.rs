@@ -12,6 +12,6 @@ mod panics;
 mod readme;
 mod sandbox;
 mod situations;
-mod trouble;
 mod steering;
 mod surface;
+mod trouble;
