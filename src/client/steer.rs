@@ -417,7 +417,7 @@ mod tests {
         bench.create("g", b"text");
         fs::create_dir_all(bench.folder.path().join("g/x")).unwrap();
         let refusal = bench.client.land_everything().unwrap_err().0;
-        assert!(refusal.starts_with("2 changes could not land: /g: create could not land: "), "{refusal}");
+        assert!(refusal.starts_with("2 changes could not land: /g: create: "), "{refusal}");
         assert_eq!(bench.client.in_flight(), (0, 0));
     }
 
