@@ -111,9 +111,13 @@ impl Client {
             return;
         }
         let dying: Vec<u32> = waiting.into_iter().filter(|thread| sys::is_dying(*thread)).collect();
-        let mut over = self.lock().waits.give_up_on(|thread| dying.contains(&thread));
-        over.extend(self.lock().next_for_room(&self.in_force().knobs));
+        let over = self.lock().waits.give_up_on(|thread| dying.contains(&thread));
         over.into_iter().for_each(Over::go_on);
+        loop {
+            let next = self.lock().next_for_room(&self.in_force().knobs);
+            let Some(over) = next else { return };
+            over.go_on();
+        }
     }
 
     fn land(&self, mutation: &Arc<Mutation>) {

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Client, InForce, State, locked, waits::Over};
+use super::{Client, InForce, State, locked};
 use crate::{
     clock::Clock,
     consistency::{Change, Mutation, MutationId, RenameHow},
@@ -66,16 +66,9 @@ impl Client {
         if !changed.is_empty() {
             self.log.record(now, &Event::Set { knobs: changed.join(" ") });
         }
-        self.let_in_whoever_has_room();
+        // There may be room now for those who wait: the landing threads let them in.
+        self.work.notify_all();
         Ok(knobs)
-    }
-
-    fn let_in_whoever_has_room(&self) {
-        loop {
-            let next = self.lock().next_for_room(&self.in_force().knobs);
-            let Some(over) = next else { return };
-            Over::go_on(over);
-        }
     }
 
     /// From now on nothing lands by being due.

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Mount, MountOptions,
     advance::{Moved, Moving, advance_together},
-    mount,
+    in_own_thread, mount,
 };
 use crate::{
     clock::Clock,
@@ -203,7 +203,7 @@ impl Clients {
     /// # Errors
     /// Their clocks are real ones.
     pub fn advance(&self, by: Duration) -> Result<u64, Refusal> {
-        advance_together(&mut self.iter().collect::<Vec<_>>(), by)
+        in_own_thread(|| advance_together(&mut self.iter().collect::<Vec<_>>(), by))
     }
 
     /// Lands everything and unmounts, as dropping them does, and says how it went.

@@ -31,7 +31,7 @@ use super::{
     socket::{self, SocketFile},
 };
 use crate::{
-    client::{Client, Farewell},
+    client::{Client, Farewell, prepare_thread},
     clock::Clock,
     error::Refusal,
 };
@@ -115,7 +115,11 @@ impl Control {
         let (closed, open) = pipe()?;
         let room = Arc::new(Room { steered, connections: Mutex::default() });
         let theirs = room.clone();
-        let attend = move || theirs.attend(&listener, &closed);
+        let attend = move || {
+            // For the threads of the connections, too: what they are asked for may land.
+            prepare_thread();
+            theirs.attend(&listener, &closed);
+        };
         let door = thread::Builder::new().name("control".to_string()).stack_size(STACK).spawn(attend)?;
         Ok(Control { file, room, open, door })
     }

@@ -17,11 +17,13 @@ mod socket;
 mod unmount;
 
 use std::{
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -31,7 +33,7 @@ pub use remote::RemoteClient;
 pub use unmount::{Unmounted, mounts_below, unmount};
 
 use crate::{
-    client::{Client, ClientOptions, Farewell, Status},
+    client::{Client, ClientOptions, Farewell, Status, prepare_thread},
     clock::Clock,
     dice::Dice,
     error::Refusal,
@@ -198,7 +200,7 @@ impl Mount {
 
     /// What is due lands again, and at once what has become due meanwhile; on a manual clock it has when this returns.
     pub fn release(&self) {
-        self.client.release_held();
+        in_own_thread(|| self.client.release_held());
     }
 
     /// Lands now what is in flight now, also what is held; returns how much that was.
@@ -217,7 +219,7 @@ impl Mount {
     /// Drops what is in flight, as if the host had crashed, and names it: path and operation. Who has a file open of
     /// which data is lost hears EIO once; a file that was lost as a whole answers ESTALE.
     pub fn lose(&self) -> Vec<String> {
-        self.client.lose()
+        in_own_thread(|| self.client.lose())
     }
 
     /// Moves its clock, and only its own: that of several together is moved by [`Clients::advance`]. Returns how many
@@ -226,8 +228,8 @@ impl Mount {
     /// # Errors
     /// The clock is a real one.
     pub fn advance(&self, by: Duration) -> Result<u64, Refusal> {
-        let advanced = self.client.advance(by).map_err(|refusal| self.seat.named(&refusal))?;
-        Ok(advanced.landed)
+        let advanced = in_own_thread(|| self.client.advance(by));
+        advanced.map(|advanced| advanced.landed).map_err(|refusal| self.seat.named(&refusal))
     }
 
     /// Blocks until the kernel has ended the session, whoever unmounted it, or [`Mount::leave`] is done.
@@ -329,6 +331,16 @@ impl Drop for Mount {
         }
         self.land();
     }
+}
+
+/// Calls what may land something where the umask and the working directory of the calling program do not matter.
+fn in_own_thread<T: Send>(call: impl FnOnce() -> T + Send) -> T {
+    let prepared = || {
+        prepare_thread();
+        call()
+    };
+    let joined = thread::scope(|scope| scope.spawn(prepared).join());
+    joined.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Where a mount sits and how it is told from any other mount on the same path, as long as its session lasts.
