@@ -11,13 +11,7 @@ use std::{
     },
 };
 
-use chaosfs::{
-    ClientOptions, Mount, MountOptions,
-    clock::Clock,
-    event::{EventLog, Level},
-    knobs::{Delay, Knobs},
-    mount,
-};
+use chaosfs::{Delay, EventLog, Knobs, Level, Mount, MountOptions, mount};
 use tempfile::TempDir;
 
 /// A client in this process whose log panics for lines that `explodes` says.
@@ -27,11 +21,11 @@ fn mounted(knobs: Knobs, explodes: impl Fn(&str) -> bool + Send + Sync + 'static
         fs::create_dir(folder.path().join(name)).expect("a folder");
     }
     let sink = move |_: Level, line: &str| assert!(!explodes(line), "as the test wants: {line}");
-    let backing = folder.path().join("shared");
-    let client = ClientOptions { backing, id: "library".to_string(), seed: 1, knobs, allow_other: false };
-    let options = MountOptions { client, mountpoint: folder.path().join("view") };
-    let log = EventLog::new("library", true, Arc::new(sink));
-    let mount = mount(options, Clock::Monotonic, log).expect("a mount");
+    let mut options = MountOptions::new(folder.path().join("shared"), folder.path().join("view"));
+    options.client_id = "library".to_string();
+    options.knobs = knobs;
+    options.log = Some(EventLog::new("library", true, Arc::new(sink)));
+    let mount = mount(options).expect("a mount");
     (folder, mount)
 }
 
