@@ -87,6 +87,8 @@ pub use clock::Clock;
 pub use error::Refusal;
 pub use event::{EventLog, Level, Sink};
 pub use knobs::{Delay, Knobs};
+#[doc(hidden)]
+pub use mount::{Claim, Kept, Scratch, stand_at, sweep_run_of, sweep_runs};
 pub use mount::{
     Clients, ClientsBuilder, Mount, MountOptions, RemoteClient, Unmounted, check_client_id, dual_mount,
     mount, mounts_below, unmount,

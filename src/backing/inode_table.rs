@@ -11,7 +11,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::sys::{self, FileHandle, Identity, Result, Stat};
+use super::{
+    share::Share,
+    sys::{self, FileHandle, Identity, Result, Stat},
+};
 use crate::error::Error;
 
 /// The number by which the kernel and programs know an inode.
@@ -79,15 +82,15 @@ pub struct InodeTable {
     inner: Mutex<Inner>,
     root: Arc<OwnedFd>,
     device: u64,
-    bound: usize,
+    share: Share,
 }
 
 impl InodeTable {
-    /// A table with the root only, which keeps at most `bound` descriptors open.
+    /// A table with the root only, which keeps at most its share of descriptors open.
     ///
     /// # Errors
     /// What `statx(2)` of the root answers.
-    pub fn new(root: OwnedFd, bound: usize) -> Result<InodeTable> {
+    pub fn new(root: OwnedFd, share: Share) -> Result<InodeTable> {
         let root = Arc::new(root);
         let stat = sys::stat(root.as_fd())?;
         let mut inner = Inner { next_private: FIRST_PRIVATE, ..Inner::default() };
@@ -108,7 +111,7 @@ impl InodeTable {
             }),
         );
         inner.by_number.insert(number_of(&stat.identity), ROOT);
-        Ok(InodeTable { inner: Mutex::new(inner), root, device: stat.identity.device, bound: bound.max(8) })
+        Ok(InodeTable { inner: Mutex::new(inner), root, device: stat.identity.device, share })
     }
 
     /// The root's own descriptor.
@@ -364,8 +367,9 @@ impl InodeTable {
     }
 
     fn close_coldest(&self) {
-        if self.size().1 > self.bound {
-            self.close_down_to(self.bound - self.bound / 8);
+        let bound = self.share.size();
+        if self.size().1 > bound {
+            self.close_down_to(bound - bound / 8);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The real directory: system calls and the table of inodes. No policy.
 
 mod inode_table;
+mod share;
 pub mod sys;
 
 use std::{os::fd::AsFd, path::Path};
@@ -9,12 +10,7 @@ pub use inode_table::{InodeTable, NodeId, ROOT};
 pub use sys::{FsFigures, Identity, Stat};
 
 use crate::error::{Error, Refusal};
-
-/// Descriptors left to the files that programs have open, as a part of the limit.
-const SHARE_FOR_OPEN_FILES: u64 = 2;
-
-/// The most descriptors kept on inodes that are known but not open: more would only cost kernel memory.
-const MOST_DESCRIPTORS: u64 = 8192;
+use share::Share;
 
 /// Opens a backing directory and the table of its inodes.
 ///
@@ -25,8 +21,7 @@ pub fn open(path: &Path) -> Result<InodeTable, Refusal> {
         Refusal::new(format!("backing directory `{}` cannot be opened: {error}", path.display()))
     };
     let root = sys::open_root(path).map_err(refuse)?;
-    let bound = (sys::descriptor_limit() / SHARE_FOR_OPEN_FILES).min(MOST_DESCRIPTORS);
-    InodeTable::new(root, usize::try_from(bound).unwrap_or(usize::MAX)).map_err(refuse)
+    InodeTable::new(root, Share::of_process()).map_err(refuse)
 }
 
 /// The figures of the file system that holds the backing directory.

@@ -8,10 +8,13 @@ mod advance;
 mod attach;
 mod clients;
 mod control;
+mod lock;
 mod mountinfo;
+mod namespace;
 mod protocol;
 mod refusals;
 mod remote;
+mod scratch;
 mod session;
 mod socket;
 mod unmount;
@@ -28,8 +31,11 @@ use std::{
 };
 
 pub use clients::{Clients, ClientsBuilder, dual_mount};
+pub use lock::Claim;
+pub use namespace::stand_at;
 pub use refusals::check_client_id;
 pub use remote::RemoteClient;
+pub use scratch::{Kept, Scratch, sweep_run_of, sweep_runs};
 pub use unmount::{Unmounted, mounts_below, unmount};
 
 use crate::{

@@ -149,7 +149,14 @@ impl MountTable {
 
     /// Every chaosfs mount directly below `folder`.
     pub fn chaosfs_below<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Entry> {
-        self.0.iter().filter(move |entry| entry.is_chaosfs() && entry.mount_point.parent() == Some(folder))
+        self.chaosfs().filter(move |entry| entry.mount_point.parent() == Some(folder))
+    }
+
+    /// Every mount below `folder`, however deep; the folder itself is not below.
+    pub fn below<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Entry> {
+        self.0
+            .iter()
+            .filter(move |entry| entry.mount_point.starts_with(folder) && entry.mount_point != folder)
     }
 
     /// Where a canonical path lies, whatever bind mount it leads through.
@@ -161,9 +168,7 @@ impl MountTable {
 
     /// Every place that is reached from a canonical path downwards: itself and what is mounted below it.
     pub fn places_below(&self, path: &Path) -> Vec<Place> {
-        let below =
-            self.0.iter().filter(|entry| entry.mount_point.starts_with(path) && entry.mount_point != path);
-        let below = below.map(|entry| Place { device: entry.device, path: entry.root.clone() });
+        let below = self.below(path).map(|entry| Place { device: entry.device, path: entry.root.clone() });
         self.place_of(path).into_iter().chain(below).collect()
     }
 }

@@ -109,7 +109,11 @@ fn refuse_other_users() -> Result<(), Refusal> {
     )))
 }
 
-fn canonical_directory(role: &str, path: &Path) -> Result<PathBuf, Refusal> {
+/// The canonical form of a directory that plays this role.
+///
+/// # Errors
+/// Names the role and the path and says what is wrong.
+pub fn canonical_directory(role: &str, path: &Path) -> Result<PathBuf, Refusal> {
     let canonical = path.canonicalize().map_err(|error| unusable(role, path, &error))?;
     let facts = fs::metadata(&canonical).map_err(|error| unusable(role, path, &error))?;
     match facts.is_dir() {
@@ -118,7 +122,8 @@ fn canonical_directory(role: &str, path: &Path) -> Result<PathBuf, Refusal> {
     }
 }
 
-fn unusable(role: &str, path: &Path, error: &io::Error) -> Refusal {
+/// What to say about a path that cannot be used in this role.
+pub fn unusable(role: &str, path: &Path, error: &io::Error) -> Refusal {
     let path = path.display();
     Refusal::new(match error.kind() {
         io::ErrorKind::NotFound => {
@@ -206,7 +211,7 @@ fn refuse_nesting(mounts: &MountTable, backing: Named, mountpoint: Named) -> Res
 
 /// Whether `inner` is `outer` or is reached from it: by its path, through a bind mount of either, or of any
 /// directory above or below either. Both are canonical.
-fn lies_in(mounts: &MountTable, inner: &Path, outer: &Path) -> bool {
+pub fn lies_in(mounts: &MountTable, inner: &Path, outer: &Path) -> bool {
     let identity = |path: &Path| fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()));
     let target = identity(outer);
     let by_identity = inner.ancestors().any(|ancestor| target.is_some() && identity(ancestor) == target);

@@ -28,7 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const STAYS_IN: &[(&[&str], &[&str])] = &[
     (&["fuser"], &["fuse/", "mount/"]),
     (&["libc", "nix"], &["backing/sys.rs", "clock.rs", "mount/", "bin/"]),
-    (&["rustix"], &["mount/attach.rs"]),
+    (&["rustix"], &["mount/attach.rs", "mount/lock.rs"]),
     // What a client tells about itself is what the control socket says.
     (&["serde"], &["client/status.rs", "mount/protocol.rs"]),
     (&["serde_json"], &["mount/protocol.rs", "mount/remote.rs", "bin/chaosfs/steer.rs"]),
@@ -41,6 +41,7 @@ const STAYS_IN: &[(&[&str], &[&str])] = &[
             "clap_mangen",
             "anyhow",
             "daemonize",
+            "fork",
             "tracing_subscriber",
             "tracing_appender",
         ],

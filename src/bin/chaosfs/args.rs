@@ -12,7 +12,7 @@ use chaosfs::{
 };
 use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, Error, FromArgMatches, Parser, Subcommand,
-    builder::Resettable, error::ErrorKind, parser::ValueSource,
+    builder::Resettable, error::ErrorKind, parser::ValueSource, value_parser,
 };
 use clap_complete::Shell;
 use std::time::Duration;
@@ -61,6 +61,8 @@ pub enum Command {
     /// answers ESTALE.
     Lose(TargetArgs),
     Advance(AdvanceArgs),
+    Run(Box<RunArgs>),
+    Exec(ExecArgs),
     /// Print a completion script
     Completions {
         /// The shell to print it for
@@ -70,25 +72,9 @@ pub enum Command {
     Man,
 }
 
-const CONSISTENCY: &str = "Consistency";
-const FAULTS: &str = "Faults";
-const LOG: &str = "Log";
-const PROCESS: &str = "Process";
-
-/// Mount one client over a backing directory
-///
-/// A TIME is a number of milliseconds or has a unit: `1.5s`, `200ms`, `2m`. A DELAY is a TIME or a range of them,
-/// `500..1200`, from which each change draws its own. A flag goes before its variable, a variable before the default.
-#[derive(Debug, Args)]
-pub struct MountArgs {
-    /// Directory that all clients share
-    #[arg(value_name = "BACKING")]
-    pub backing: PathBuf,
-
-    /// Empty directory on which this client's view appears
-    #[arg(value_name = "MOUNTPOINT")]
-    pub mountpoint: PathBuf,
-
+/// What tunes a client and its chance, the same for every command that mounts.
+#[derive(Clone, Debug, Args)]
+pub struct KnobArgs {
     /// Believe fetched attributes, names, absences and listings for this long; 0 asks every time
     #[arg(
         long,
@@ -160,6 +146,50 @@ pub struct MountArgs {
     #[arg(value_parser = parse_seed, allow_hyphen_values = true, help_heading = FAULTS)]
     pub seed: Option<u64>,
 
+    /// Take time from the machine (`real`) or let it stand still until `chaosfs advance` moves it (`manual`)
+    #[arg(long, env = "CHAOSFS_CLOCK", hide_env_values = true, value_name = "CLOCK", default_value = "real")]
+    #[arg(value_parser = parse_clock, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub clock: Clock,
+}
+
+impl KnobArgs {
+    /// The tunables of the client.
+    pub fn knobs(&self) -> Knobs {
+        Knobs {
+            meta_ttl: self.meta_ttl,
+            write_delay: self.write_delay,
+            rename_delay: self.rename_delay,
+            failure_probability: self.drop_prob,
+            read_your_writes: self.read_your_writes,
+            max_in_flight: self.max_in_flight,
+            ..Knobs::default()
+        }
+    }
+}
+
+const CLIENTS: &str = "Clients";
+const CONSISTENCY: &str = "Consistency";
+const FAULTS: &str = "Faults";
+const LOG: &str = "Log";
+const PROCESS: &str = "Process";
+
+/// Mount one client over a backing directory
+///
+/// A TIME is a number of milliseconds or has a unit: `1.5s`, `200ms`, `2m`. A DELAY is a TIME or a range of them,
+/// `500..1200`, from which each change draws its own. A flag goes before its variable, a variable before the default.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Directory that all clients share
+    #[arg(value_name = "BACKING")]
+    pub backing: PathBuf,
+
+    /// Empty directory on which this client's view appears
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+
+    #[command(flatten)]
+    pub knobs: KnobArgs,
+
     /// Name this client in logs, in the mount table and in the draws
     #[arg(
         long,
@@ -170,11 +200,6 @@ pub struct MountArgs {
     )]
     #[arg(value_parser = parse_client_id, allow_hyphen_values = true, help_heading = PROCESS)]
     pub client_id: String,
-
-    /// Take time from the machine (`real`) or let it stand still until `chaosfs advance` moves it (`manual`)
-    #[arg(long, env = "CHAOSFS_CLOCK", hide_env_values = true, value_name = "CLOCK", default_value = "real")]
-    #[arg(value_parser = parse_clock, allow_hyphen_values = true, help_heading = CONSISTENCY)]
-    pub clock: Clock,
 
     /// Return once the mount serves, and go on in the background
     #[arg(long, help_heading = PROCESS)]
@@ -198,24 +223,89 @@ pub struct MountArgs {
 }
 
 impl MountArgs {
-    /// The tunables of the client.
-    pub fn knobs(&self) -> Knobs {
-        Knobs {
-            meta_ttl: self.meta_ttl,
-            write_delay: self.write_delay,
-            rename_delay: self.rename_delay,
-            failure_probability: self.drop_prob,
-            read_your_writes: self.read_your_writes,
-            max_in_flight: self.max_in_flight,
-            ..Knobs::default()
-        }
-    }
-
     /// The file that the log goes to, if it goes to one.
     pub fn log_path(&self) -> Option<PathBuf> {
         let in_folder = || self.log_dir.as_ref().map(|folder| folder.join(format!("{}.log", self.client_id)));
         self.log_file.clone().or_else(in_folder)
     }
+}
+
+/// Run a command on clients that are mounted for it alone
+///
+/// Makes a backing directory and mounts clients over it, served by one process; runs COMMAND, lands everything, unmounts
+/// and removes what it made. Leaves with COMMAND's exit status, or 128 and the number of the signal that ended it; with 1
+/// where something could not land. On failure the logs are kept.
+///
+/// COMMAND finds the directories in CHAOSFS_BACKING, CHAOSFS_MOUNTS (separated by colons) and one CHAOSFS_MOUNT_<NAME>
+/// for each client, and `{NAME}` in its arguments becomes that client's mountpoint. What it leaves running is ended.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Mount this many clients, named A, B, C and so on [default: 2]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1000), allow_hyphen_values = true)]
+    #[arg(help_heading = CLIENTS, conflicts_with = "named")]
+    pub clients: Option<u16>,
+
+    /// Mount a client of this name (repeatable), with knobs of its own by the names of their flags
+    #[arg(long = "client", value_name = "NAME[:KNOB=VALUE,...]", value_parser = parse_client, help_heading = CLIENTS)]
+    pub named: Vec<ClientArg>,
+
+    /// Take this backing directory instead of making one; it is not removed
+    #[arg(long, value_name = "DIR", help_heading = CLIENTS)]
+    pub backing: Option<PathBuf>,
+
+    /// Run COMMAND once on each client at the same time, with the client as working directory
+    #[arg(long, help_heading = PROCESS)]
+    pub each: bool,
+
+    /// Show each COMMAND its client at this directory, the same for all; needs --each or one client
+    #[arg(long, value_name = "PATH", help_heading = PROCESS)]
+    pub at: Option<PathBuf>,
+
+    /// Keep the backing directory and the logs, and say where they are
+    #[arg(long, help_heading = PROCESS)]
+    pub keep: bool,
+
+    #[command(flatten)]
+    pub knobs: KnobArgs,
+
+    /// Append the logs to <name>.log in this directory [default: a temporary one, kept on failure]
+    #[arg(long, env = "LOG_DIR", hide_env_values = true, value_name = "DIR", help_heading = LOG)]
+    pub log_dir: Option<PathBuf>,
+
+    /// Log every operation: its outcome, where its answer came from and how old that was
+    #[arg(long, help_heading = LOG)]
+    pub debug: bool,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// One client of a run: its name and the knobs that it has for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientArg {
+    pub name: String,
+    pub settings: Vec<(String, String)>,
+}
+
+/// Run a command that sees a client at another path
+///
+/// COMMAND runs in a mount namespace of its own in which the client that is mounted at MOUNTPOINT stands at PATH, as
+/// shared storage stands at the same path on every host. Nobody else sees it there. Works for ordinary users where they
+/// may have user namespaces. Becomes COMMAND: its exit status, signals and terminal are its own.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Mountpoint of the client
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+
+    /// Directory at which COMMAND sees the client [default: its backing directory]
+    #[arg(long, value_name = "PATH")]
+    pub at: Option<PathBuf>,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// Land everything that clients have in flight and unmount them
@@ -346,6 +436,7 @@ fn read() -> Result<Command, Error> {
         Command::Set(args) => {
             args.read().map_err(|refusal| Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n")))?;
         }
+        Command::Run(args) => refuse_confusion(args)?,
         Command::Umount(args) if !args.mounts.is_empty() && !is_flag(given, "mount_base") => {
             args.mount_base = None;
         }
@@ -371,6 +462,39 @@ fn prefer_log_flag(args: &mut MountArgs, given: &ArgMatches) -> Result<(), Error
         }
         _ => Ok(()),
     }
+}
+
+/// What is wrong about several arguments of `run` together.
+fn refuse_confusion(args: &RunArgs) -> Result<(), Error> {
+    let wrong = |text: String| Err(Error::raw(ErrorKind::ArgumentConflict, text + "\n"));
+    let names: Vec<_> =
+        args.named.iter().map(|client| (client.name.as_str(), variable_of(&client.name))).collect();
+    for (index, (name, variable)) in names.iter().enumerate() {
+        match names[..index].iter().find(|(_, other)| other == variable) {
+            Some((other, _)) if other == name => {
+                return wrong(format!("--client {name}: given twice; name it once"));
+            }
+            Some((other, _)) => {
+                return wrong(format!(
+                    "--client {name}: its variable {variable} is also that of client {other}; choose another name"
+                ));
+            }
+            None => {}
+        }
+    }
+    let one = args.named.len() == 1 || args.clients == Some(1);
+    match args.at {
+        Some(_) if !args.each && !one => {
+            wrong("--at: COMMAND can see only one client there; give --each, or mount one client".to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The variable in which COMMAND finds the mountpoint of a client.
+pub fn variable_of(client: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("CHAOSFS_MOUNT_{}", client.chars().map(plain).collect::<String>())
 }
 
 /// Checks every variable that the command knows, also one that a flag goes before: clap alone would blame the flag
@@ -407,6 +531,44 @@ fn parse_clock(text: &str) -> Result<Clock, Refusal> {
         "real" => Ok(Clock::Monotonic),
         "manual" => Ok(Clock::manual()),
         _ => Err(Refusal::new(format!("`{text}` is not a clock; write `real` or `manual`"))),
+    }
+}
+
+/// Sets the seed or a knob, by the name of its flag.
+///
+/// # Errors
+/// Says which names there are, or names the knob and says what is wrong with the value.
+pub fn set_knob(knobs: &mut Knobs, seed: &mut Option<u64>, name: &str, value: &str) -> Result<(), Refusal> {
+    if name != "seed" {
+        return knobs.set(name, value);
+    }
+    *seed = Some(parse_seed(value).map_err(|refusal| Refusal::new(format!("seed: {refusal}")))?);
+    Ok(())
+}
+
+fn parse_client(text: &str) -> Result<ClientArg, Refusal> {
+    let (name, settings) =
+        text.split_once(':').map_or((text, None), |(name, settings)| (name, Some(settings)));
+    check_client_id(name)?;
+    let setting = |text: &str| {
+        let (knob, value) = text.split_once('=').ok_or_else(|| {
+            Refusal::new(format!("client {name}: `{text}` is not a knob and its value; write KNOB=VALUE"))
+        })?;
+        let set = set_knob(&mut Knobs::default(), &mut None, knob, value);
+        set.map_err(|refusal| Refusal::new(format!("client {name}: {refusal}")))?;
+        Ok((knob.replace('_', "-"), value.to_string()))
+    };
+    let settings: Vec<_> =
+        settings.into_iter().flat_map(|text| text.split(',')).map(setting).collect::<Result<_, _>>()?;
+    match settings
+        .iter()
+        .enumerate()
+        .find(|(index, (knob, _))| settings[..*index].iter().any(|other| other.0 == *knob))
+    {
+        Some((_, (knob, _))) => {
+            Err(Refusal::new(format!("client {name}: {knob}: given twice; give it once")))
+        }
+        None => Ok(ClientArg { name: name.to_string(), settings }),
     }
 }
 

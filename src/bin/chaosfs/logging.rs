@@ -2,11 +2,14 @@
 
 use std::{
     fs::{self, File},
-    io, panic,
+    io::{self, Write},
+    panic,
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::Context;
+use chaosfs::event::{EventLog, Level};
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     fmt::{
@@ -52,6 +55,28 @@ pub fn start(file: Option<File>, debug: bool) -> anyhow::Result<()> {
     tracing::subscriber::set_global_default(subscriber)?;
     log_panics();
     Ok(())
+}
+
+/// The log of one of several clients of this process, in a file of its own. See [`start`].
+///
+/// # Errors
+/// Names the file and what the system said.
+pub fn to_file(path: &Path, client: &str, debug: bool) -> anyhow::Result<EventLog> {
+    let file = open(path)?;
+    let sink = move |level: Level, event: &str| {
+        let level = match level {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        };
+        let mut line = "time=".to_string();
+        let _ = SystemTime.format_time(&mut Writer::new(&mut line));
+        line.push_str(&format!(" level={level} {event}\n"));
+        // A full disk takes the log, not the client.
+        let _ = (&file).write_all(line.as_bytes());
+    };
+    Ok(EventLog::new(client, debug, Arc::new(sink)))
 }
 
 /// In the background nobody sees standard error.

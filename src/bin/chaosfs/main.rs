@@ -1,11 +1,14 @@
 //! The command line of chaosfs. Everything it does is in the library; here words become options and outcomes become
-//! words and exit codes: 0 for done, 1 for failed, 2 for a wrong command line or variable.
+//! words and exit codes: 0 for done, 1 for failed, 2 for a wrong command line or variable; `run` and `exec` leave with their
+//! command's.
 
 mod args;
 mod daemon;
+mod exec;
 mod logging;
 mod mount;
 mod pages;
+mod run;
 mod steer;
 mod umount;
 
@@ -17,7 +20,6 @@ use std::{
 use args::Command;
 
 fn main() -> ExitCode {
-    chaosfs::prepare_process();
     let outcome = match args::parse() {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(&args),
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
         Command::Expire(targets) => steer::expire(&targets),
         Command::Lose(targets) => steer::lose(&targets),
         Command::Advance(args) => steer::advance(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Exec(args) => exec::run(args),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man => pages::man(),
     };

@@ -14,6 +14,7 @@ use crate::{
 
 /// Mounts and serves until the mount is gone. With `--background` the caller's process returns when it serves.
 pub fn run(args: Box<MountArgs>) -> anyhow::Result<ExitCode> {
+    chaosfs::prepare_process();
     let log = args.log_path().map(|path| logging::open(&path)).transpose()?;
     if !args.background {
         return start(&args, log).map(|mount| serve(&mount));
@@ -51,10 +52,10 @@ fn start(args: &MountArgs, log: Option<File>) -> anyhow::Result<Arc<Mount>> {
         backing: args.backing.clone(),
         mountpoint: args.mountpoint.clone(),
         client_id: args.client_id.clone(),
-        seed: args.seed,
-        knobs: args.knobs(),
+        seed: args.knobs.seed,
+        knobs: args.knobs.knobs(),
         allow_other: args.allow_other,
-        clock: args.clock.clone(),
+        clock: args.knobs.clock.clone(),
         log: Some(EventLog::to_tracing(&args.client_id, args.debug)),
     };
     let mount = mount(options)?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use chaosfs::{Unmounted, mounts_below, unmount};
+use chaosfs::{Unmounted, mounts_below, sweep_run_of, unmount};
 
 use crate::args::UmountArgs;
 
@@ -19,6 +19,7 @@ pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
         let outcome = unmount(target);
         all_well &= outcome.is_success();
         report(target, &outcome);
+        sweep_run_of(target);
     }
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,0 +1,120 @@
+//! Starting a command of a run.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    io::{self, PipeReader, PipeWriter},
+    process,
+};
+
+use anyhow::Context;
+use chaosfs::stand_at;
+use fork::{Fork, fork};
+use nix::{
+    sys::{prctl::set_pdeathsig, signal::Signal},
+    unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid},
+};
+
+use super::{
+    Run,
+    output::{Outputs, Stream},
+    plan::{self, ClientPlan},
+    wire::{hear_failure, tell_failure},
+};
+use crate::exec::{ExecFailure, become_command, plain};
+
+/// What failed before the command itself could be executed.
+const CANNOT_PREPARE: u8 = 1;
+
+/// How often an injected failure may keep a command from its working directory.
+const MOST_TRIES: usize = 1000;
+
+/// A command that was started; whether it could be executed is still to be heard.
+pub struct Started {
+    pub pid: Pid,
+    failure: PipeReader,
+    outputs: Option<[PipeReader; 2]>,
+}
+
+impl Started {
+    /// Waits until it is executed, or hears why it is not.
+    pub fn failure(self) -> Option<ExecFailure> {
+        hear_failure(self.failure)
+    }
+
+    /// Has its output passed on with the client's name in front. To be called when nothing more is to be forked.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn pass_output(&mut self, client: &ClientPlan, outputs: &Outputs) -> io::Result<()> {
+        let Some([out, err]) = self.outputs.take() else { return Ok(()) };
+        outputs.pass_on(&client.name, out, Stream::Out)?;
+        outputs.pass_on(&client.name, err, Stream::Err)
+    }
+}
+
+/// Starts the command of this client; with `--each` in its directory, and with its output to be passed on.
+///
+/// # Errors
+/// What the system said.
+pub fn start(run: &Run, client: &ClientPlan) -> anyhow::Result<Started> {
+    let (failure, tell) = io::pipe().context("cannot make a pipe")?;
+    let pipes = run.each.then(|| Ok::<_, io::Error>([io::pipe()?, io::pipe()?])).transpose();
+    let pipes = pipes.context("cannot make a pipe")?.map(|[out, err]| ([out.0, err.0], [out.1, err.1]));
+    let (readers, writers) = pipes.unzip();
+    let supervisor = getpid();
+    match fork().context("cannot fork")? {
+        Fork::Parent(pid) => Ok(Started { pid: Pid::from_raw(pid), failure, outputs: readers }),
+        Fork::Child => {
+            let failure = prepare(run, client, writers, supervisor).map_or_else(
+                |error| ExecFailure {
+                    code: CANNOT_PREPARE,
+                    text: format!("client {}: {error:#}", client.name),
+                },
+                |variables| become_command(&run.command, &variables),
+            );
+            tell_failure(tell, &failure);
+            process::exit(failure.code.into())
+        }
+    }
+}
+
+/// In the process that becomes the command. Returns its variables.
+fn prepare(
+    run: &Run,
+    client: &ClientPlan,
+    outputs: Option<[PipeWriter; 2]>,
+    supervisor: Pid,
+) -> anyhow::Result<Vec<(String, OsString)>> {
+    let mut variables = plan::variables(&run.backing, &run.clients);
+    if let Some(at) = &run.at {
+        stand_at(&client.mountpoint, at)?;
+    }
+    set_pdeathsig(Signal::SIGKILL).context("cannot tie the command to the run")?;
+    if getppid() != supervisor {
+        process::exit(CANNOT_PREPARE.into());
+    }
+    if let Some([out, err]) = outputs {
+        let null = File::open("/dev/null").context("/dev/null")?;
+        dup2_stdin(&null)
+            .and_then(|()| dup2_stdout(&out))
+            .and_then(|()| dup2_stderr(&err))
+            .context("output")?;
+        enter(run, client)?;
+        variables.push(("CHAOSFS_CLIENT".to_string(), client.name.clone().into()));
+    }
+    Ok(variables)
+}
+
+/// Makes the client the working directory. A failure that was injected there is not the command's.
+fn enter(run: &Run, client: &ClientPlan) -> anyhow::Result<()> {
+    let here = run.at.as_ref().unwrap_or(&client.mountpoint);
+    let mut tries = 0;
+    while let Err(error) = env::set_current_dir(here) {
+        tries += 1;
+        let injected = client.knobs.failure_probability > 0.0 && tries < MOST_TRIES;
+        anyhow::ensure!(injected, "cannot enter {}: {}", here.display(), plain(&error));
+    }
+    Ok(())
+}

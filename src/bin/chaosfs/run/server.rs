@@ -1,0 +1,132 @@
+//! The process that serves every client of a run. It depends on nobody: it has a session of its own, so that no terminal
+//! stops it, and when its supervisor is gone it lands, unmounts and removes everything all the same.
+
+use std::{
+    fs::File,
+    io::{PipeReader, PipeWriter},
+    os::fd::AsFd,
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context;
+use chaosfs::{Kept, Mount, MountOptions, clock::Clock, mount};
+use nix::{
+    sys::signal::{SigSet, Signal},
+    unistd::{dup2_stdin, dup2_stdout, setsid},
+};
+
+use super::{
+    Run,
+    signals::Signals,
+    wire::{Ending, ToSupervisor, wants_logs},
+};
+use crate::logging;
+
+/// How long a mount may stay in use after the last command has ended, and how often is looked.
+const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Serves until the supervisor lets go or is gone, or until SIGTERM; a SIGTERM after that gives up what has not landed.
+pub fn serve(run: &Run, signals: &Signals, supervisor: PipeReader, to_supervisor: PipeWriter) -> ExitCode {
+    let mut to_supervisor = ToSupervisor::new(to_supervisor);
+    let mounts = match stand_alone().and_then(|()| mount_all(run)) {
+        Ok(mounts) => mounts,
+        Err(error) => {
+            let _ = run.scratch.dispose(Kept::Nothing);
+            to_supervisor.failed(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    to_supervisor.ready();
+    let ended_by_signal = !wait_for_the_end(signals, &supervisor);
+    give_up_on_signal(&mounts);
+    let mut ending = leave(run, &mounts);
+    let keep_logs = !ending.lost.is_empty() || (!ended_by_signal && wants_logs(supervisor));
+    drop(mounts);
+    let kept = run.kept(keep_logs || ended_by_signal);
+    ending.left.extend(run.scratch.dispose(kept).err().map(|refusal| refusal.to_string()));
+    to_supervisor.ended(&ending);
+    ExitCode::SUCCESS
+}
+
+/// Leaves the terminal and the working directory, and keeps nothing of the caller's but standard error.
+fn stand_alone() -> anyhow::Result<()> {
+    setsid().context("cannot leave the session")?;
+    std::env::set_current_dir("/").context("cannot leave the working directory")?;
+    let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+    dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).context("cannot leave the terminal")?;
+    // A write past the file size limit then fails with EFBIG and the clients live.
+    SigSet::from_iter([Signal::SIGXFSZ]).thread_block().context("cannot block signals")?;
+    chaosfs::prepare_process();
+    Ok(())
+}
+
+fn mount_all(run: &Run) -> anyhow::Result<Vec<Arc<Mount>>> {
+    let mut mounts = Vec::with_capacity(run.clients.len());
+    for client in &run.clients {
+        let log = logging::to_file(&run.log_of(&client.name), &client.name, run.debug)?;
+        let options = MountOptions {
+            client_id: client.name.clone(),
+            seed: Some(client.seed),
+            knobs: client.knobs.clone(),
+            // Each client has a hand of its own; `advance` moves them together.
+            clock: if run.manual_clock { Clock::manual() } else { Clock::Monotonic },
+            log: Some(log),
+            ..MountOptions::new(&run.backing, &client.mountpoint)
+        };
+        mounts.push(Arc::new(mount(options).with_context(|| format!("client {}", client.name))?));
+    }
+    Ok(mounts)
+}
+
+/// Whether it was the supervisor who let go, rather than a signal.
+fn wait_for_the_end(signals: &Signals, supervisor: &PipeReader) -> bool {
+    loop {
+        if signals.wait(&[supervisor.as_fd()], None) == [true] {
+            return true;
+        }
+        while let Some(heard) = signals.next() {
+            if heard.signal == Signal::SIGTERM {
+                return false;
+            }
+        }
+    }
+}
+
+fn give_up_on_signal(mounts: &[Arc<Mount>]) {
+    let mounts = mounts.to_vec();
+    thread::spawn(move || {
+        if SigSet::from_iter([Signal::SIGTERM]).wait().is_ok() {
+            mounts.iter().for_each(|mount| mount.give_up());
+        }
+    });
+}
+
+/// Unmounts every client before anything is landed early, so that nothing new comes in; then lands them in their order.
+fn leave(run: &Run, mounts: &[Arc<Mount>]) -> Ending {
+    thread::scope(|scope| {
+        for mount in mounts {
+            scope.spawn(|| vacate(mount));
+        }
+    });
+    let mut ending = Ending { complete: true, ..Ending::default() };
+    for (client, mount) in run.clients.iter().zip(mounts) {
+        let lost = mount.land().lost;
+        ending.lost.extend(lost.into_iter().map(|line| format!("{}: {line}", client.name)));
+    }
+    ending
+}
+
+/// Unmounts one client, lazily where it stays in use.
+fn vacate(mount: &Mount) {
+    let until = Clock::Monotonic.now() + PATIENCE;
+    while mount.unmount().is_err() {
+        if Clock::Monotonic.now() >= until {
+            return mount.leave();
+        }
+        Clock::Monotonic.pause(LOOK);
+    }
+}

@@ -1,0 +1,170 @@
+//! How the processes of a run talk: the supervisor hears from the server whether the clients serve and how they ended,
+//! and from each command why it could not be executed. All over pipes, whose end says that the other side is gone.
+
+use std::{
+    io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use crate::exec::ExecFailure;
+
+const READY: &str = "ready";
+const DONE: &str = "done";
+const LOST: &str = "lost ";
+const LEFT: &str = "left ";
+const KEEP: u8 = b'k';
+const REMOVE: u8 = b'r';
+
+/// How the server's clients ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// Whether the server came to its end at all.
+    pub complete: bool,
+    /// What could not land, with the name of the client in front.
+    pub lost: Vec<String>,
+    /// What could not be unmounted or removed.
+    pub left: Vec<String>,
+}
+
+/// The server's end of the pipe.
+pub struct ToSupervisor(PipeWriter);
+
+impl ToSupervisor {
+    pub fn new(pipe: PipeWriter) -> ToSupervisor {
+        ToSupervisor(pipe)
+    }
+
+    /// Says that every client serves.
+    pub fn ready(&mut self) {
+        self.line(READY);
+    }
+
+    /// Says why they do not.
+    pub fn failed(&mut self, error: &anyhow::Error) {
+        self.line(&format!("{error:#}"));
+    }
+
+    /// Says how they ended.
+    pub fn ended(&mut self, ending: &Ending) {
+        ending.lost.iter().for_each(|line| self.line(&format!("{LOST}{line}")));
+        ending.left.iter().for_each(|line| self.line(&format!("{LEFT}{line}")));
+        self.line(DONE);
+    }
+
+    /// A supervisor that is gone hears nothing; that is no reason to end differently.
+    fn line(&mut self, text: &str) {
+        let _ = self.0.write_all(format!("{}\n", text.replace('\n', "\\n")).as_bytes());
+    }
+}
+
+/// The supervisor's end of the pipe.
+pub struct FromServer(BufReader<PipeReader>);
+
+impl FromServer {
+    pub fn new(pipe: PipeReader) -> FromServer {
+        FromServer(BufReader::new(pipe))
+    }
+
+    /// Waits until every client serves.
+    ///
+    /// # Errors
+    /// The reason that the server gave.
+    pub fn ready(&mut self) -> anyhow::Result<()> {
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        match line.trim_end_matches('\n') {
+            READY => Ok(()),
+            "" => anyhow::bail!("the process that serves the clients died before they were mounted"),
+            reason => anyhow::bail!("{reason}"),
+        }
+    }
+
+    /// Becomes readable with the server's last word, or when it is gone.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+
+    /// Waits for the server's last word.
+    pub fn ending(&mut self) -> Ending {
+        let mut ending = Ending::default();
+        for line in self.0.by_ref().lines().map_while(Result::ok) {
+            if let Some(lost) = line.strip_prefix(LOST) {
+                ending.lost.push(lost.to_string());
+            } else if let Some(left) = line.strip_prefix(LEFT) {
+                ending.left.push(left.to_string());
+            } else {
+                ending.complete |= line == DONE;
+            }
+        }
+        ending
+    }
+}
+
+/// Lets the server end: the logs are to be kept, or not.
+pub fn finish(mut server: PipeWriter, keep_logs: bool) {
+    let _ = server.write_all(&[if keep_logs { KEEP } else { REMOVE }]);
+}
+
+/// What the supervisor wants to be kept, once it has let the server end or is gone.
+pub fn wants_logs(mut supervisor: PipeReader) -> bool {
+    let mut word = [REMOVE];
+    supervisor.read_exact(&mut word).is_ok() && word[0] == KEEP
+}
+
+/// Says why a command could not be executed.
+pub fn tell_failure(mut pipe: PipeWriter, failure: &ExecFailure) {
+    let _ = write!(pipe, "{} {}", failure.code, failure.text);
+}
+
+/// Waits until a command is executed, or hears why it is not.
+pub fn hear_failure(mut pipe: PipeReader) -> Option<ExecFailure> {
+    let mut text = String::new();
+    pipe.read_to_string(&mut text).ok()?;
+    let (code, text) = text.split_once(' ')?;
+    Some(ExecFailure { code: code.parse().ok()?, text: text.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_supervisor_hears_what_the_server_says() {
+        let (ours, theirs) = io::pipe().unwrap();
+        let mut server = ToSupervisor::new(theirs);
+        let said = Ending { complete: true, lost: vec!["A: /x\\ny".into()], left: vec!["/m/A: busy".into()] };
+        server.ready();
+        server.ended(&Ending { lost: vec!["A: /x\ny".into()], ..said.clone() });
+        drop(server);
+        let mut supervisor = FromServer::new(ours);
+        supervisor.ready().unwrap();
+        assert_eq!(supervisor.ending(), said);
+    }
+
+    #[test]
+    fn a_server_that_dies_is_told_from_one_that_refuses_and_one_that_ends() {
+        let (ours, theirs) = io::pipe().unwrap();
+        drop(theirs);
+        assert!(FromServer::new(ours).ready().unwrap_err().to_string().contains("died"));
+        let (ours, theirs) = io::pipe().unwrap();
+        ToSupervisor::new(theirs).failed(&anyhow::anyhow!("no room"));
+        assert_eq!(FromServer::new(ours).ready().unwrap_err().to_string(), "no room");
+        let (ours, theirs) = io::pipe().unwrap();
+        ToSupervisor::new(theirs).ready();
+        assert!(!FromServer::new(ours).ending().complete);
+    }
+
+    #[test]
+    fn logs_are_kept_only_when_somebody_said_so() {
+        for (word, kept) in [(Some(true), true), (Some(false), false), (None, false)] {
+            let (ours, theirs) = io::pipe().unwrap();
+            match word {
+                Some(keep) => finish(theirs, keep),
+                None => drop(theirs),
+            }
+            assert_eq!(wants_logs(ours), kept);
+        }
+    }
+}
