@@ -93,11 +93,13 @@ fn forbidden(errno: Errno) -> Refusal {
         .filter(|(name, closed, _)| reads(name).trim() == *closed)
         .map(|(name, _, open)| format!("`sysctl {}={open}`", name.replace('/', ".")))
         .collect();
-    let advice = match shut.as_slice() {
-        [] => "in a container allow it with `--cap-add SYS_ADMIN` (and `--security-opt apparmor=unconfined` where \
-               AppArmor is on)"
-            .to_string(),
-        switches => format!("root can permit it with {}, or run this as root", switches.join(" and ")),
+    let text = match shut.as_slice() {
+        [] => format!(
+            "{}; in a container allow it with `--cap-add SYS_ADMIN` (and `--security-opt apparmor=unconfined` where \
+             AppArmor is on)",
+            errno.desc()
+        ),
+        switches => format!("root can permit it with {}; or do this as root", switches.join(" and ")),
     };
-    Refusal::new(format!("no mount namespace of its own is allowed here ({}); {advice}", errno.desc()))
+    Refusal::new(format!("no mount namespace can be had here: {text}"))
 }

@@ -28,6 +28,8 @@ fn help_reads_as_it_was_reviewed() {
         ("hold-help.txt", &["hold", "--help"]),
         ("lose-help.txt", &["lose", "--help"]),
         ("advance-help.txt", &["advance", "--help"]),
+        ("run-help.txt", &["run", "--help"]),
+        ("exec-help.txt", &["exec", "--help"]),
     ] {
         let said = run(&mut chaosfs(args));
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
@@ -37,9 +39,18 @@ fn help_reads_as_it_was_reviewed() {
 
 #[test]
 fn usage_mistakes_exit_with_2() {
-    for args in
-        [&[] as &[&str], &["nonsense"], &["mount"], &["mount", "a"], &["umount"], &["mount", "a", "b", "--x"]]
-    {
+    for args in [
+        &[] as &[&str],
+        &["nonsense"],
+        &["mount"],
+        &["mount", "a"],
+        &["umount"],
+        &["mount", "a", "b", "--x"],
+        &["run"],
+        &["run", "true"],
+        &["exec", "a"],
+        &["exec", "--", "true"],
+    ] {
         let said = run(&mut chaosfs(args));
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{args:?}");
     }

@@ -4,12 +4,14 @@
 mod architecture;
 mod cli;
 mod endings;
+mod exec;
 mod histories;
 mod likeness;
 mod load;
 mod mount;
 mod panics;
 mod readme;
+mod run;
 mod sandbox;
 mod situations;
 mod steering;

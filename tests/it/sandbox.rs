@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     fs::File,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -173,9 +174,61 @@ impl Sandbox {
 
     pub fn serve(&self, name: &str, more: &[&str]) -> Foreground {
         let mut command = self.chaosfs(&[&["mount", "shared", name], more].concat());
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let client = Foreground::start(&mut command);
         eventually("a mount", || self.mounted(name), |mounted| *mounted);
-        Foreground(Some(child))
+        client
+    }
+
+    /// `chaosfs run` with its temporary directories in this folder, below `tmp`.
+    pub fn run_command(&self, args: &[&str]) -> Command {
+        fs::create_dir_all(self.path("tmp")).expect("a folder");
+        let mut command = self.chaosfs(&[&["run"], args].concat());
+        command.env("TMPDIR", self.path("tmp"));
+        command
+    }
+
+    /// The same, for tests in which an ordinary user mounts.
+    pub fn for_ordinary_users() -> Sandbox {
+        let sandbox = Sandbox::for_mounting();
+        fs::copy(CHAOSFS, sandbox.binary()).expect("a copy that everybody may execute");
+        fs::create_dir(sandbox.path("tmp")).expect("a folder");
+        for (name, mode) in [("", 0o755), ("tmp", 0o777)] {
+            fs::set_permissions(sandbox.path(name), fs::Permissions::from_mode(mode)).expect("own folders");
+        }
+        sandbox
+    }
+
+    /// The binary where ordinary users reach it.
+    pub fn binary(&self) -> PathBuf {
+        self.path("chaosfs")
+    }
+
+    /// A command as an ordinary user: this one, or nobody when this one is root.
+    pub fn as_ordinary_user(&self, args: &[&str]) -> Command {
+        let mut command = if geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(self.binary());
+            command
+        } else {
+            Command::new(self.binary())
+        };
+        command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
+        command.env("TMPDIR", self.path("tmp")).current_dir("/").stdin(Stdio::null()).args(args);
+        command
+    }
+
+    /// What runs have left in their temporary directory.
+    pub fn left_by_runs(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path("tmp")).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// What is mounted below this folder.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        let here = self.path("");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+        points.filter(|point| point.starts_with(&here)).collect()
     }
 
     /// The text with the folder's own path out of it.
@@ -188,20 +241,28 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         let base = self.folder.path().as_os_str();
         let _ = chaosfs(&["umount", "--mount-base"]).arg(base).output();
-        for name in ["a", "b"].into_iter().filter(|name| self.mounted(name)) {
+        for path in self.mounts() {
             let (tool, flag) = if geteuid().is_root() { ("umount", "-l") } else { ("fusermount3", "-uz") };
-            let _ = Command::new(tool).arg(flag).arg(self.path(name)).output();
+            let _ = Command::new(tool).arg(flag).arg(path).output();
         }
     }
 }
 
-/// A client in the foreground; killed if a test forgets it.
+/// A client or a run in the foreground; killed if a test forgets it.
 pub struct Foreground(Option<Child>);
 
 impl Foreground {
+    pub fn start(command: &mut Command) -> Foreground {
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Foreground(Some(piped.spawn().expect("the binary starts")))
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.as_ref().expect("still running").id().try_into().expect("a pid"))
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let child = self.0.as_ref().expect("still running");
-        kill(Pid::from_raw(child.id().try_into().expect("a pid")), signal).expect("still running");
+        kill(self.pid(), signal).expect("still running");
     }
 
     pub fn wait(mut self) -> Said {

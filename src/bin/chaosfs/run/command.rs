@@ -20,6 +20,7 @@ use super::{
     Run,
     output::{Outputs, Stream},
     plan::{self, ClientPlan},
+    signals::Signals,
     wire::{hear_failure, tell_failure},
 };
 use crate::exec::{ExecFailure, become_command, plain};
@@ -58,7 +59,7 @@ impl Started {
 ///
 /// # Errors
 /// What the system said.
-pub fn start(run: &Run, client: &ClientPlan) -> anyhow::Result<Started> {
+pub fn start(run: &Run, client: &ClientPlan, signals: &Signals) -> anyhow::Result<Started> {
     let (failure, tell) = io::pipe().context("cannot make a pipe")?;
     let pipes = run.each.then(|| Ok::<_, io::Error>([io::pipe()?, io::pipe()?])).transpose();
     let pipes = pipes.context("cannot make a pipe")?.map(|[out, err]| ([out.0, err.0], [out.1, err.1]));
@@ -67,13 +68,15 @@ pub fn start(run: &Run, client: &ClientPlan) -> anyhow::Result<Started> {
     match fork().context("cannot fork")? {
         Fork::Parent(pid) => Ok(Started { pid: Pid::from_raw(pid), failure, outputs: readers }),
         Fork::Child => {
-            let failure = prepare(run, client, writers, supervisor).map_or_else(
-                |error| ExecFailure {
-                    code: CANNOT_PREPARE,
-                    text: format!("client {}: {error:#}", client.name),
-                },
-                |variables| become_command(&run.command, &variables),
-            );
+            let prepared = prepare(run, client, writers, supervisor);
+            let failure =
+                prepared.and_then(|variables| signals.let_through().map(|()| variables)).map_or_else(
+                    |error| ExecFailure {
+                        code: CANNOT_PREPARE,
+                        text: format!("client {}: {error:#}", client.name),
+                    },
+                    |variables| become_command(&run.command, &variables),
+                );
             tell_failure(tell, &failure);
             process::exit(failure.code.into())
         }

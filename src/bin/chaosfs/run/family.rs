@@ -121,11 +121,13 @@ impl Family {
             if signal == Some(Signal::SIGTERM) {
                 leftovers.ended = self.others().iter().map(Process::to_string).collect();
             }
-            if self.all_gone_within(signals, signal, span) {
-                return leftovers;
+            leftovers.survivors = !self.all_gone_within(signals, signal, span);
+            if !leftovers.survivors {
+                break;
             }
         }
-        leftovers.survivors = true;
+        // Those that have ended since the last look.
+        self.reap();
         leftovers
     }
 

@@ -24,12 +24,13 @@ mod wire;
 
 use std::{
     ffi::OsString,
+    fs,
     io::{self, PipeWriter},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, ensure};
 use chaosfs::{Claim, Kept, Scratch, clock::Clock, sweep_runs};
 use fork::{Fork, fork};
 use nix::{
@@ -40,7 +41,7 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
-use crate::{args::RunArgs, complain};
+use crate::{args::RunArgs, complain, exec::plain};
 use plan::ClientPlan;
 use signals::{Sender, Signals};
 
@@ -106,16 +107,22 @@ impl Run {
     }
 }
 
-fn canonical_directory(flag: &str, path: &Path) -> anyhow::Result<PathBuf> {
-    let wrong = || format!("{flag} {}", path.display());
-    let canonical = path.canonicalize().with_context(wrong)?;
-    anyhow::ensure!(canonical.is_dir(), "{flag} {} is not a directory; name a directory", path.display());
+fn canonical_directory(role: &str, path: &Path) -> anyhow::Result<PathBuf> {
+    let name = path.display();
+    let canonical = path.canonicalize().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            anyhow!("{role} {name} does not exist; create it first with `mkdir -p {name}`")
+        }
+        _ => anyhow!("{role} {name}: {}", plain(&error)),
+    })?;
+    ensure!(canonical.is_dir(), "{role} {name} is not a directory; name a directory");
     Ok(canonical)
 }
 
 fn made_directory(path: &Path) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(path).with_context(|| format!("log directory {}", path.display()))?;
-    canonical_directory("log directory", path)
+    let role = "log directory";
+    fs::create_dir_all(path).map_err(|error| anyhow!("{role} {}: {}", path.display(), plain(&error)))?;
+    canonical_directory(role, path)
 }
 
 /// Mounts, runs the command, and leaves with its exit status when everything has landed and is gone.

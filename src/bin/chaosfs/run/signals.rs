@@ -11,7 +11,7 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        signal::{SigSet, Signal},
+        signal::{SigSet, SigmaskHow, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
     unistd::Pid,
@@ -52,7 +52,10 @@ impl Heard {
 }
 
 /// The signals of this process, and of each process forked from it, which reads its own.
-pub struct Signals(SignalFd);
+pub struct Signals {
+    arrived: SignalFd,
+    mask_before: SigSet,
+}
 
 impl Signals {
     /// Holds them back from now on.
@@ -61,15 +64,25 @@ impl Signals {
     /// What the system said.
     pub fn hold_back() -> anyhow::Result<Signals> {
         let held_back = SigSet::from_iter(HELD_BACK);
-        held_back.thread_block().context("cannot block signals")?;
+        let mask_before =
+            held_back.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("cannot block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        SignalFd::with_flags(&held_back, flags).context("cannot receive signals").map(Signals)
+        let arrived = SignalFd::with_flags(&held_back, flags).context("cannot receive signals")?;
+        Ok(Signals { arrived, mask_before })
+    }
+
+    /// Lets them through again, as it was before: for the command.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn let_through(&self) -> anyhow::Result<()> {
+        self.mask_before.thread_set_mask().context("cannot unblock signals")
     }
 
     /// Waits for a signal, for one of `others` to be readable or hung up, or for `patience` to pass. Which of the
     /// others are.
     pub fn wait(&self, others: &[BorrowedFd<'_>], patience: Option<Duration>) -> Vec<bool> {
-        let all = [self.0.as_fd()].into_iter().chain(others.iter().copied());
+        let all = [self.arrived.as_fd()].into_iter().chain(others.iter().copied());
         let mut watched: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         let patience = patience
             .map_or(PollTimeout::NONE, |span| PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
@@ -79,7 +92,7 @@ impl Signals {
 
     /// The next signal that has arrived; the news of children are no more than a reason to look.
     pub fn next(&self) -> Option<Heard> {
-        while let Ok(Some(news)) = self.0.read_signal() {
+        while let Ok(Some(news)) = self.arrived.read_signal() {
             let number = i32::try_from(news.ssi_signo).unwrap_or_default();
             match Signal::try_from(number) {
                 Ok(Signal::SIGCHLD) | Err(_) => {}

@@ -94,8 +94,9 @@ impl Supervisor<'_> {
         self.drain(&mut outputs, leftovers.survivors);
         let ends = self.ends(outcome);
         let failed = outcome == Outcome::Unserved || ends.iter().any(|(_, end)| end.code() != 0);
-        let executed = !matches!(outcome, Outcome::NotExecuted(_));
-        let ending = self.finish(to_server, failed && executed);
+        // Nobody would be told where they are.
+        let untold = matches!(outcome, Outcome::NotExecuted(_) | Outcome::Orphaned);
+        let ending = self.finish(to_server, failed && !untold);
         if matches!(outcome, Outcome::Ended) {
             tell_leftovers(&leftovers);
         }
@@ -111,7 +112,7 @@ impl Supervisor<'_> {
         let count = if self.run.each { self.run.clients.len() } else { 1 };
         let mut started = Vec::with_capacity(count);
         for client in &self.run.clients[..count] {
-            let command = command::start(self.run, client)?;
+            let command = command::start(self.run, client, self.signals)?;
             self.family.add(command.pid);
             started.push(command);
         }

@@ -1,0 +1,553 @@
+//! `chaosfs run`: what the command finds, how the run ends, what is refused, and that nothing stays behind whoever is
+//! killed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
+
+use crate::sandbox::{CHAOSFS, Foreground, Said, Sandbox, eventually, run};
+
+const SLOW: [&str; 6] = ["--meta-ttl", "1h", "--write-delay", "1h", "--rename-delay", "1h"];
+
+/// Runs a shell script on clients.
+#[track_caller]
+fn script(sandbox: &Sandbox, args: &[&str], text: &str) -> Said {
+    run(&mut sandbox.run_command(&[args, &["--", "sh", "-c", text]].concat()))
+}
+
+#[track_caller]
+fn assert_nothing_left(sandbox: &Sandbox) {
+    assert_eq!(sandbox.mounts(), [] as [PathBuf; 0]);
+    assert_eq!(sandbox.left_by_runs(), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_command_finds_its_clients_and_they_disagree() {
+    let sandbox = Sandbox::for_mounting();
+    let text = "echo $CHAOSFS_BACKING $CHAOSFS_MOUNTS; \
+                test $CHAOSFS_MOUNTS = $CHAOSFS_MOUNT_A:$CHAOSFS_MOUNT_B && test $1 = $CHAOSFS_MOUNT_B/x{ || exit 9; \
+                ls {B}; echo hello > {A}/file; cat {A}/file; ls {B}; ls $CHAOSFS_BACKING; umask; ulimit -Sn";
+    let limits = run(Command::new("sh").args(["-c", "umask; ulimit -Sn"])).out;
+    let args = [&SLOW as &[&str], &["--", "sh", "-c", text, "sh", "{B}/x{"]].concat();
+    let said = run(&mut sandbox.run_command(&args));
+    let (first, rest) = said.out.split_once('\n').unwrap();
+    let backing = first.split(' ').next().unwrap();
+    let folder = Path::new(backing).parent().unwrap();
+    let mounts = ["A", "B"].map(|name| folder.join("mounts").join(name).display().to_string()).join(":");
+    assert_eq!(first, format!("{} {mounts}", folder.join("backing").display()));
+    assert_eq!((rest, said.err.as_str(), said.code), (format!("hello\n{limits}").as_str(), "", Some(0)));
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn everything_has_landed_in_a_backing_directory_of_ones_own() {
+    let sandbox = Sandbox::for_mounting();
+    let args = [&SLOW as &[&str], &["--client", "left", "--client", "right", "--backing", "shared"]].concat();
+    let text = "echo left > $CHAOSFS_MOUNT_LEFT/l; echo right > $CHAOSFS_MOUNT_RIGHT/r; ls $CHAOSFS_BACKING";
+    let said = script(&sandbox, &args, text);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "", ""));
+    let landed = ["l", "r"].map(|name| fs::read_to_string(sandbox.path("shared").join(name)).unwrap());
+    assert_eq!(landed, ["left\n", "right\n"]);
+    assert_eq!(fs::read_dir(sandbox.path("shared")).unwrap().count(), 2);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn the_exit_status_is_the_commands_own() {
+    let sandbox = Sandbox::for_mounting();
+    for (text, code, line) in [
+        ("exit 0", 0, None),
+        ("exit 3", 3, Some("chaosfs: `sh` failed with exit status 3")),
+        ("kill -9 $$", 137, Some("chaosfs: `sh` was ended by SIGKILL")),
+        ("kill -TERM $$", 143, Some("chaosfs: `sh` was ended by SIGTERM")),
+    ] {
+        let said = script(&sandbox, &[], text);
+        assert_eq!((said.code, said.err.lines().next()), (Some(code), line), "{text}");
+        assert_eq!(sandbox.mounts(), [] as [PathBuf; 0], "{text}");
+    }
+    for (command, code, reason) in [
+        ("no-such-command", 127, "no-such-command: command not found"),
+        ("./shared", 126, "./shared: cannot be executed: Permission denied"),
+    ] {
+        for each in [&[] as &[&str], &["--each"]] {
+            let command = sandbox.path("").join(command).display().to_string();
+            let name = command.clone();
+            let reason = reason.rsplit_once(": ").map(|(_, why)| why).unwrap();
+            let said = run(&mut sandbox.run_command(&[each, &["--", &command]].concat()));
+            let how = if code == 126 { "cannot be executed: " } else { "" };
+            assert_eq!((said.code, said.err), (Some(code), format!("chaosfs: {name}: {how}{reason}\n")));
+        }
+    }
+}
+
+#[test]
+fn a_failure_says_how_to_see_it_again_and_keeps_the_logs_alone() {
+    let sandbox = Sandbox::for_mounting();
+    let said =
+        script(&sandbox, &["--seed", "7", "--client", "a", "--client", "b:meta_ttl=5,seed=8"], "exit 1");
+    let lines: Vec<_> = said.err.lines().collect();
+    let knobs = "write_delay=800ms rename_delay=1200ms";
+    assert!(
+        lines[1].starts_with(&format!("chaosfs: client a had seed=7 meta_ttl=1500ms {knobs}")),
+        "{lines:?}"
+    );
+    assert!(lines[2].starts_with(&format!("chaosfs: client b had seed=8 meta_ttl=5ms {knobs}")), "{lines:?}");
+    let logs = Path::new(lines[3].strip_prefix("chaosfs: logs: ").unwrap());
+    assert_eq!(lines.len(), 4);
+    for (name, facts) in [("a", " seed=7 meta_ttl=1500ms "), ("b", " seed=8 meta_ttl=5ms ")] {
+        let log = fs::read_to_string(logs.join(format!("{name}.log"))).unwrap();
+        assert!(log.starts_with("time=2") && log.contains(facts) && log.contains(" event=stop "), "{log}");
+    }
+    assert_eq!(sandbox.left_by_runs(), [logs.parent().unwrap()]);
+    assert_eq!(fs::read_dir(logs.parent().unwrap()).unwrap().count(), 1);
+    assert_eq!(script(&sandbox, &[], "exit 0").code, Some(0));
+    assert!(logs.join("a.log").exists(), "the next run leaves what was kept");
+}
+
+#[test]
+fn one_seed_and_one_set_of_knobs_are_said_once() {
+    let sandbox = Sandbox::for_mounting();
+    let said = script(&sandbox, &["--seed", "7", "--clients", "3", "--log-dir", "own"], "exit 1");
+    let lines: Vec<_> = said.err.lines().collect();
+    assert!(lines[1].starts_with("chaosfs: every client had seed=7 meta_ttl=1500ms "), "{lines:?}");
+    assert_eq!(lines[2..], [format!("chaosfs: logs: {}", sandbox.path("own").display())]);
+    assert_eq!(fs::read_dir(sandbox.path("own")).unwrap().count(), 3);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn what_is_kept_on_purpose_stays() {
+    let sandbox = Sandbox::for_mounting();
+    let said = script(&sandbox, &["--keep"], "echo hello > {A}/file");
+    let kept = Path::new(said.err.strip_prefix("chaosfs: kept: ").unwrap().trim_end()).to_path_buf();
+    assert_eq!((said.code, sandbox.left_by_runs()), (Some(0), vec![kept.clone()]));
+    assert_eq!(fs::read_to_string(kept.join("backing/file")).unwrap(), "hello\n");
+    assert!(kept.join("logs/B.log").exists() && !kept.join("mounts").exists());
+    assert_eq!(script(&sandbox, &[], "exit 0").code, Some(0));
+    assert!(kept.join("backing/file").exists());
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_by_what_is_wrong() {
+    let sandbox = Sandbox::for_mounting();
+    for (args, reason) in [
+        (&["--clients", "0"] as &[&str], "'0' for '--clients <N>': 0 is not in 1..=1000"),
+        (&["--clients", "2", "--client", "a"], "'--clients <N>' cannot be used with '--client"),
+        (&["--client", "a", "--client", "a"], "error: --client a: given twice; name it once"),
+        (
+            &["--client", "a-b", "--client", "A.b"],
+            "error: --client A.b: its variable CHAOSFS_MOUNT_A_B is also that of client a-b; choose another name",
+        ),
+        (&["--client", "a/b"], "`a/b` is not a client id; write"),
+        (&["--client", ""], "`` is not a client id; write"),
+        (
+            &["--client", "a:speed=1"],
+            "client a: speed: there is no such knob; choose meta-ttl, write-delay, ",
+        ),
+        (&["--client", "a:meta-ttl"], "client a: `meta-ttl` is not a knob and its value; write KNOB=VALUE"),
+        (&["--client", "a:"], "client a: `` is not a knob and its value; write KNOB=VALUE"),
+        (&["--client", "a:meta-ttl=soon"], "client a: meta-ttl: `soon` is not a span of time; write"),
+        (&["--client", "a:seed=1,seed=2"], "client a: seed: given twice; give it once"),
+        (&["--client", "a:meta-ttl=1,meta_ttl=2"], "client a: meta-ttl: given twice; give it once"),
+        (
+            &["--at", "/mnt"],
+            "error: --at: COMMAND can see only one client there; give --each, or mount one client",
+        ),
+        (&["--drop-prob", "2"], "`2` is not a probability"),
+    ] {
+        let said = script(&sandbox, args, "exit 0");
+        let first = said.err.lines().next().unwrap_or_default();
+        assert!(said.code == Some(2) && first.contains(reason), "{args:?}: {first}");
+    }
+    let said = run(sandbox.run_command(&["--", "true"]).env("CHAOSFS_META_TTL_MS", "soon"));
+    assert!(
+        said.code == Some(2) && said.err.starts_with("error: CHAOSFS_META_TTL_MS: `soon`"),
+        "{}",
+        said.err
+    );
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn directories_that_cannot_be_used_are_refused_in_one_line() {
+    let sandbox = Sandbox::for_mounting();
+    fs::create_dir(sandbox.path("with:colon")).unwrap();
+    let (shared, colon) = (sandbox.path("shared"), sandbox.path("with:colon"));
+    let colon_reason = format!(
+        "temporary directory {} has a colon in its name, and CHAOSFS_MOUNTS is separated by colons; set TMPDIR to another",
+        colon.display()
+    );
+    let inside_reason = format!(
+        "temporary directory {0} lies inside the backing directory {0}; set TMPDIR to a directory outside it",
+        shared.display()
+    );
+    for (args, temporary, reason) in [
+        (
+            &["--backing", "none"] as &[&str],
+            "tmp",
+            "backing directory none does not exist; create it first with `mkdir -p \
+                                                    none`",
+        ),
+        (
+            &["--each", "--at", "none"],
+            "tmp",
+            "--at none does not exist; create it first with `mkdir -p none`",
+        ),
+        (&[], "none", "temporary directory none does not exist; create it first with `mkdir -p none`"),
+        (&[], "with:colon", colon_reason.as_str()),
+        (&["--backing", "shared"], "shared", inside_reason.as_str()),
+    ] {
+        let mut command = sandbox.run_command(&[args, &["--", "true"]].concat());
+        let said = run(command.env("TMPDIR", temporary));
+        assert_eq!((said.code, said.err), (Some(1), format!("chaosfs: {reason}\n")));
+    }
+    assert_eq!(fs::read_dir(shared).unwrap().count(), 0);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn each_client_runs_the_command_at_the_same_time_and_lines_stay_whole() {
+    let sandbox = Sandbox::for_mounting();
+    // Each waits for all others: one after the other it would not end.
+    let text = "echo $CHAOSFS_CLIENT > $CHAOSFS_BACKING/../here-$CHAOSFS_CLIENT; \
+                until [ $(ls $CHAOSFS_BACKING/.. | grep -c here-) = 3 ]; do sleep 0.01; done; \
+                test $PWD = $CHAOSFS_BACKING/../mounts/$CHAOSFS_CLIENT || cd .; pwd; i=0; \
+                while [ $i -lt 300 ]; do echo out-$i-$CHAOSFS_CLIENT-0123456789012345678901234567890123456789; \
+                echo err-$i-$CHAOSFS_CLIENT >&2; i=$((i+1)); done; printf unfinished; \
+                case $CHAOSFS_CLIENT in A) exit 0;; B) sleep 0.1; exit 5;; C) exit 6;; esac";
+    let said = script(&sandbox, &["--each", "--clients", "3"], text);
+    assert_eq!(said.code, Some(5), "the first that failed, by the order of the clients");
+    let errors: Vec<_> = said.err.lines().filter(|line| line.starts_with("chaosfs: ")).collect();
+    assert_eq!(
+        errors[..2],
+        ["chaosfs: B: `sh` failed with exit status 5", "chaosfs: C: `sh` failed with exit status 6"]
+    );
+    for name in ["A", "B", "C"] {
+        let prefix = format!("{name}: ");
+        let out: Vec<_> = said.out.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
+        assert!(out[0].ends_with(&format!("/mounts/{name}")), "{}", out[0]);
+        for (index, line) in out[1..301].iter().enumerate() {
+            assert_eq!(*line, format!("out-{index}-{name}-0123456789012345678901234567890123456789"));
+        }
+        assert_eq!(out[301..], ["unfinished"]);
+        let errors = said.err.lines().filter_map(|line| line.strip_prefix(&prefix));
+        let expected: Vec<_> = (0..300).map(|index| format!("err-{index}-{name}")).collect();
+        assert_eq!(errors.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn each_client_may_stand_at_the_same_path() {
+    let sandbox = Sandbox::for_mounting();
+    let data = sandbox.path("data");
+    fs::create_dir(&data).unwrap();
+    let args = [&SLOW as &[&str], &["--each", "--at", "data", "--backing", "shared"]].concat();
+    let text = "pwd; echo $CHAOSFS_CLIENT > $PWD/$CHAOSFS_CLIENT; ls";
+    let said = script(&sandbox, &args, text);
+    let mut lines: Vec<_> = said.out.lines().collect();
+    lines.sort_unstable();
+    let [a, b] = ["A", "B"].map(|name| format!("{name}: {}", data.display()));
+    assert_eq!((lines, said.code), (vec![a.as_str(), "A: A", b.as_str(), "B: B"], Some(0)), "{}", said.err);
+    assert_eq!(fs::read_dir(data).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(sandbox.path("shared/B")).unwrap(), "B\n");
+
+    let said = script(&sandbox, &["--clients", "1", "--at", "data"], "echo x > data/x; ls {A}");
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "x\n", ""));
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn sixty_four_clients_are_served_by_one_process() {
+    let sandbox = Sandbox::for_mounting();
+    let text = "echo $CHAOSFS_MOUNTS | tr : '\\n' | while read mount; do echo x > $mount/$(basename $mount); done; \
+                cat /proc/$PPID/task/$PPID/children; echo; ls $CHAOSFS_MOUNT_BL";
+    let args = [&SLOW as &[&str], &["--clients", "64", "--backing", "shared"]].concat();
+    let said = script(&sandbox, &args, text);
+    let (children, seen) = said.out.split_once('\n').unwrap();
+    assert_eq!((said.code, children.split_whitespace().count(), seen), (Some(0), 2, "BL\n"), "{}", said.err);
+    assert_eq!(fs::read_dir(sandbox.path("shared")).unwrap().count(), 64);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn injected_failures_do_not_keep_a_command_from_its_directory() {
+    let sandbox = Sandbox::for_mounting();
+    let said = script(&sandbox, &["--each", "--drop-prob", "0.7", "--seed", "1"], "exit 0");
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn an_ordinary_user_needs_no_more_than_fuse() {
+    let sandbox = Sandbox::for_ordinary_users();
+    let script = "pwd; id -u; id -g; echo x > $CHAOSFS_CLIENT; ls -n | tail -n 1 | cut -d ' ' -f 3";
+    let args =
+        [&["run"], &SLOW as &[&str], &["--each", "--client", "a", "--at", "/mnt", "--", "sh", "-c", script]];
+    let said = run(&mut sandbox.as_ordinary_user(&args.concat()));
+    let user = if geteuid().is_root() { "65534".to_string() } else { geteuid().to_string() };
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!((lines[0], lines[1], lines[3]), ("a: /mnt", &*format!("a: {user}"), &*format!("a: {user}")));
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    let said = run(&mut sandbox.as_ordinary_user(&["run", "--", "sh", "-c", "sleep 1000 & exit 4"]));
+    assert!(
+        said.code == Some(4)
+            && said.err.starts_with("chaosfs: ended what the command had left running: sleep (")
+    );
+    assert_eq!(sandbox.mounts(), [] as [PathBuf; 0]);
+}
+
+/// A run whose command has written its pids and waits.
+struct Waiting {
+    run: Foreground,
+    supervisor: Pid,
+    server: Pid,
+    /// The command, a child that it waits for, and a daemon.
+    commands: Vec<Pid>,
+}
+
+fn read_pids(path: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().map(|pid| Pid::from_raw(pid.parse().expect("a pid"))).collect()
+}
+
+fn children(pid: Pid) -> Vec<Pid> {
+    read_pids(Path::new(&format!("/proc/{pid}/task/{pid}/children")))
+}
+
+fn is_gone(pid: Pid) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    kill(pid, None) == Err(Errno::ESRCH) || state.contains(") Z ")
+}
+
+#[track_caller]
+fn assert_gone(pids: &[Pid]) {
+    eventually("the end of all", || pids.iter().filter(|pid| !is_gone(**pid)).count(), |left| *left == 0);
+}
+
+impl Waiting {
+    fn start(sandbox: &Sandbox, args: &[&str]) -> Waiting {
+        let text = "echo hello > $CHAOSFS_MOUNT_A/file; sleep 1000 & a=$!; \
+                    b=$(setsid sh -c 'sleep 1000 > /dev/null & echo $!'); cd $CHAOSFS_MOUNT_A; \
+                    trap 'echo one more; kill $a; exit 7' TERM INT HUP USR1; \
+                    echo $$ $a $b > $OLDPWD/early; mv $OLDPWD/early $OLDPWD/pids; wait $a";
+        let args = [&SLOW as &[&str], &["--backing", "shared"], args, &["--", "sh", "-c", text]].concat();
+        let pids = sandbox.path("pids");
+        let _ = fs::remove_file(&pids);
+        let run = Foreground::start(&mut sandbox.run_command(&args));
+        eventually("the command", || pids.exists(), |there| *there);
+        let commands = read_pids(&pids);
+        let supervisor = children(run.pid())[0];
+        let server = *children(supervisor).iter().find(|pid| !commands.contains(pid)).expect("a server");
+        Waiting { run, supervisor, server, commands }
+    }
+
+    fn all(&self) -> Vec<Pid> {
+        [&[self.run.pid(), self.supervisor, self.server], &*self.commands].concat()
+    }
+}
+
+#[track_caller]
+fn assert_landed(sandbox: &Sandbox) {
+    let landed = || fs::read_to_string(sandbox.path("shared/file")).unwrap_or_default();
+    eventually("the landing", landed, |text| text == "hello\n");
+}
+
+#[test]
+fn signals_reach_the_command_once_and_everything_is_cleaned_up() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        let sandbox = Sandbox::for_mounting();
+        let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
+        waiting.run.signal(signal);
+        let all = waiting.all();
+        let said = waiting.run.wait();
+        assert_eq!((said.code, said.out.as_str()), (Some(7), "one more\n"), "{signal}: {}", said.err);
+        assert!(said.err.contains("ended what the command had left running: sleep ("), "{}", said.err);
+        assert_gone(&all);
+        assert_landed(&sandbox);
+        assert_nothing_left(&sandbox);
+    }
+}
+
+#[test]
+fn a_command_that_is_killed_is_no_reason_to_leave_anything() {
+    let sandbox = Sandbox::for_mounting();
+    let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
+    kill(waiting.commands[0], Signal::SIGKILL).unwrap();
+    let all = waiting.all();
+    assert_eq!(waiting.run.wait().code, Some(137));
+    assert_gone(&all);
+    assert_landed(&sandbox);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_run_whose_parent_is_killed_goes_on_to_its_end() {
+    let sandbox = Sandbox::for_mounting();
+    let text = "echo $$ > early; mv early began; until [ -e go ]; do sleep 0.01; done; echo hello > $CHAOSFS_MOUNT_A/file";
+    let inner = sandbox.run_command(&["--backing", "shared", "--", "sh", "-c", text]);
+    let mut outer = Command::new("sh");
+    outer.args(["-c", "\"$@\"; exit 1", "sh"]).arg(CHAOSFS).args(inner.get_args());
+    outer
+        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(sandbox.path(""));
+    let outer = Foreground::start(&mut outer);
+    eventually("the command", || sandbox.path("began").exists(), |there| *there);
+    let run = children(outer.pid())[0];
+    drop(outer);
+    fs::write(sandbox.path("go"), "").unwrap();
+    assert_gone(&[run]);
+    assert_landed(&sandbox);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_nothing() {
+    for victim in [|waiting: &Waiting| waiting.run.pid(), |waiting: &Waiting| waiting.supervisor] {
+        let sandbox = Sandbox::for_mounting();
+        let waiting = Waiting::start(&sandbox, &[]);
+        kill(victim(&waiting), Signal::SIGKILL).unwrap();
+        let mut all = waiting.all();
+        if victim(&waiting) == waiting.supervisor {
+            // Without a supervisor the kernel ends the command; what that has started is nobody's.
+            for orphan in all.drain(4..) {
+                kill(orphan, Signal::SIGKILL).unwrap();
+            }
+        }
+        let code = waiting.run.wait().code;
+        assert!(code.is_none_or(|code| code == 1), "{code:?}");
+        assert_gone(&all);
+        assert_landed(&sandbox);
+        eventually(
+            "nothing left",
+            || (sandbox.mounts(), sandbox.left_by_runs()),
+            |(a, b)| a.is_empty() && b.is_empty(),
+        );
+    }
+}
+
+#[test]
+fn clients_that_die_under_the_command_end_it() {
+    let sandbox = Sandbox::for_mounting();
+    let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
+    kill(waiting.server, Signal::SIGKILL).unwrap();
+    let all = waiting.all();
+    let said = waiting.run.wait();
+    assert_eq!(said.code, Some(7), "the command's own, which was asked to end: {}", said.err);
+    assert!(
+        said.err.contains("chaosfs: the process that served the clients died; what was in flight is lost\n")
+    );
+    assert_gone(&all);
+    assert_nothing_left(&sandbox);
+}
+
+/// Kills every process of a run at once; its dead mounts and its directory stay.
+fn kill_all(sandbox: &Sandbox) -> PathBuf {
+    let waiting = Waiting::start(sandbox, &[]);
+    let mountpoint = fs::read_link(format!("/proc/{}/cwd", waiting.commands[0])).unwrap();
+    let all = waiting.all();
+    for pid in &all {
+        kill(*pid, Signal::SIGSTOP).unwrap();
+    }
+    for pid in all.iter().rev() {
+        kill(*pid, Signal::SIGKILL).unwrap();
+    }
+    assert_eq!(waiting.run.wait().code, None);
+    assert_gone(&all);
+    mountpoint
+}
+
+#[test]
+fn the_next_run_cleans_up_what_a_killed_one_has_left() {
+    let sandbox = Sandbox::for_mounting();
+    let mountpoint = kill_all(&sandbox);
+    fs::create_dir(sandbox.path("tmp/chaosfs-run-other")).unwrap();
+    assert_eq!(script(&sandbox, &[], "exit 0").code, Some(0));
+    assert!(!mountpoint.exists() && sandbox.mounts().is_empty());
+    assert_eq!(
+        sandbox.left_by_runs(),
+        [sandbox.path("tmp/chaosfs-run-other")],
+        "what is no run's is left alone"
+    );
+}
+
+#[test]
+fn umount_cleans_up_what_a_killed_run_has_left() {
+    let sandbox = Sandbox::for_mounting();
+    let mountpoint = kill_all(&sandbox);
+    run(sandbox.chaosfs(&["umount", "-m"]).arg(&mountpoint));
+    // Another test's run may have been faster, and be at it still.
+    let left = || (sandbox.mounts(), sandbox.left_by_runs());
+    eventually("nothing left", left, |(mounts, folders)| mounts.is_empty() && folders.is_empty());
+}
+
+#[test]
+fn a_living_run_is_not_cleaned_up() {
+    let sandbox = Sandbox::for_mounting();
+    let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
+    assert_eq!(script(&sandbox, &[], "exit 0").code, Some(0));
+    assert_eq!((sandbox.mounts().len(), sandbox.left_by_runs().len()), (2, 1));
+    waiting.run.signal(Signal::SIGTERM);
+    assert_eq!(waiting.run.wait().code, Some(7));
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_backing_directory_belongs_to_one_run_and_to_any_mount() {
+    let sandbox = Sandbox::for_mounting();
+    let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
+    let said = script(&sandbox, &["--backing", "shared"], "exit 0");
+    let reason = "is in use by another `chaosfs run`; wait for its end or choose another";
+    assert_eq!((said.code, said.err), (Some(1), format!("chaosfs: backing directory shared {reason}\n")));
+    assert_eq!(sandbox.mount("a", &[]).code, Some(0));
+    waiting.run.signal(Signal::SIGTERM);
+    assert_eq!(waiting.run.wait().code, Some(7));
+    assert_eq!(script(&sandbox, &["--backing", "shared"], "exit 0").code, Some(0));
+    kill_all(&sandbox);
+    assert_eq!(
+        script(&sandbox, &["--backing", "shared"], "exit 0").code,
+        Some(0),
+        "the lock dies with its run"
+    );
+}
+
+#[test]
+fn what_cannot_land_is_named_and_is_a_failure() {
+    if !geteuid().is_root() {
+        eprintln!("only root can mount a small store: nothing was tested");
+        return;
+    }
+    let sandbox = Sandbox::for_mounting();
+    // In a mount namespace of its own, so that nothing is left behind.
+    let text = "mount -t tmpfs -o size=1m tiny shared && exec \"$@\"";
+    let inner = sandbox.run_command(&[
+        "--backing",
+        "shared",
+        "--client",
+        "a:write-delay=1",
+        "--",
+        "sh",
+        "-c",
+        "head -c 3000000 /dev/zero > {a}/big; echo written > written",
+    ]);
+    let mut outer = Command::new("unshare");
+    outer.args(["--mount", "sh", "-c", text, "sh"]).arg(CHAOSFS).args(inner.get_args());
+    outer
+        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(sandbox.path(""));
+    let run = Foreground::start(&mut outer);
+    eventually("the command", || sandbox.path("written").exists(), |there| *there);
+    let pid = run.pid();
+    // It tries again and again; a signal while it does gives up.
+    eventually("the end", || kill(pid, Signal::SIGTERM).is_err() || is_gone(pid), |gone| *gone);
+    let said = run.wait();
+    assert!(said.code.is_some_and(|code| code != 0), "{said:?}");
+    assert!(said.err.contains("chaosfs: could not land: a: /big: "), "{}", said.err);
+    assert_eq!(sandbox.left_by_runs().len(), 1, "the logs are kept");
+}
