@@ -8,7 +8,7 @@ race=$repository/demo/race/test.sh
 # run_test FLAG...: sets $said and $code.
 run_test() {
     code=0
-    said=$("$chaosfs" run --seed 1 "$@" -- "$race" 2>"$work/report") || code=$?
+    said=$("$chaosfs" run --seed 1 --log-dir "$work/logs" "$@" -- "$race" 2>"$work/report") || code=$?
     echo "  $said"
 }
 

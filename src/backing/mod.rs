@@ -33,7 +33,7 @@ pub fn figures(table: &InodeTable) -> Result<FsFigures, Error> {
 }
 
 /// Sets up this process for serving files: as many descriptors as it may have, and large buffers that take only the
-/// memory they fill. Call it first in `main`.
+/// memory they fill. Call it before a thread is started, and not in a process that executes other programs.
 pub fn prepare_process() {
     sys::raise_descriptor_limit();
     sys::map_large_allocations();

@@ -161,7 +161,8 @@ impl Supervisor<'_> {
     /// Waits until all output has been passed on, however slowly somebody reads it.
     fn drain(&self, outputs: &mut Outputs, survivors: bool) {
         let end = outputs.end();
-        while self.signals.wait(&[end], survivors.then_some(OUTPUT_PATIENCE)) != [true] {
+        let patience = survivors.then_some(OUTPUT_PATIENCE);
+        while self.signals.wait(&[end, self.alive.as_fd()], patience) == [false, false] {
             if survivors || self.ends_now() {
                 return;
             }
