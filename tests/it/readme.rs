@@ -109,7 +109,8 @@ fn the_two_commands_of_the_readme_start_with_what_is_there() {
 #[test]
 fn the_readme_knows_every_flag_variable_and_event() {
     let (text, events) = (read("README.md"), read("src/event.rs"));
-    let help = ["mount", "run"].map(|command| read(&format!("tests/it/snapshots/{command}-help.txt"))).concat();
+    let help =
+        ["mount", "run"].map(|command| read(&format!("tests/it/snapshots/{command}-help.txt"))).concat();
     let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
     let flags = flags.filter_map(|line| line.split_whitespace().next()).map(|flag| format!("| `--{flag}` |"));
     let variables = help.split("[env: ").skip(1).filter_map(|rest| rest.split(']').next());

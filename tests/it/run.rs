@@ -3,12 +3,14 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use nix::{
     errno::Errno,
+    pty::openpty,
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},
 };
@@ -373,6 +375,36 @@ fn signals_reach_the_command_once_and_everything_is_cleaned_up() {
         assert_landed(&sandbox);
         assert_nothing_left(&sandbox);
     }
+}
+
+/// Counts the signals that arrive, until some time after the first one, and leaves with 10 and their number.
+const COUNT: &str = "n=0; trap 'n=$((n+1))' INT TERM; : > counting; until [ $n -gt 0 ]; do sleep 0.01; done; \
+                     sleep 0.2; sleep 0.2; exit $((10+n))";
+
+#[test]
+fn a_signal_to_the_run_reaches_the_command_once() {
+    let sandbox = Sandbox::for_mounting();
+    let run = Foreground::start(&mut sandbox.run_command(&["--log-dir", "logs", "--", "sh", "-c", COUNT]));
+    eventually("the trap", || sandbox.path("counting").exists(), |there| *there);
+    run.signal(Signal::SIGTERM);
+    assert_eq!(run.wait().code, Some(11));
+}
+
+#[test]
+fn ctrl_c_on_the_terminal_reaches_the_command_once() {
+    let sandbox = Sandbox::for_mounting();
+    let terminal = openpty(None, None).unwrap();
+    let inner = sandbox.run_command(&["--log-dir", "logs", "--", "sh", "-c", COUNT]);
+    let mut outer = Command::new("setsid");
+    outer.args(["--ctty", "--wait"]).arg(CHAOSFS).args(inner.get_args());
+    outer
+        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(sandbox.path(""));
+    let run = Foreground::start(outer.stdin(terminal.slave));
+    eventually("the trap", || sandbox.path("counting").exists(), |there| *there);
+    fs::File::from(terminal.master).write_all(b"\x03").unwrap();
+    assert_eq!(run.wait().code, Some(11));
+    assert_nothing_left(&sandbox);
 }
 
 #[test]
