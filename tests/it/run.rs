@@ -297,7 +297,7 @@ fn an_ordinary_user_needs_no_more_than_fuse() {
     let lines: Vec<_> = said.out.lines().collect();
     assert_eq!((lines[0], lines[1], lines[3]), ("a: /mnt", &*format!("a: {user}"), &*format!("a: {user}")));
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
-    let said = run(&mut sandbox.as_ordinary_user(&["run", "--", "sh", "-c", "sleep 1000 & exit 4"]));
+    let said = run(&mut sandbox.as_ordinary_user(&["run", "--", "sh", "-c", "sleep 60 & exit 4"]));
     assert!(
         said.code == Some(4)
             && said.err.starts_with("chaosfs: ended what the command had left running: sleep (")
@@ -335,8 +335,8 @@ fn assert_gone(pids: &[Pid]) {
 
 impl Waiting {
     fn start(sandbox: &Sandbox, args: &[&str]) -> Waiting {
-        let text = "echo hello > $CHAOSFS_MOUNT_A/file; sleep 1000 & a=$!; \
-                    b=$(setsid sh -c 'sleep 1000 > /dev/null & echo $!'); cd $CHAOSFS_MOUNT_A; \
+        let text = "echo hello > $CHAOSFS_MOUNT_A/file; sleep 60 & a=$!; \
+                    b=$(setsid sh -c 'sleep 60 > /dev/null & echo $!'); cd $CHAOSFS_MOUNT_A; \
                     trap 'echo one more; kill $a; exit 7' TERM INT HUP USR1; \
                     echo $$ $a $b > $OLDPWD/early; mv $OLDPWD/early $OLDPWD/pids; wait $a";
         let args = [&SLOW as &[&str], &["--backing", "shared"], args, &["--", "sh", "-c", text]].concat();
@@ -377,14 +377,27 @@ fn signals_reach_the_command_once_and_everything_is_cleaned_up() {
     }
 }
 
-/// Counts the signals that arrive, until some time after the first one, and leaves with 10 and their number.
-const COUNT: &str = "n=0; trap 'n=$((n+1))' INT TERM; : > counting; until [ $n -gt 0 ]; do sleep 0.01; done; \
-                     sleep 0.2; sleep 0.2; exit $((10+n))";
+/// Counts the signals that arrive, until some time after the first one, and leaves with 10 and their number. A shell would
+/// take two that follow each other quickly for one.
+const COUNT: &str = "
+import os, signal, time
+arrived, wakeup = os.pipe()
+os.set_blocking(wakeup, False)
+signal.set_wakeup_fd(wakeup)
+for number in signal.SIGINT, signal.SIGTERM:
+    signal.signal(number, lambda *_: None)
+open('counting', 'w').close()
+count = len(os.read(arrived, 1))
+time.sleep(0.3)
+os.close(signal.set_wakeup_fd(-1))
+os._exit(10 + count + len(os.read(arrived, 9)))
+";
 
 #[test]
 fn a_signal_to_the_run_reaches_the_command_once() {
     let sandbox = Sandbox::for_mounting();
-    let run = Foreground::start(&mut sandbox.run_command(&["--log-dir", "logs", "--", "sh", "-c", COUNT]));
+    let run =
+        Foreground::start(&mut sandbox.run_command(&["--log-dir", "logs", "--", "python3", "-c", COUNT]));
     eventually("the trap", || sandbox.path("counting").exists(), |there| *there);
     run.signal(Signal::SIGTERM);
     assert_eq!(run.wait().code, Some(11));
@@ -394,7 +407,7 @@ fn a_signal_to_the_run_reaches_the_command_once() {
 fn ctrl_c_on_the_terminal_reaches_the_command_once() {
     let sandbox = Sandbox::for_mounting();
     let terminal = openpty(None, None).unwrap();
-    let inner = sandbox.run_command(&["--log-dir", "logs", "--", "sh", "-c", COUNT]);
+    let inner = sandbox.run_command(&["--log-dir", "logs", "--", "python3", "-c", COUNT]);
     let mut outer = Command::new("setsid");
     outer.args(["--ctty", "--wait"]).arg(CHAOSFS).args(inner.get_args());
     outer
