@@ -609,7 +609,8 @@ mod tests {
     fn table() -> (tempfile::TempDir, InodeTable) {
         let folder = tempfile::tempdir().expect("a folder");
         let root = sys::open_root(folder.path()).expect("a root");
-        (folder, InodeTable::new(root, 100).expect("a table"))
+        let share = Share::of(100, Box::leak(Box::default()));
+        (folder, InodeTable::new(root, share).expect("a table"))
     }
 
     fn look_up(table: &InodeTable, directory: Ino, name: &str) -> Ino {
