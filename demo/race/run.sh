@@ -12,8 +12,8 @@ run_test() {
     echo "  $said"
 }
 
-echo "  chaosfs run -- demo/race/test.sh"
-run_test
+echo "  chaosfs run --rename-delay 1m -- demo/race/test.sh"
+run_test --rename-delay 1m
 check "the test finds that both workers got the job" test "$code $said" = \
     "1 the job should be worker one's alone; it has been given to: one two"
 check "the failure is told with its seed" grep -q ' seed=1 ' "$work/report"
