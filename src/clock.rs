@@ -89,7 +89,7 @@ impl Clock {
     }
 
     /// Sleeps for `span` of real time, whatever the clock.
-    pub(crate) fn pause(&self, span: Duration) {
+    pub fn pause(&self, span: Duration) {
         std::thread::sleep(span);
     }
 }

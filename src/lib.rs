@@ -54,6 +54,7 @@
 //! | `client` | one client: faults, what is in flight and belief over a backing directory; how it is steered | all of the above |
 //! | `fuse` | decode a request, call the client, reply | `client` |
 //! | `mount` | the life of a mount, sets of them, and the control socket | `fuse`, `client` |
+//! | `harness` | what the command line's `run` and `exec` need besides | `mount` |
 //! | `knobs`, `event`, `clock`, `time`, `error` | tunables, the log, the reader of time, plain time, failures | |
 //!
 //! What is documented here is what other programs may use. The modules are there for chaosfs's own command line and
@@ -76,6 +77,8 @@ pub mod event;
 pub mod fault;
 mod fuse;
 #[doc(hidden)]
+pub mod harness;
+#[doc(hidden)]
 pub mod knobs;
 mod mount;
 #[doc(hidden)]
@@ -87,8 +90,6 @@ pub use clock::Clock;
 pub use error::Refusal;
 pub use event::{EventLog, Level, Sink};
 pub use knobs::{Delay, Knobs};
-#[doc(hidden)]
-pub use mount::{Claim, Kept, Scratch, stand_at, sweep_run_of, sweep_runs};
 pub use mount::{
     Clients, ClientsBuilder, Mount, MountOptions, RemoteClient, Unmounted, check_client_id, dual_mount,
     mount, mounts_below, unmount,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A test of a program that hands out jobs on shared storage: of two workers on two hosts, one gets the job.
 #
-#   chaosfs run --rename-delay 1m -- demo/race/test.sh                      fails: both get it
+#   chaosfs run --clock manual -- demo/race/test.sh                          fails: both get it
 #   chaosfs run --write-delay 0 --rename-delay 0 -- demo/race/test.sh       passes
 set -eu
 

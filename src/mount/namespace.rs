@@ -59,13 +59,11 @@ fn living_client(mountpoint: &Path) -> Result<PathBuf, Refusal> {
     let resolved = refusals::resolve(mountpoint)
         .map_err(|error| refusals::unusable("mountpoint", mountpoint, &error))?;
     if !MountTable::read()?.top_at(&resolved).is_some_and(|entry| entry.is_chaosfs()) {
-        return Err(Refusal::new(format!(
-            "mountpoint {name} is not the mountpoint of a chaosfs client; mount one with `chaosfs mount`"
-        )));
+        return Err(Refusal::new(format!("{name}: not mounted")));
     }
     if refusals::answers_dead(&resolved) {
         return Err(Refusal::new(format!(
-            "mountpoint {name}: its daemon has died; clean up with `chaosfs umount -m {name}`"
+            "{name}: its daemon has died; take the mount away with `chaosfs umount -m {name}`"
         )));
     }
     Ok(resolved)

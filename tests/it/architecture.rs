@@ -10,6 +10,7 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // A mount that was given no seed draws one.
     ("mount", &["fuse", "client", "event", "knobs", "clock", "dice", "error"]),
+    ("harness", &["mount"]),
     ("fuse", &["client", "backing", "error"]),
     ("client", &["consistency", "fault", "dice", "backing", "event", "knobs", "clock", "time", "error"]),
     ("consistency", &["time", "knobs"]),

@@ -88,7 +88,7 @@ fn what_cannot_be_is_refused_in_one_line() {
             "mountpoint shared is not the mountpoint of a chaosfs client; mount one \
                                                    with `chaosfs mount`",
         ),
-        (&["none", "--", "true"], 1, "mountpoint none does not exist; create it first with `mkdir -p none`"),
+        (&["none", "--", "true"], 1, "none: No such file or directory"),
         (
             &["a", "--at", "none", "--", "true"],
             1,
@@ -111,7 +111,7 @@ fn what_cannot_be_is_refused_in_one_line() {
     }
     sandbox.kill_daemon("a");
     let said = run(&mut sandbox.chaosfs(&["exec", "a", "--", "true"]));
-    let reason = "mountpoint a: its daemon has died; clean up with `chaosfs umount -m a`";
+    let reason = "a: its daemon has died; take the mount away with `chaosfs umount -m a`";
     assert_eq!((said.code, said.err), (Some(1), format!("chaosfs: {reason}\n")));
 }
 

@@ -15,7 +15,7 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 
-use crate::sandbox::{CHAOSFS, Foreground, Said, Sandbox, eventually, run};
+use crate::sandbox::{CHAOSFS, Foreground, Said, Sandbox, as_root, eventually, run};
 
 const SLOW: [&str; 6] = ["--meta-ttl", "1h", "--write-delay", "1h", "--rename-delay", "1h"];
 
@@ -150,10 +150,7 @@ fn a_wrong_command_line_is_refused_by_what_is_wrong() {
         ),
         (&["--client", "a/b"], "`a/b` is not a client id; write"),
         (&["--client", ""], "`` is not a client id; write"),
-        (
-            &["--client", "a:speed=1"],
-            "client a: speed: there is no such knob; choose meta-ttl, write-delay, ",
-        ),
+        (&["--client", "a:speed=1"], "client a: `speed` is not a knob; there are meta_ttl, write_delay, "),
         (&["--client", "a:meta-ttl"], "client a: `meta-ttl` is not a knob and its value; write KNOB=VALUE"),
         (&["--client", "a:"], "client a: `` is not a knob and its value; write KNOB=VALUE"),
         (&["--client", "a:meta-ttl=soon"], "client a: meta-ttl: `soon` is not a span of time; write"),
@@ -263,6 +260,17 @@ fn each_client_may_stand_at_the_same_path() {
 
     let said = script(&sandbox, &["--clients", "1", "--at", "data"], "echo x > data/x; ls {A}");
     assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "x\n", ""));
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn time_stands_still_until_the_command_moves_it() {
+    let sandbox = Sandbox::for_mounting();
+    let text = "ls {B}; mkdir {A}/x; advance() { \"$0\" advance $1 --backing $CHAOSFS_BACKING > /dev/null; }; \
+                advance 1199; ls $CHAOSFS_BACKING; advance 1; ls $CHAOSFS_BACKING; ls {B}; advance 300; ls {B}";
+    let args = ["--clock", "manual", "--", "sh", "-c", text, CHAOSFS];
+    let said = run(&mut sandbox.run_command(&args));
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "x\nx\n", ""));
     assert_nothing_left(&sandbox);
 }
 
@@ -564,8 +572,7 @@ fn a_backing_directory_belongs_to_one_run_and_to_any_mount() {
 
 #[test]
 fn what_cannot_land_is_named_and_is_a_failure() {
-    if !geteuid().is_root() {
-        eprintln!("only root can mount a small store: nothing was tested");
+    if !as_root("run::what_cannot_land_is_named_and_is_a_failure") {
         return;
     }
     let sandbox = Sandbox::for_mounting();

@@ -8,7 +8,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use chaosfs::{RemoteClient, stand_at};
+use chaosfs::{RemoteClient, harness::stand_at};
 
 use crate::{args::ExecArgs, complain};
 

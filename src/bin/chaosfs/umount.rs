@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use chaosfs::{Unmounted, mounts_below, sweep_run_of, unmount};
+use chaosfs::{Unmounted, harness::sweep_run_of, mounts_below, unmount};
 
 use crate::args::UmountArgs;
 

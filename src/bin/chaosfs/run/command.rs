@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use chaosfs::stand_at;
+use chaosfs::harness::stand_at;
 use fork::{Fork, fork};
 use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal},

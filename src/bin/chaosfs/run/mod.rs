@@ -31,7 +31,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, ensure};
-use chaosfs::{Claim, Kept, Scratch, clock::Clock, sweep_runs};
+use chaosfs::{
+    clock::Clock,
+    harness::{Claim, Kept, Scratch, sweep_runs},
+};
 use fork::{Fork, fork};
 use nix::{
     sys::{

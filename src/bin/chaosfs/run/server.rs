@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use chaosfs::{Kept, Mount, MountOptions, clock::Clock, mount};
+use chaosfs::{Mount, MountOptions, clock::Clock, harness::Kept, mount};
 use nix::{
     sys::signal::{SigSet, Signal},
     unistd::{dup2_stdin, dup2_stdout, setsid},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use chaosfs::Kept;
+use chaosfs::harness::Kept;
 use fork::{Fork, fork};
 use nix::{
     sys::{prctl::set_child_subreaper, wait::waitpid},
