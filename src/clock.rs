@@ -89,7 +89,7 @@ impl Clock {
     }
 
     /// Sleeps for `span` of real time, whatever the clock.
-    pub fn pause(&self, span: Duration) {
+    pub(crate) fn pause(&self, span: Duration) {
         std::thread::sleep(span);
     }
 }

@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context;
 use chaosfs::{Mount, MountOptions, clock::Clock, harness::Kept, mount};
 use nix::{
+    poll::poll,
     sys::signal::{SigSet, Signal},
     unistd::{dup2_stdin, dup2_stdout, setsid},
 };
@@ -25,9 +26,9 @@ use super::{
 };
 use crate::logging;
 
-/// How long a mount may stay in use after the last command has ended, and how often is looked.
+/// How long a mount may stay in use after the last command has ended, and how often, in milliseconds, is looked.
 const PATIENCE: Duration = Duration::from_millis(500);
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: u8 = 10;
 
 /// Serves until the supervisor lets go or is gone, or until SIGTERM; a SIGTERM after that gives up what has not landed.
 pub fn serve(run: &Run, signals: &Signals, supervisor: PipeReader, to_supervisor: PipeWriter) -> ExitCode {
@@ -127,6 +128,6 @@ fn vacate(mount: &Mount) {
         if Clock::Monotonic.now() >= until {
             return mount.leave();
         }
-        Clock::Monotonic.pause(LOOK);
+        let _ = poll(&mut [], LOOK);
     }
 }
