@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Client, State, Version, locked, store::Manner, view::attributes_of, waits::Over};
+use super::{
+    Client, State, Version, locked, store::Manner, tidying::Tidying, view::attributes_of, waits::Over,
+};
 use crate::{
     backing::{Stat, sys},
     clock::Clock,
@@ -57,13 +59,17 @@ impl Client {
         for number in 0..landers_wanted {
             let client = self.clone();
             let thread = std::thread::Builder::new().name(format!("lander-{number}"));
-            landers.push(thread.spawn(move || client.land_for_life()).expect("a thread can be started"));
+            let mut tidying = (number == 0).then(Tidying::default);
+            let land = move || client.land_for_life(tidying.as_mut());
+            landers.push(thread.spawn(land).expect("a thread can be started"));
         }
     }
 
-    fn land_for_life(&self) {
+    /// One of the threads tidies up, too.
+    fn land_for_life(&self, mut tidying: Option<&mut Tidying>) {
         sys::take_own_umask();
         loop {
+            let until_tidy = tidying.as_mut().and_then(|tidying| self.tidy(tidying));
             // Time on a clock that is moved by hand is up to whoever moves it: here only what is hurried lands.
             let is_manual = self.clock.is_manual();
             self.land_until(if is_manual { |_: &Client| Time::ZERO } else { Client::now });
@@ -79,7 +85,7 @@ impl Client {
             let until_due = due.filter(|_| !is_manual).map(|due| due.since(now));
             let waiters = (!state.waits.is_empty()).then_some(LOOK_AFTER_WAITERS);
             let retries = (is_manual && state.leaving && due.is_some()).then_some(LAST_RETRY);
-            let span = until_due.into_iter().chain(waiters).chain(retries).min();
+            let span = until_due.into_iter().chain(waiters).chain(retries).chain(until_tidy).min();
             state = Clock::wait_in_real_time(&self.work, state, span);
             if is_manual && state.leaving {
                 // Nobody moves the hand any more: what was put off is tried again.

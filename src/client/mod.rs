@@ -14,6 +14,7 @@
 //! | `lander.rs` | the threads that land what is due, how it can end, and leaving |
 //! | `steer.rs`, `status.rs` | what a person or a test does to a running client, and what it tells about itself |
 //! | `sync.rs` | `fsync` |
+//! | `tidying.rs` | giving memory back |
 //! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
 //!
 //! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
@@ -30,6 +31,7 @@ mod status;
 mod steer;
 mod store;
 mod sync;
+mod tidying;
 mod view;
 mod waits;
 mod xattr;
@@ -75,6 +77,7 @@ use open_files::OpenFiles;
 use operation::{OperationCounts, Source, Trace};
 use state::{State, Version, Watched};
 use store::Manner;
+use tidying::WORTH_TIDYING;
 
 /// Where a client comes from and how it behaves.
 #[derive(Clone, Debug)]
@@ -158,9 +161,6 @@ pub struct Client {
     gives_away: bool,
     own_ids: (u32, u32),
 }
-
-/// After how many forgotten inodes the memory they took goes back to the system.
-const SPRING_CLEANING: u64 = 16384;
 
 /// How often an answer that own changes keep overtaking is asked for again before it is taken as it is. A round takes
 /// microseconds, a landing tens of them: more than a few are never seen.
@@ -398,10 +398,8 @@ impl Client {
         let closing = state.writers.remove(&ino);
         drop(state);
         drop(closing);
-        if self.counters.forgotten.fetch_add(1, Ordering::Relaxed) % SPRING_CLEANING == SPRING_CLEANING - 1 {
-            self.table.shrink();
-            self.lock().belief.shrink(self.now());
-            backing::sys::give_memory_back();
+        if (self.counters.forgotten.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(WORTH_TIDYING) {
+            self.work.notify_all();
         }
     }
 
