@@ -9,7 +9,7 @@ use crate::{backing::sys, clock::Clock, time::Time};
 pub(super) const WORTH_TIDYING: u64 = 1024;
 
 /// For how long nothing must have been forgotten.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(200);
 
 /// What whoever tidies up knows of the last time. In real time, whatever the clock: the kernel forgets when it likes.
 #[derive(Debug, Default)]
