@@ -133,6 +133,24 @@ fn a_write_to_a_file_that_is_unlinked_before_it_lands_is_no_conflict() {
 }
 
 #[test]
+fn a_write_after_a_file_has_lost_one_of_its_names_is_no_conflict() {
+    let program = [
+        Open(At(0, 0), Create),
+        Link(At(0, 0), At(0, 2)),
+        Advance(300),
+        SetMode(At(0, 2), 384),
+        PunchHole(0, 0, 1),
+        Advance(1200),
+        Write(0, 0, 1),
+        Write(0, 0, 1),
+        Advance(300),
+        Unlink(At(0, 0)),
+        Write(0, 0, 1),
+    ];
+    run_always(Times(0, (100, 1300), (0, 0)), &program);
+}
+
+#[test]
 fn unlink_ends_when_nothing_is_believed_and_nothing_is_in_flight() {
     run_always(Times(0, (0, 0), (400, 400)), &[Open(At(0, 0), Create), Advance(800), Unlink(At(0, 0))]);
 }

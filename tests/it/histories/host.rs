@@ -543,6 +543,11 @@ impl Host {
         matches!((self.node(from), self.node(to)), (Ok(from), Ok(to)) if from.ino == to.ino)
     }
 
+    /// Whether there is anything at a path, as this client sees it.
+    pub fn has(&self, path: &str) -> bool {
+        self.node(path).is_ok()
+    }
+
     /// Notes what a path leads to, and what is above it.
     pub fn touch(&self, path: &str, touched: &mut Touched) {
         let Ok((directory, name, found)) = self.place(path) else { return };

@@ -87,7 +87,13 @@ impl World {
         let mut touched = Touched::default();
         let mut at = |at: At| self.hosts[who].touch(&step.path(at), &mut touched);
         match *op {
-            Op::Open(_, How::ToRead | How::ToWrite | How::ToChange | How::ToAppend) => {}
+            // What is there, as this client sees it, is opened, and perhaps cut: neither its name nor the listing.
+            Op::Open(place, how) if self.hosts[who].has(&step.path(place)) => {
+                if how.flags() & libc::O_TRUNC != 0 {
+                    self.hosts[who].touch_inode(&step.path(place), &mut touched);
+                }
+            }
+            Op::Open(_, How::ToRead | How::ToWrite | How::ToChange | How::ToAppend | How::Truncate) => {}
             // These change what stands there, and neither its name nor the listing.
             Op::SetLength(place, _) | Op::SetMode(place, _) | Op::SetTimes(place, _) => {
                 self.hosts[who].touch_inode(&step.path(place), &mut touched);
@@ -249,6 +255,21 @@ fn a_listing_is_believed_on_after_a_change_of_what_is_listed() {
         By(0, Op::Look),
         By(1, Op::Rmdir(At(2, 2))),
         By(0, Op::SetMode(At(0, 2), 384)),
+        By(0, Op::Advance(1)),
+    ];
+    run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), false), &steps);
+}
+
+#[test]
+fn a_name_is_believed_on_after_what_it_led_to_was_cut() {
+    let steps = [
+        By(0, Op::Open(At(0, 1), How::Create)),
+        By(0, Op::Open(At(0, 2), How::Create)),
+        By(0, Op::Advance(300)),
+        By(0, Op::Advance(1200)),
+        By(0, Op::Close(0)),
+        By(1, Op::Rename(At(0, 2), At(0, 1), Move::Over)),
+        By(0, Op::Open(At(0, 1), How::Truncate)),
         By(0, Op::Advance(1)),
     ];
     run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), false), &steps);
