@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 /// The binary under test.
 pub const CHAOSFS: &str = env!("CARGO_BIN_EXE_chaosfs");
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 const ENOTCONN: i32 = 107;
 
 /// A command with no variables but those a test sets.
@@ -57,6 +57,19 @@ pub fn as_root(test: &str) -> bool {
     let why = "as an ordinary user this test needs user namespaces";
     assert!(said.code == Some(0) && said.out.contains(" 1 passed"), "{why}: {} {}", said.out, said.err);
     false
+}
+
+/// Looks until there is something.
+#[track_caller]
+pub fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{what} is not seen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 pub fn eventually<T: std::fmt::Debug>(

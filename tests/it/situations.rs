@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::{Duration, Instant},
 };
 
 use nix::{
@@ -18,25 +17,11 @@ use nix::{
     unistd::{Whence, lseek},
 };
 
-use crate::sandbox::{Sandbox, run};
+use crate::sandbox::{Sandbox, awaited, run};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing expires and nothing lands by itself.
 const STILL: [&str; 2] = ["--clock", "manual"];
 const AT_ONCE: [&str; 6] = ["--write-delay", "0", "--rename-delay", "0", "--meta-ttl", "0"];
-
-/// Looks until there is something.
-#[track_caller]
-fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what} is not seen");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// On a clock that stands still, with these knobs besides.
 fn still<'a>(more: &[&'a str]) -> Vec<&'a str> {

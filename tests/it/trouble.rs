@@ -9,14 +9,12 @@ use std::{
     path::PathBuf,
     process::Command,
     thread,
-    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
 
-use crate::sandbox::{Sandbox, as_root, run};
+use crate::sandbox::{Sandbox, as_root, awaited, run};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const AT_ONCE: [&str; 6] = ["--write-delay", "0", "--rename-delay", "0", "--meta-ttl", "0"];
 const SOON: [&str; 6] = ["--write-delay", "100", "--rename-delay", "100", "--meta-ttl", "0"];
 
@@ -53,18 +51,6 @@ impl Drop for Small {
     fn drop(&mut self) {
         let _ = run(&mut self.0.chaosfs(&["umount", "-m", "a"]));
         let _ = Command::new("umount").arg("-l").arg(self.path("shared")).output();
-    }
-}
-
-#[track_caller]
-fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what} is not seen");
-        thread::sleep(Duration::from_millis(10));
     }
 }
 

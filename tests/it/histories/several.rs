@@ -89,9 +89,8 @@ impl World {
         match *op {
             // What is there, as this client sees it, is opened, and perhaps cut: neither its name nor the listing.
             Op::Open(place, how) if self.hosts[who].has(&step.path(place)) => {
-                if how.flags() & libc::O_TRUNC != 0 {
-                    self.hosts[who].touch_inode(&step.path(place), &mut touched);
-                }
+                let cut = (how.flags() & libc::O_TRUNC != 0).then(|| step.path(place));
+                cut.into_iter().for_each(|path| self.hosts[who].touch_inode(&path, &mut touched));
             }
             Op::Open(_, How::ToRead | How::ToWrite | How::ToChange | How::ToAppend | How::Truncate) => {}
             // These change what stands there, and neither its name nor the listing.
