@@ -222,8 +222,9 @@ impl Client {
                 state.watched.remove(&subject);
             }
             over.extend(state.waits.landed(mutation.id, result));
-            over.extend(state.next_for_room(knobs));
         }
+        // One only: what it brings counts from when it goes on. The landing threads let in the next.
+        over.extend(state.next_for_room(knobs));
         drop(state);
         drop(closing);
         self.work.notify_one();

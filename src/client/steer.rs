@@ -452,6 +452,24 @@ mod tests {
     }
 
     #[test]
+    fn of_those_who_wait_for_room_no_more_get_in_at_once_than_there_is_room_for() {
+        let bench = Bench::new(Knobs { max_in_flight: 10, ..Knobs::default() });
+        let (_, handle) = bench.create("f", b"");
+        let (_, other) = bench.create("other", b"");
+        bench.advance(800);
+        for offset in 0..10 {
+            bench.client.write(&CALLER, handle, Offset::At(offset), b"x").unwrap();
+        }
+        for _ in 0..3 {
+            let client = bench.client.clone();
+            let write = move |_| drop(client.write(&CALLER, other, Offset::At(0), b"12345678"));
+            bench.client.wait_for_room(8, 0, Box::new(write));
+        }
+        bench.client.lose();
+        assert_eq!(bench.client.in_flight(), (1, 8));
+    }
+
+    #[test]
     fn nothing_can_be_made_in_a_directory_that_was_lost() {
         let bench = Bench::new(Knobs::default());
         let made = bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).unwrap();
