@@ -273,9 +273,8 @@ impl InFlight {
     /// Whether, of the mutations up to `last`, one is being landed or hurried and free to land: whoever hurried them
     /// has still something to wait for.
     pub fn is_hurrying(&self, last: MutationId) -> bool {
-        let hurried = self.ready.first().is_some_and(|(due, _)| *due == Time::ZERO) && !self.frozen;
-        let waits = self.entries.first_key_value().is_some_and(|(first, _)| *first <= last);
-        waits && (hurried || self.started.first().is_some_and(|first| *first <= last))
+        let next = self.ready.first().filter(|(due, _)| *due == Time::ZERO && !self.frozen).map(|(_, id)| id);
+        next.into_iter().chain(self.started.first()).any(|id| *id <= last)
     }
 
     /// From now on nothing lands by being due, only what is hurried; or, with `false`, everything lands when it is due
@@ -664,6 +663,19 @@ mod tests {
         in_flight.hold(false);
         assert_eq!(in_flight.next_due(), Some(Time::from_millis(5)));
         assert_eq!(landing_order(in_flight), [2, 3]);
+    }
+
+    #[test]
+    fn whoever_hurries_all_does_not_wait_for_what_others_hurry_later() {
+        let mut in_flight = in_flight([(write(FILE), 5)]);
+        let last = in_flight.hurry_all();
+        start(&mut in_flight, Time::ZERO);
+        in_flight.postpone(1, Time::from_millis(500));
+        in_flight.add(write(OTHER), Timestamp::default(), Time::from_millis(9));
+        in_flight.hurry([2]);
+        assert!(!in_flight.is_hurrying(last));
+        start(&mut in_flight, Time::ZERO);
+        assert!(!in_flight.is_hurrying(last));
     }
 
     #[test]
