@@ -107,7 +107,7 @@ fn status_tells_what_a_client_does_and_has_in_flight() {
 fn knobs_are_set_all_or_none_and_by_either_spelling() {
     let sandbox = mounted(&[]);
     let said = say(&sandbox, &["set", "a", "write-delay=200ms", "meta_ttl=0"]);
-    assert_eq!((said.code, said.out.as_str()), (Some(0), "a: write-delay=200ms meta_ttl=0\n"));
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "a: write_delay=200ms meta_ttl=0\n"));
     let knobs = status(&sandbox, "a").knobs;
     assert_eq!((knobs["write_delay"].as_str(), knobs["meta_ttl"].as_str()), ("200ms", "0ms"));
     assert!(sandbox.log("a").contains(" event=set meta_ttl=0ms write_delay=200ms\n"));
@@ -125,6 +125,7 @@ fn a_wrong_command_line_exits_with_2_and_says_one_line() {
     for (args, reason) in [
         (&["set", "a", "speed=1"] as &[&str], "error: `speed` is not a knob; there are meta_ttl, "),
         (&["set", "a", "meta_ttl=soon"], "error: meta_ttl: `soon` is not a span of time"),
+        (&["set", "a", "meta_ttl=1", "meta-ttl=2"], "error: meta_ttl: given twice; give it once"),
         (&["set", "a"], "error: there is nothing to set"),
         (&["set", "meta_ttl=1"], "error: no client is named"),
         (&["advance", "soon", "a"], "error: invalid value 'soon' for '<DURATION>'"),

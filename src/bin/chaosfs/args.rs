@@ -384,7 +384,11 @@ impl SetArgs {
             {
                 Some((name, value)) => {
                     checked.set(name, value)?;
-                    changes.push((name.to_string(), value.to_string()));
+                    let name = name.replace('-', "_");
+                    if changes.iter().any(|(other, _)| *other == name) {
+                        return Err(Refusal::new(format!("{name}: given twice; give it once")));
+                    }
+                    changes.push((name, value.to_string()));
                 }
                 None => mountpoints.push(PathBuf::from(word)),
             }
