@@ -37,7 +37,7 @@ mod waits;
 mod xattr;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -215,6 +215,11 @@ impl Client {
     /// The tunables in force.
     pub fn knobs(&self) -> Knobs {
         self.in_force().knobs.clone()
+    }
+
+    /// The backing directory.
+    pub fn backing(&self) -> &Path {
+        &self.backing
     }
 
     /// The number shown as `st_ino`: the protocol fixes the root's node number, not what programs see.

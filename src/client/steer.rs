@@ -462,7 +462,7 @@ mod tests {
         }
         for _ in 0..3 {
             let client = bench.client.clone();
-            let write = move |_| drop(client.write(&CALLER, other, Offset::At(0), b"12345678"));
+            let write = move |_| assert!(client.write(&CALLER, other, Offset::At(0), b"12345678").is_ok());
             bench.client.wait_for_room(8, 0, Box::new(write));
         }
         bench.client.lose();

@@ -14,7 +14,7 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -105,12 +105,12 @@ impl Drop for Told {
 }
 
 impl Control {
-    /// Answers those who want to steer the client of `device`, which does not live on for their sake.
+    /// Answers those who want to steer the client of `device` over `backing`, which does not live on for their sake.
     ///
     /// # Errors
     /// What the system said.
-    pub fn listen(device: Device, steered: Steered) -> io::Result<Control> {
-        let (listener, file) = socket::listen(device)?;
+    pub fn listen(device: Device, backing: &Path, steered: Steered) -> io::Result<Control> {
+        let (listener, file) = socket::listen(device, backing)?;
         listener.set_nonblocking(true)?;
         let (closed, open) = pipe()?;
         let room = Arc::new(Room { steered, connections: Mutex::default() });

@@ -5,7 +5,6 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
@@ -33,6 +32,8 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct RemoteClient {
     shown: PathBuf,
+    canonical: PathBuf,
+    backing: PathBuf,
     client_id: String,
     device: Device,
     answers: BufReader<UnixStream>,
@@ -59,7 +60,7 @@ impl RemoteClient {
         if let Some(owner) = entry.owner.filter(|owner| !may_steer(*owner)) {
             return Err(refuse(&format!("it belongs to user {owner}")));
         }
-        let Some(stream) = socket::connect(entry) else {
+        let Some((stream, backing)) = socket::reach(entry) else {
             let path = shown.display();
             return Err(match refusals::answers_dead(&entry.mount_point) {
                 true => refuse(&format!(
@@ -68,8 +69,14 @@ impl RemoteClient {
                 false => refuse("its control socket is gone; it can only be unmounted"),
             });
         };
-        let (shown, client_id) = (shown.to_path_buf(), entry.source.clone());
-        Ok(RemoteClient { shown, client_id, device: entry.device, answers: BufReader::new(stream) })
+        Ok(RemoteClient {
+            shown: shown.to_path_buf(),
+            canonical: entry.mount_point.clone(),
+            backing,
+            client_id: entry.source.clone(),
+            device: entry.device,
+            answers: BufReader::new(stream),
+        })
     }
 
     /// All clients of this user, by mountpoint; with each the reason if it cannot be reached.
@@ -90,16 +97,8 @@ impl RemoteClient {
         let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", backing.display()));
         let identity = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
         let wanted = identity(backing).map_err(|error| refuse(&plain(&error)))?;
-        let is_over = |mut client: RemoteClient| {
-            let status = client.status().ok()?;
-            identity(Path::new(&status.backing)).is_ok_and(|found| found == wanted).then_some(client)
-        };
-        let all = RemoteClient::all()?.into_iter().flatten();
-        // All at once: one that hangs holds the others up no longer than itself.
-        let clients: Vec<RemoteClient> = thread::scope(|scope| {
-            let asked: Vec<_> = all.map(|client| scope.spawn(|| is_over(client))).collect();
-            asked.into_iter().filter_map(|asked| asked.join().ok().flatten()).collect()
-        });
+        let is_over = |client: &RemoteClient| identity(&client.backing).is_ok_and(|found| found == wanted);
+        let clients: Vec<RemoteClient> = RemoteClient::all()?.into_iter().flatten().filter(is_over).collect();
         if clients.is_empty() { Err(refuse("no chaosfs client is mounted over it")) } else { Ok(clients) }
     }
 
@@ -188,10 +187,10 @@ impl RemoteClient {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer, Refusal> {
-        let line = request.line() + "\n";
+        // One who is turned away at the door is not listened to, and yet told why.
+        let _ = self.answers.get_mut().write_all((request.line() + "\n").as_bytes());
         let mut said = String::new();
-        let asked = self.answers.get_mut().write_all(line.as_bytes());
-        let heard = asked.and_then(|()| self.answers.read_line(&mut said));
+        let heard = self.answers.read_line(&mut said);
         let answer: Answer = serde_json::from_str(&said).map_err(|_| match heard {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.refuse("its daemon does not answer")
@@ -208,7 +207,7 @@ impl RemoteClient {
 
 impl Moving for RemoteClient {
     fn rank(&self) -> (String, PathBuf) {
-        (self.client_id.clone(), self.shown.clone())
+        (self.client_id.clone(), self.canonical.clone())
     }
 
     fn step(&mut self, by: Duration) -> Result<Moved, Refusal> {

@@ -1,10 +1,11 @@
 //! Where the control socket of a client is: in a folder that only its user can enter, under a name made of the mount's
-//! device number, which anybody finds in the mount table.
+//! device number, which anybody finds in the mount table. A link beside it leads to the backing directory, so that
+//! nobody has to be asked for that.
 
 use std::{
     env, fs, io,
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt},
+        fs::{DirBuilderExt, MetadataExt, symlink},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -25,19 +26,29 @@ pub struct SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|facts| facts.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
+            remove(&self.path);
         }
     }
 }
 
-/// Listens for those who want to talk to the client of `device`.
+fn remove(socket: &Path) {
+    for file in [socket, &link_beside(socket)] {
+        let _ = fs::remove_file(file);
+    }
+}
+
+fn link_beside(socket: &Path) -> PathBuf {
+    socket.with_extension("backing")
+}
+
+/// Listens for those who want to talk to the client of `device` over `backing`.
 ///
 /// # Errors
 /// What the system said about the last folder tried.
-pub fn listen(device: Device) -> io::Result<(UnixListener, SocketFile)> {
+pub fn listen(device: Device, backing: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let mut outcome = Err(io::Error::from(io::ErrorKind::NotFound));
     for folder in folders(geteuid().as_raw()) {
-        outcome = listen_in(folder, device);
+        outcome = listen_in(folder, device, backing);
         if outcome.is_ok() {
             break;
         }
@@ -45,28 +56,38 @@ pub fn listen(device: Device) -> io::Result<(UnixListener, SocketFile)> {
     outcome
 }
 
-fn listen_in(folder: PathBuf, device: Device) -> io::Result<(UnixListener, SocketFile)> {
+fn listen_in(folder: PathBuf, device: Device, backing: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match fs::DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => check_private(&folder, geteuid().as_raw())?,
     }
     let path = folder.join(socket_name(device));
     // The device number is ours now: whoever left a socket of this name is gone or was unmounted.
-    let _ = fs::remove_file(&path);
+    remove(&path);
     let socket = UnixListener::bind(&path)?;
     let inode = fs::symlink_metadata(&path)?.ino();
-    Ok((socket, SocketFile { path, inode }))
+    let file = SocketFile { path, inode };
+    symlink(backing, link_beside(&file.path))?;
+    Ok((socket, file))
 }
 
 /// Connects to whoever serves this mount; none if nobody can be reached.
 pub fn connect(entry: &Entry) -> Option<UnixStream> {
-    sockets(entry).find_map(|path| UnixStream::connect(path).ok())
+    reach(entry).map(|(stream, _)| stream)
+}
+
+/// The same, and where the backing directory is, as its daemon has left it to be read.
+pub fn reach(entry: &Entry) -> Option<(UnixStream, PathBuf)> {
+    sockets(entry).find_map(|path| {
+        let backing = fs::read_link(link_beside(&path)).unwrap_or_default();
+        Some((UnixStream::connect(path).ok()?, backing))
+    })
 }
 
 /// Removes what the daemon of this mount has left behind when it died.
 pub fn forget(entry: &Entry) {
     for socket in sockets(entry) {
-        let _ = fs::remove_file(socket);
+        remove(&socket);
     }
 }
 
@@ -80,9 +101,11 @@ fn sockets(entry: &Entry) -> impl Iterator<Item = PathBuf> {
 /// The folders in which a daemon of this user may listen, best first.
 fn folders(user: u32) -> Vec<PathBuf> {
     let is_me = user == geteuid().as_raw();
-    let session = env::var_os("XDG_RUNTIME_DIR").filter(|folder| is_me && !folder.is_empty());
+    // A relative one is none (XDG Base Directory Specification), and an empty one is relative.
+    let session =
+        env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| is_me && folder.is_absolute());
     let system = if user == 0 { "/run".to_string() } else { format!("/run/user/{user}") };
-    let private = session.map(PathBuf::from).into_iter().chain([PathBuf::from(system)]);
+    let private = session.into_iter().chain([PathBuf::from(system)]);
     let shared = PathBuf::from(format!("/tmp/chaosfs-{user}"));
     private.map(|folder| folder.join("chaosfs")).chain([shared]).collect()
 }

@@ -398,6 +398,56 @@ fn whoever_asks_for_it_hears_the_farewell() {
     assert_eq!((&said["ok"], &said["farewell"]["landed"]), (&Value::Bool(true), &Value::from(2)));
 }
 
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let sandbox = mounted(&[]);
+    let _others: Vec<UnixStream> = (0..256).map(|_| socket(&sandbox, "a")).collect();
+    let reason = "chaosfs: a: there are 256 connections already; end one first\n";
+    for _ in 0..20 {
+        let said = say(&sandbox, &["status", "a"]);
+        assert_eq!((said.code, said.err.as_str()), (Some(1), reason));
+    }
+}
+
+#[test]
+fn a_client_that_does_not_answer_is_not_left_out_and_holds_up_nobody_else() {
+    let sandbox = mounted(&[]);
+    let silent = sandbox.serve("b", &[]);
+    silent.signal(Signal::SIGSTOP);
+    let over = || RemoteClient::over(&sandbox.path("shared")).expect("both");
+    assert_eq!(over().len(), 2);
+    fs::create_dir(sandbox.path("other")).unwrap();
+    assert!(RemoteClient::over(&sandbox.path("other")).is_err());
+    silent.signal(Signal::SIGCONT);
+    assert!(over().iter_mut().all(|client| client.hold().is_ok()));
+}
+
+#[test]
+fn nothing_is_ever_put_into_the_working_directory() {
+    let sandbox = Sandbox::for_mounting();
+    let mut command = sandbox.chaosfs(&["mount", "shared", "a", "--background", "--log-dir", "logs"]);
+    assert_eq!(run(command.env("XDG_RUNTIME_DIR", ".")).code, Some(0));
+    assert!(!sandbox.path("chaosfs").exists());
+    assert_eq!(done(&sandbox, &["flush", "a"]), "a: 0 landed\n");
+}
+
+/// Whose content is there in the end when clients of one id land at the same time: their mountpoints decide, however
+/// they are written.
+#[test]
+fn clients_of_the_same_id_land_in_the_order_of_their_mountpoints() {
+    let sandbox = Sandbox::for_mounting();
+    for name in ["a", "b"] {
+        let log = format!("log-{name}");
+        let fixed = ["mount", "shared", name, "--background", "--clock", "manual", "--log-file", &log];
+        assert_eq!(say(&sandbox, &fixed).code, Some(0));
+    }
+    for name in ["b", "a"] {
+        fs::create_dir(sandbox.path(name).join("lock")).unwrap();
+    }
+    done(&sandbox, &["advance", "1200", "./b", "a"]);
+    assert_eq!(["a", "b"].map(|name| status(&sandbox, name).conflicts), [0, 1]);
+}
+
 fn silent() -> chaosfs::ClientsBuilder {
     Clients::builder().log(|_| EventLog::silent())
 }
