@@ -149,6 +149,7 @@ impl Room {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if is_shut(closed) => return,
                 Err(_) => Clock::Monotonic.pause(RESPITE),
             }
         }
@@ -221,6 +222,11 @@ fn wait_at(listener: &UnixListener, closed: &PipeReader) -> bool {
     polled.is_err() || somebody(0) || !somebody(1)
 }
 
+fn is_shut(closed: &PipeReader) -> bool {
+    let mut end = [PollFd::new(closed.as_fd(), PollFlags::POLLIN)];
+    poll(&mut end, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
 /// The client that is steered.
 #[derive(Clone)]
 pub struct Steered {
@@ -287,4 +293,27 @@ impl Steered {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{os::fd::OwnedFd, sync::mpsc};
+
+    #[test]
+    fn a_door_through_which_nobody_can_be_let_in_closes_all_the_same() {
+        // Nobody can be accepted at one end of a pair, as at a door when the system has no descriptor left.
+        let (end, _other) = UnixStream::pair().unwrap();
+        let listener = UnixListener::from(OwnedFd::from(end));
+        let (closed, open) = pipe().unwrap();
+        let steered = Steered { client: Weak::new(), mountpoint: PathBuf::new() };
+        let room = Arc::new(Room { steered, connections: Mutex::default() });
+        let (gone, left) = mpsc::channel();
+        thread::spawn(move || {
+            room.attend(&listener, &closed);
+            gone.send(()).expect("the test listens");
+        });
+        drop(open);
+        left.recv_timeout(Duration::from_secs(10)).expect("it closes");
+    }
 }
