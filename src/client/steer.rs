@@ -12,6 +12,7 @@
 //! Nothing here waits longer than the client lives.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -241,9 +242,12 @@ pub(super) fn count(counter: &AtomicU64) -> u64 {
 fn could_not_land(stuck: &[String]) -> Refusal {
     const MOST_NAMED: usize = 10;
     let noun = if stuck.len() == 1 { "change" } else { "changes" };
-    let more = stuck.len().saturating_sub(MOST_NAMED);
+    // A large file is many changes, and one line says it of all of them.
+    let mut seen = HashSet::new();
+    let lines: Vec<&str> = stuck.iter().map(String::as_str).filter(|line| seen.insert(*line)).collect();
+    let more = lines.len().saturating_sub(MOST_NAMED);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    let named = stuck.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let named = lines[..lines.len().min(MOST_NAMED)].join("; ");
     Refusal::new(format!("{} {noun} could not land: {named}{more}", stuck.len()))
 }
 
@@ -412,6 +416,13 @@ mod tests {
         let refusal = bench.client.land_everything().unwrap_err().0;
         assert!(refusal.starts_with("2 changes could not land: /g: create: "), "{refusal}");
         assert_eq!(bench.client.in_flight(), (0, 0));
+    }
+
+    #[test]
+    fn what_could_not_land_is_named_once_however_many_changes_it_was() {
+        let stuck = ["/f: write: full", "/g: write: full", "/f: write: full"].map(str::to_string);
+        let refusal = could_not_land(&stuck).0;
+        assert_eq!(refusal, "3 changes could not land: /f: write: full; /g: write: full");
     }
 
     #[test]

@@ -123,7 +123,10 @@ pub fn lose(targets: &TargetArgs) -> anyhow::Result<ExitCode> {
     Ok(Reached::named(targets)?.each(|client| {
         let (dropped, named) = client.lose()?;
         let mut said = outcome(client, &format!("{dropped} lost"));
-        named.iter().for_each(|change| said.push_str(&format!("\n  {change}")));
+        for same in named.chunk_by(|one, next| one == next) {
+            let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
+            let _ = write!(said, "\n  {}{times}", same[0]);
+        }
         if dropped > named.len() as u64 {
             let _ = write!(said, "\n  and {} more, in the log", dropped - named.len() as u64);
         }
