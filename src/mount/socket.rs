@@ -114,10 +114,35 @@ fn folders(user: u32) -> Vec<PathBuf> {
 fn check_private(folder: &Path, owner: u32) -> io::Result<()> {
     let facts = fs::symlink_metadata(folder)?;
     let private = facts.is_dir() && facts.uid() == owner && facts.mode() & 0o077 == 0;
-    if private { Ok(()) } else { Err(io::Error::from(io::ErrorKind::PermissionDenied)) }
+    let text = || {
+        let folder = folder.display();
+        format!(
+            "{folder} is not a folder that only user {owner} can enter; set XDG_RUNTIME_DIR to one, or remove it"
+        )
+    };
+    if private { Ok(()) } else { Err(io::Error::new(io::ErrorKind::PermissionDenied, text())) }
 }
 
 /// What is spoken there is in the name: one who speaks something else is not even tried.
 fn socket_name(device: Device) -> String {
     format!("{}-{}.control", device.major, device.minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_folder_that_others_can_enter_or_that_is_a_link_is_refused_by_name() {
+        let (folder, user) = (tempfile::tempdir().unwrap(), geteuid().as_raw());
+        let (path, link) = (folder.path().join("private"), folder.path().join("link"));
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        assert!(check_private(&path, user).is_ok());
+        symlink(&path, &link).unwrap();
+        assert!(check_private(&link, user).unwrap_err().to_string().starts_with(&link.display().to_string()));
+        assert!(check_private(&path, user + 1).is_err());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(check_private(&path, user).is_err());
+    }
 }
