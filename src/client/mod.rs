@@ -2,7 +2,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | the client, and what goes through or in flight |
+//! | `mod.rs` | the client |
+//! | `changes.rs` | what goes through, what goes in flight, who waits for room |
+//! | `known.rs` | which inodes somebody still knows |
 //! | `state.rs` | what its one lock protects |
 //! | `operation.rs` | how one operation goes: faults and the log |
 //! | `view.rs` | what this client sees: names, attributes, listings |
@@ -20,8 +22,10 @@
 //! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
 //! The locks of the inode table and of the open files are innermost: nothing else is locked while they are held.
 
+mod changes;
 mod descriptors;
 mod file_io;
+mod known;
 mod lander;
 mod namespace;
 mod open_files;
@@ -38,11 +42,7 @@ mod xattr;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 pub use file_io::{Copy, Offset};
@@ -63,21 +63,20 @@ pub use crate::{
 };
 
 use crate::{
-    backing::{self, InodeTable, NodeId, ROOT},
+    backing::{self, InodeTable, ROOT},
     clock::Clock,
-    consistency::{Change, DelayClass, Place},
-    dice::{Dice, Purpose},
+    consistency::Place,
+    dice::Dice,
     error::{Error, Refusal},
     event::EventLog,
     fault::Injector,
-    knobs::{Delay, Knobs},
+    knobs::Knobs,
     time::Time,
 };
+use known::Looked;
 use open_files::OpenFiles;
 use operation::{OperationCounts, Source, Trace};
 use state::{State, Version, Watched};
-use store::Manner;
-use tidying::WORTH_TIDYING;
 
 /// Where a client comes from and how it behaves.
 #[derive(Clone, Debug)]
@@ -273,141 +272,6 @@ impl Client {
         !in_force.knobs.is_never_late() || in_force.injector.is_armed() || self.lock().in_flight.is_held()
     }
 
-    /// Whether one more mutation with this much data may go in flight now. A mutation larger than the whole bound goes
-    /// alone.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.lock().has_room(&self.in_force().knobs, bytes)
-    }
-
-    /// Calls `done` when there may be room for so many bytes, or with EINTR when the waiting thread has been killed.
-    pub fn wait_for_room(&self, bytes: usize, thread: u32, done: Done) {
-        let mut state = self.lock();
-        state.waits.for_room(bytes, thread, done);
-        drop(state);
-        self.work.notify_all();
-    }
-
-    fn delay_of(&self, change: &Change) -> Delay {
-        let knobs = &self.in_force().knobs;
-        match change.delay_class() {
-            DelayClass::Data => knobs.write_delay,
-            DelayClass::Names => knobs.rename_delay,
-        }
-    }
-
-    /// Whether a change is applied before its call returns: its delay is zero, landing is not held, and nothing that
-    /// it needs is in flight.
-    fn goes_through(&self, state: &State, change: &Change) -> bool {
-        let at_once = self.delay_of(change).is_zero() && !state.in_flight.is_held();
-        (state.write_through || at_once) && !state.in_flight.blocks(change)
-    }
-
-    /// Whether every change goes through: no delay, no hold, and nothing in flight that could be in the way.
-    fn all_goes_through(&self, state: &State) -> bool {
-        let in_flight = &state.in_flight;
-        self.in_force().knobs.is_never_late() && in_flight.is_empty() && !in_flight.is_held()
-    }
-
-    /// Carries a change out at once if it goes through; `None` if it has to go in flight.
-    fn try_through(&self, change: &Change) -> Option<Result<store::Outcome, Error>> {
-        if !self.goes_through(&self.lock(), change) {
-            return None;
-        }
-        let outcome = self.carry_out(change, Timestamp::NOW, Manner::Through);
-        self.forget_beliefs(change);
-        Some(outcome)
-    }
-
-    /// What was believed about all that a change touches is dropped.
-    fn forget_beliefs(&self, change: &Change) {
-        let mut state = self.lock();
-        state.belief.changed(change);
-        if !state.watched.is_empty() {
-            for ino in change.inodes() {
-                state.watched.remove(&ino);
-            }
-        }
-    }
-
-    /// Waits until a landing that is under way has got somewhere.
-    fn await_progress(&self, state: MutexGuard<'_, State>) {
-        const LOOK: Duration = Duration::from_millis(1);
-        drop(self.progress.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Puts a change in flight: from here on this client's programs see it.
-    ///
-    /// # Errors
-    /// EIO when it is too late: the client has left, and nobody would land it. ESTALE when an inode that the change is
-    /// about was lost before it landed ([`Client::lose`]).
-    fn put_in_flight(&self, state: &mut State, change: Change, stamp: Timestamp) -> Result<(), Error> {
-        if state.stopping {
-            return Err(Error::InputOutput);
-        }
-        let made = if let Change::Make { ino, .. } = &change { Some(*ino) } else { None };
-        let is_there = |ino| {
-            made == Some(ino)
-                || state.in_flight.overlay().unlanded(ino).is_some()
-                || self.table.has_landed(ino)
-        };
-        if !change.inodes().into_iter().all(is_there) {
-            return Err(Error::Stale);
-        }
-        let delay = self.delay_of(&change);
-        let span = if state.write_through || delay.is_zero() {
-            Duration::ZERO
-        } else if delay.min == delay.max {
-            delay.min
-        } else {
-            let path = self.table.path(change.subject());
-            delay.at(self.dice.draw(Purpose::Delay, change.verb(), &path).value)
-        };
-        for ino in change.inodes() {
-            self.table.pin(ino);
-        }
-        state.belief.changed(&change);
-        state.in_flight.add(change, stamp, self.now() + span);
-        self.work.notify_one();
-        Ok(())
-    }
-
-    /// The kernel gives back lookups of a number.
-    pub fn forget(&self, ino: Ino, count: u64) {
-        self.let_loose(ino, self.table.forget(ino, count));
-    }
-
-    /// Keeps an inode for somebody in this process.
-    fn pin(&self, ino: Ino) {
-        self.table.pin(ino);
-    }
-
-    fn unpin(&self, ino: Ino) {
-        self.let_loose(ino, self.table.unpin(ino));
-    }
-
-    /// One who knew `ino` does not any more, and `gone` are unknown with that.
-    fn let_loose(&self, ino: Ino, gone: Vec<Ino>) {
-        if !gone.contains(&ino) {
-            self.drop_unseen_data(ino);
-        }
-        gone.into_iter().for_each(|ino| self.forgotten(ino));
-    }
-
-    fn forgotten(&self, ino: Ino) {
-        let mut state = self.lock();
-        state.belief.forget(ino);
-        state.errors.remove(&ino);
-        state.watched.remove(&ino);
-        state.nameless.remove(&ino);
-        state.unsynced.remove(&ino);
-        let closing = state.writers.remove(&ino);
-        drop(state);
-        drop(closing);
-        if (self.counters.forgotten.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(WORTH_TIDYING) {
-            self.work.notify_all();
-        }
-    }
-
     /// Refuses names that the backing file system cannot take, and whatever would lead out of a directory: the kernel
     /// resolves `.` and `..` itself and never asks for them.
     fn check_name(&self, name: &[u8]) -> Result<(), Error> {
@@ -435,33 +299,6 @@ impl Client {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A node with one lookup counted, so that it cannot vanish; gives the lookup back unless it is handed to the kernel.
-struct Looked<'a> {
-    client: &'a Client,
-    id: NodeId,
-    /// Attributes that came with the lookup, as this client sees them.
-    view: Option<Attributes>,
-}
-
-impl Looked<'_> {
-    fn ino(&self) -> Ino {
-        self.id.ino
-    }
-
-    /// Hands the lookup to the kernel, which will `forget` it.
-    fn keep(self) -> Ino {
-        let ino = self.id.ino;
-        std::mem::forget(self);
-        ino
-    }
-}
-
-impl Drop for Looked<'_> {
-    fn drop(&mut self) {
-        self.client.forget(self.id.ino, 1);
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,120 @@
+//! What goes through at once, what goes in flight, and who waits for room.
+
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{Client, State, store, store::Manner, waits::Done};
+use crate::{
+    consistency::{Change, DelayClass},
+    dice::Purpose,
+    error::Error,
+    knobs::Delay,
+    time::Timestamp,
+};
+
+impl Client {
+    /// Whether one more mutation with this much data may go in flight now. A mutation larger than the whole bound goes
+    /// alone.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.lock().has_room(&self.in_force().knobs, bytes)
+    }
+
+    /// Calls `done` when there may be room for so many bytes, or with EINTR when the waiting thread has been killed.
+    pub fn wait_for_room(&self, bytes: usize, thread: u32, done: Done) {
+        let mut state = self.lock();
+        state.waits.for_room(bytes, thread, done);
+        drop(state);
+        self.work.notify_all();
+    }
+
+    pub(super) fn delay_of(&self, change: &Change) -> Delay {
+        let knobs = &self.in_force().knobs;
+        match change.delay_class() {
+            DelayClass::Data => knobs.write_delay,
+            DelayClass::Names => knobs.rename_delay,
+        }
+    }
+
+    /// Whether a change is applied before its call returns: its delay is zero, landing is not held, and nothing that
+    /// it needs is in flight.
+    pub(super) fn goes_through(&self, state: &State, change: &Change) -> bool {
+        let at_once = self.delay_of(change).is_zero() && !state.in_flight.is_held();
+        (state.write_through || at_once) && !state.in_flight.blocks(change)
+    }
+
+    /// Whether every change goes through: no delay, no hold, and nothing in flight that could be in the way.
+    pub(super) fn all_goes_through(&self, state: &State) -> bool {
+        let in_flight = &state.in_flight;
+        self.in_force().knobs.is_never_late() && in_flight.is_empty() && !in_flight.is_held()
+    }
+
+    /// Carries a change out at once if it goes through; `None` if it has to go in flight.
+    pub(super) fn try_through(&self, change: &Change) -> Option<Result<store::Outcome, Error>> {
+        if !self.goes_through(&self.lock(), change) {
+            return None;
+        }
+        let outcome = self.carry_out(change, Timestamp::NOW, Manner::Through);
+        self.forget_beliefs(change);
+        Some(outcome)
+    }
+
+    /// What was believed about all that a change touches is dropped.
+    pub(super) fn forget_beliefs(&self, change: &Change) {
+        let mut state = self.lock();
+        state.belief.changed(change);
+        if !state.watched.is_empty() {
+            for ino in change.inodes() {
+                state.watched.remove(&ino);
+            }
+        }
+    }
+
+    /// Waits until a landing that is under way has got somewhere.
+    pub(super) fn await_progress(&self, state: MutexGuard<'_, State>) {
+        const LOOK: Duration = Duration::from_millis(1);
+        drop(self.progress.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Puts a change in flight: from here on this client's programs see it.
+    ///
+    /// # Errors
+    /// EIO when it is too late: the client has left, and nobody would land it. ESTALE when an inode that the change is
+    /// about was lost before it landed ([`Client::lose`]).
+    pub(super) fn put_in_flight(
+        &self,
+        state: &mut State,
+        change: Change,
+        stamp: Timestamp,
+    ) -> Result<(), Error> {
+        if state.stopping {
+            return Err(Error::InputOutput);
+        }
+        let made = if let Change::Make { ino, .. } = &change { Some(*ino) } else { None };
+        let is_there = |ino| {
+            made == Some(ino)
+                || state.in_flight.overlay().unlanded(ino).is_some()
+                || self.table.has_landed(ino)
+        };
+        if !change.inodes().into_iter().all(is_there) {
+            return Err(Error::Stale);
+        }
+        let delay = self.delay_of(&change);
+        let span = if state.write_through || delay.is_zero() {
+            Duration::ZERO
+        } else if delay.min == delay.max {
+            delay.min
+        } else {
+            let path = self.table.path(change.subject());
+            delay.at(self.dice.draw(Purpose::Delay, change.verb(), &path).value)
+        };
+        for ino in change.inodes() {
+            self.table.pin(ino);
+        }
+        state.belief.changed(&change);
+        state.in_flight.add(change, stamp, self.now() + span);
+        self.work.notify_one();
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! Which inodes somebody still knows: the kernel by lookups, this process by pins.
+
+use std::sync::atomic::Ordering;
+
+use super::{Client, tidying::WORTH_TIDYING};
+use crate::{
+    backing::NodeId,
+    consistency::{Attributes, Ino},
+};
+
+impl Client {
+    /// The kernel gives back lookups of a number.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        self.let_loose(ino, self.table.forget(ino, count));
+    }
+
+    /// Keeps an inode for somebody in this process.
+    pub(super) fn pin(&self, ino: Ino) {
+        self.table.pin(ino);
+    }
+
+    pub(super) fn unpin(&self, ino: Ino) {
+        self.let_loose(ino, self.table.unpin(ino));
+    }
+
+    /// One who knew `ino` does not any more, and `gone` are unknown with that.
+    fn let_loose(&self, ino: Ino, gone: Vec<Ino>) {
+        if !gone.contains(&ino) {
+            self.drop_unseen_data(ino);
+        }
+        gone.into_iter().for_each(|ino| self.forgotten(ino));
+    }
+
+    fn forgotten(&self, ino: Ino) {
+        let mut state = self.lock();
+        state.belief.forget(ino);
+        state.errors.remove(&ino);
+        state.watched.remove(&ino);
+        state.nameless.remove(&ino);
+        state.unsynced.remove(&ino);
+        let closing = state.writers.remove(&ino);
+        drop(state);
+        drop(closing);
+        if (self.counters.forgotten.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(WORTH_TIDYING) {
+            self.work.notify_all();
+        }
+    }
+}
+
+/// A node with one lookup counted, so that it cannot vanish; gives the lookup back unless it is handed to the kernel.
+pub(super) struct Looked<'a> {
+    pub(super) client: &'a Client,
+    pub(super) id: NodeId,
+    /// Attributes that came with the lookup, as this client sees them.
+    pub(super) view: Option<Attributes>,
+}
+
+impl Looked<'_> {
+    pub(super) fn ino(&self) -> Ino {
+        self.id.ino
+    }
+
+    /// Hands the lookup to the kernel, which will `forget` it.
+    pub(super) fn keep(self) -> Ino {
+        let ino = self.id.ino;
+        std::mem::forget(self);
+        ino
+    }
+}
+
+impl Drop for Looked<'_> {
+    fn drop(&mut self) {
+        self.client.forget(self.id.ino, 1);
+    }
+}
