@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const STAYS_IN: &[(&[&str], &[&str])] = &[
     (&["fuser"], &["fuse/", "mount/"]),
     (&["libc", "nix"], &["backing/sys.rs", "clock.rs", "mount/", "bin/"]),
-    (&["rustix"], &["mount/attach.rs", "mount/lock.rs"]),
+    (&["rustix"], &["mount/attach.rs", "mount/lock.rs", "bin/"]),
     // What a client tells about itself is what the control socket says.
     (&["serde"], &["client/status.rs", "mount/protocol.rs"]),
     (&["serde_json"], &["mount/protocol.rs", "mount/remote.rs", "bin/chaosfs/steer.rs"]),

@@ -15,6 +15,7 @@ use clap::{
     builder::Resettable, error::ErrorKind, parser::ValueSource, value_parser,
 };
 use clap_complete::Shell;
+use rustix::process::Pid;
 use std::time::Duration;
 
 /// Make one machine stand in for many: mount clients over one directory that see it late, stale and failing
@@ -204,6 +205,10 @@ pub struct MountArgs {
     /// Return once the mount serves, and go on in the background
     #[arg(long, help_heading = PROCESS)]
     pub background: bool,
+
+    /// Leave, as on SIGTERM, once this process has ended, however it ended
+    #[arg(long, value_name = "PID", value_parser = parse_pid, allow_hyphen_values = true, help_heading = PROCESS)]
+    pub until_exit: Option<Pid>,
 
     /// Let other users in; the kernel then checks permissions, and new files belong to their callers
     #[arg(long, help_heading = PROCESS)]
@@ -528,6 +533,12 @@ fn parse_seed(text: &str) -> Result<u64, Refusal> {
     let wrong =
         |_| Refusal::new(format!("`{text}` is not a seed; write a whole number from 0 to {}", u64::MAX));
     text.parse().map_err(wrong)
+}
+
+fn parse_pid(text: &str) -> Result<Pid, Refusal> {
+    let wrong =
+        || Refusal::new(format!("`{text}` is not the number of a process; write one above 0, such as `$$`"));
+    text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw).ok_or_else(wrong)
 }
 
 fn parse_clock(text: &str) -> Result<Clock, Refusal> {

@@ -3,16 +3,25 @@
 use std::{
     env,
     io::{PipeReader, PipeWriter, Read, Write, pipe},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     process::{self, ExitCode},
     sync::Arc,
     thread,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use chaosfs::Mount;
 use daemonize::{Daemonize, Outcome};
-use nix::sys::signal::{SigSet, Signal};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{SigSet, Signal, kill},
+    unistd::getpid,
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::exec::plain;
 
 const READY: &str = "ready\n";
 
@@ -108,6 +117,35 @@ impl Endings {
             while self.0.wait().is_ok() {
                 mount.give_up();
             }
+        });
+    }
+}
+
+/// The process for which a mount is there.
+pub struct Patron(OwnedFd);
+
+impl Patron {
+    /// The process of this number.
+    ///
+    /// # Errors
+    /// There is none, or the system cannot tell when one ends (Linux before 5.3).
+    pub fn find(pid: Pid) -> anyhow::Result<Patron> {
+        let found = pidfd_open(pid, PidfdFlags::empty());
+        found.map(Patron).map_err(|errno| {
+            anyhow!(
+                "--until-exit {}: cannot watch that process: {}",
+                pid.as_raw_nonzero(),
+                plain(&errno.into())
+            )
+        })
+    }
+
+    /// Once it has ended, so does this process, as on SIGTERM.
+    pub fn outlive_no_longer(self) {
+        thread::spawn(move || {
+            let mut end = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            while poll(&mut end, PollTimeout::NONE) == Err(Errno::EINTR) {}
+            let _ = kill(getpid(), Signal::SIGTERM);
         });
     }
 }

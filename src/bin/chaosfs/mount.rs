@@ -8,7 +8,7 @@ use chaosfs::{EventLog, Farewell, Mount, MountOptions, mount};
 use crate::{
     args::MountArgs,
     complain,
-    daemon::{self, Endings, Report, Side},
+    daemon::{self, Endings, Patron, Report, Side},
     logging,
 };
 
@@ -47,6 +47,7 @@ fn start_in_background(args: &MountArgs, log: Option<File>, report: Report) -> a
 
 fn start(args: &MountArgs, log: Option<File>) -> anyhow::Result<Arc<Mount>> {
     let endings = Endings::hold_back()?;
+    let patron = args.until_exit.map(Patron::find).transpose()?;
     logging::start(log, args.debug)?;
     let options = MountOptions {
         backing: args.backing.clone(),
@@ -61,6 +62,9 @@ fn start(args: &MountArgs, log: Option<File>) -> anyhow::Result<Arc<Mount>> {
     let mount = mount(options)?;
     let mount = Arc::new(mount);
     endings.end(&mount);
+    if let Some(patron) = patron {
+        patron.outlive_no_longer();
+    }
     Ok(mount)
 }
 
