@@ -1,0 +1,198 @@
+"""The control socket of a client, found by its mountpoint. What is spoken there: doc/control.md in the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, TypedDict, cast
+
+#: How long a client may take to tell about itself, in seconds.
+STATUS_PATIENCE = 5.0
+
+
+class ChaosfsError(RuntimeError):
+    """What ``chaosfs`` or a client refused or could not do, in one line."""
+
+
+class InFlight(TypedDict):
+    """The changes of a client that have not landed yet."""
+
+    mutations: int
+    bytes: int
+    #: How long until the next is due; ``None`` if nothing is in flight.
+    next_due_ns: Optional[int]
+    #: How many were tried in vain.
+    delayed: int
+
+
+class Status(TypedDict):
+    """What a client tells about itself."""
+
+    client: str
+    mountpoint: str
+    backing: str
+    pid: int
+    version: str
+    seed: int
+    #: All in force, as texts.
+    knobs: dict[str, str]
+    clock: str
+    #: By that clock.
+    uptime_ms: int
+    held: bool
+    operations: dict[str, int]
+    faults: int
+    in_flight: InFlight
+    landed: int
+    conflicts: int
+    #: How many changes ``lose`` has dropped.
+    dropped: int
+    #: How many changes could not land and never will.
+    lost: int
+    #: The last hundred of those.
+    lost_latest: list[str]
+    known_inodes: int
+    descriptors: int
+
+
+class Mount(NamedTuple):
+    """A line of the mount table."""
+
+    device: str
+    path: str
+    client_id: str
+    owner: int
+
+
+def mount_at(path: str | os.PathLike[str]) -> Mount | None:
+    """The client that is mounted on this very path; none if nothing is, or something else."""
+    wanted = os.path.realpath(path)
+    found = None
+    for line in Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        fields, (fs_type, source, options) = before.split(" "), after.split(" ", 2)
+        if _unescaped(fields[4]) == wanted:
+            owner = re.search(r"\buser_id=(\d+)", options)
+            mount = Mount(fields[2], wanted, _unescaped(source), int(owner[1]) if owner else 0)
+            # The last line of a path is what is seen there.
+            found = mount if fs_type == "fuse.chaosfs" else None
+    return found
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _sockets(mount: Mount) -> Iterator[Path]:
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    if session and mount.owner == os.geteuid():
+        yield Path(session, "chaosfs")
+    yield Path("/run/chaosfs" if mount.owner == 0 else f"/run/user/{mount.owner}/chaosfs")
+    yield Path(f"/tmp/chaosfs-{mount.owner}")
+
+
+def _connect(mount: Mount) -> socket.socket | None:
+    for folder in _sockets(mount):
+        with suppress(OSError):
+            facts = os.lstat(folder)
+            # A folder that somebody else has made or can enter is not believed.
+            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != mount.owner or facts.st_mode & 0o077:
+                continue
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(str(folder / f"{mount.device.replace(':', '-')}.control"))
+            except OSError:
+                connection.close()
+                raise
+            return connection
+    return None
+
+
+class Control:
+    """A connection to the client at a mountpoint. Raises ``ChaosfsError`` where there is none that answers."""
+
+    def __init__(self, mountpoint: str | os.PathLike[str], mount: Mount | None = None) -> None:
+        self.mountpoint = os.fspath(mountpoint)
+        found = mount or mount_at(mountpoint)
+        if found is None:
+            raise self._error("no chaosfs client is mounted here")
+        self.mount = found
+        connection = _connect(found)
+        if connection is None:
+            raise self._error("its daemon does not answer; it has died, or is somebody else's")
+        self._connection = connection
+        self._answers = connection.makefile("rb")
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answers.close()
+        self._connection.close()
+
+    def ask(self, do: str, **arguments: object) -> dict[str, Any]:
+        """Sends one request and returns the answer to it."""
+        self.send(do, **arguments)
+        answer = self.hear()
+        if answer is None or "farewell" in answer:
+            raise self._error("its daemon ended meanwhile")
+        if not answer["ok"]:
+            raise self._error(str(answer.get("error")))
+        return answer
+
+    def send(self, do: str, **arguments: object) -> None:
+        """Sends one request."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
+
+    def hear(self) -> dict[str, Any] | None:
+        """The next answer; none when the other side has hung up."""
+        try:
+            line = self._answers.readline()
+        except TimeoutError:
+            raise self._error("its daemon does not answer") from None
+        except ConnectionResetError:
+            line = b""
+        return cast("dict[str, Any]", json.loads(line)) if line.endswith(b"\n") else None
+
+    def status(self) -> Status:
+        """What the client tells about itself."""
+        self._connection.settimeout(STATUS_PATIENCE)
+        answer = self.ask("status")
+        self._connection.settimeout(None)
+        return cast(Status, answer["status"])
+
+    def _error(self, reason: str) -> ChaosfsError:
+        return ChaosfsError(f"{self.mountpoint}: {reason}")
+
+
+def advance_together(mountpoints: list[str], by_ns: int) -> int:
+    """Moves the clocks of these clients together, from one due time to the next across them; how many changes landed."""
+    controls: list[Control] = []
+    try:
+        for mountpoint in dict.fromkeys(mountpoints):
+            controls.append(Control(mountpoint))
+        controls.sort(key=lambda control: (control.mount.client_id, control.mountpoint))
+        landed, next_due = _step(controls, 0)
+        while by_ns > 0:
+            # Whoever has something due now could not land it; the next step tries again.
+            step = min(next_due or by_ns, by_ns)
+            by_ns -= step
+            more, next_due = _step(controls, step)
+            landed += more
+        return landed
+    finally:
+        for control in controls:
+            control.__exit__()
+
+
+def _step(controls: list[Control], by_ns: int) -> tuple[int, int | None]:
+    answers = [control.ask("advance", by_ns=by_ns) for control in controls]
+    dues = [answer["next_due_ns"] for answer in answers if answer.get("next_due_ns") is not None]
+    return sum(answer["landed"] for answer in answers), min(dues, default=None)

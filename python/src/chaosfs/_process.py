@@ -1,0 +1,116 @@
+"""The binary that came with this package, and the processes that it becomes: one for each client."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ._control import ChaosfsError, Control, mount_at
+
+
+def binary() -> str:
+    """The path of the binary: what the variable ``CHAOSFS`` names, else the one installed with this package."""
+    named = os.environ.get("CHAOSFS")
+    if named:
+        return named
+    for folder in _folders():
+        candidate = os.path.join(folder, "chaosfs")
+        if os.access(candidate, os.X_OK):
+            return candidate
+    found = shutil.which("chaosfs")
+    if found is None:
+        raise ChaosfsError("the binary `chaosfs` is missing: install this package again, or name one in CHAOSFS")
+    return found
+
+
+def _folders() -> Iterator[str]:
+    yield sysconfig.get_path("scripts")
+    yield sysconfig.get_path("scripts", "posix_user")
+    # `pip install --target`
+    yield str(Path(__file__).parent.parent / "bin")
+
+
+class Server:
+    """The process that serves one client, from the command to mount to the proof that it is gone.
+
+    It ends with the interpreter that started it, however that one ends. A forked child has no say in it.
+    """
+
+    def __init__(self, backing: Path, mountpoint: Path, flags: Iterable[str]) -> None:
+        """Begins to mount. To be followed by ``serve`` or ``end``."""
+        self.mountpoint = mountpoint
+        self._owner = os.getpid()
+        command = [binary(), "mount", "--background", f"--until-exit={self._owner}", *flags, "--"]
+        self._command: subprocess.Popen[bytes] | None = subprocess.Popen(
+            [*command, os.fspath(backing), os.fspath(mountpoint)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self._device: str | None = None
+        _running[self] = None
+
+    def serve(self) -> None:
+        """Returns when the mount serves. Raises ``ChaosfsError`` if it never will."""
+        assert self._command is not None
+        complaint = self._command.communicate()[1].decode(errors="replace")
+        code, self._command = self._command.returncode, None
+        if code != 0:
+            raise ChaosfsError(_one_line(complaint) or f"`chaosfs mount` ended with status {code}")
+        mount = mount_at(self.mountpoint)
+        self._device = mount.device if mount else None
+
+    def end(self) -> None:
+        """Unmounts whatever it takes, and returns when all has landed and the process is gone. What could not land is in
+        the ``ChaosfsError``."""
+        if os.getpid() != self._owner or self not in _running:
+            return
+        del _running[self]
+        if self._command is not None:
+            with suppress(ChaosfsError):
+                self.serve()
+        mount = mount_at(self.mountpoint)
+        if mount is None or mount.device != self._device:
+            return
+        try:
+            control = Control(self.mountpoint, mount)
+        except ChaosfsError:
+            return self._clear()
+        with control:
+            os.kill(control.status()["pid"], signal.SIGTERM)
+            lost: list[str] = []
+            while (answer := control.hear()) is not None:
+                lost += answer.get("farewell", {}).get("lost", [])
+        if lost:
+            raise ChaosfsError(f"{self.mountpoint}: could not land: {'; '.join(lost)}")
+
+    def _clear(self) -> None:
+        """Takes the mount away that a killed process has left behind."""
+        command = [binary(), "umount", "--mount", os.fspath(self.mountpoint)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ChaosfsError(_one_line(done.stderr + done.stdout))
+
+
+def _one_line(complaint: str) -> str:
+    lines = [line.removeprefix("chaosfs: ") for line in complaint.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("warning: ")]
+    return lines[0].removeprefix("error: ") if lines else ""
+
+
+#: The servers of this process, oldest first.
+_running: dict[Server, None] = {}
+
+
+@atexit.register
+def _end_all() -> None:
+    for server in reversed(list(_running)):
+        with suppress(ChaosfsError):
+            server.end()
