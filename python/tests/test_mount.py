@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from chaosfs import ChaosfsError, Client, dual_mount, mount, testing
+from chaosfs._process import binary
 
 #: How long anything outside of these tests may take, in seconds.
 PATIENCE = 30.0
@@ -296,3 +297,10 @@ def test_the_command_is_installed_and_runs_as_a_module() -> None:
     )
     assert done.stdout.startswith("chaosfs ")
     assert subprocess.run([sys.executable, "-m", "chaosfs", "--absent"], capture_output=True).returncode == 2
+
+
+def test_the_binary_is_the_one_that_came_with_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHAOSFS", raising=False)
+    assert Path(binary()).parent == Path(sys.executable).parent
+    monkeypatch.setenv("CHAOSFS", "/usr/bin/false")
+    assert binary() == "/usr/bin/false"
