@@ -94,3 +94,8 @@ pub use mount::{
     Clients, ClientsBuilder, Mount, MountOptions, RemoteClient, Unmounted, check_client_id, dual_mount,
     mount, mounts_below, unmount,
 };
+
+/// What README.md says in Rust.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
