@@ -291,6 +291,15 @@ def test_a_client_is_found_by_its_path_alone(backing: Path, tmp_path: Path) -> N
         Client(tmp_path).status()
 
 
+def test_steering_does_not_touch_the_client(backing: Path, tmp_path: Path, mountpoint: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with mount(backing, tmp_path / "link" / mountpoint.name, clock="manual") as client:
+        before = client.status()["operations"]
+        client.advance(1)
+        Client(tmp_path / "link" / mountpoint.name).flush()
+        assert client.status()["operations"] == before
+
+
 def test_the_command_is_installed_and_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "chaosfs", "--version"], capture_output=True, text=True, check=True
@@ -302,5 +311,25 @@ def test_the_command_is_installed_and_runs_as_a_module() -> None:
 def test_the_binary_is_the_one_that_came_with_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHAOSFS", raising=False)
     assert Path(binary()).parent == Path(sys.executable).parent
-    monkeypatch.setenv("CHAOSFS", "/usr/bin/false")
-    assert binary() == "/usr/bin/false"
+    monkeypatch.setenv("CHAOSFS", "/absent")
+    with pytest.raises(ChaosfsError, match="^/absent: No such file or directory$"), mount("/", "/tmp"):
+        pass
+
+
+def test_what_could_not_land_by_the_end_of_the_interpreter_is_told(tmp_path: Path, mountpoint: Path) -> None:
+    backing = tmp_path / "gone"
+    backing.mkdir()
+    done = python(
+        """
+        import shutil, sys
+        from chaosfs import mount
+        held = mount(sys.argv[1], sys.argv[2], clock="manual")
+        client = held.__enter__()
+        (client / "directory").mkdir()
+        (client / "directory" / "file").write_text("text")
+        shutil.rmtree(sys.argv[1])
+        """,
+        backing,
+        mountpoint,
+    )
+    assert "could not land" in done.stderr and not mountpoint.is_mount(), done

@@ -71,8 +71,14 @@ class Mount(NamedTuple):
 
 
 def mount_at(path: str | os.PathLike[str]) -> Mount | None:
-    """The client that is mounted on this very path; none if nothing is, or something else."""
-    wanted = os.path.realpath(path)
+    """The client that is mounted on this very path; none if nothing is, or something else. The client itself is asked
+    nothing, so that whoever steers it changes neither what it believes nor its draws."""
+    absolute = os.path.abspath(path)
+    folder, name = os.path.split(absolute)
+    return _mount_at(absolute) or _mount_at(os.path.join(os.path.realpath(folder), name))
+
+
+def _mount_at(wanted: str) -> Mount | None:
     found = None
     for line in Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -48,12 +49,8 @@ class Server:
         self.mountpoint = mountpoint
         self._owner = os.getpid()
         command = [binary(), "mount", "--background", f"--until-exit={self._owner}", *flags, "--"]
-        self._command: subprocess.Popen[bytes] | None = subprocess.Popen(
-            [*command, os.fspath(backing), os.fspath(mountpoint)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        command += [os.fspath(backing), os.fspath(mountpoint)]
+        self._command: subprocess.Popen[bytes] | None = _begun(command)
         self._device: str | None = None
         _running[self] = None
 
@@ -84,7 +81,8 @@ class Server:
         except ChaosfsError:
             return self._clear()
         with control:
-            os.kill(control.status()["pid"], signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(control.status()["pid"], signal.SIGTERM)
             lost: list[str] = []
             while (answer := control.hear()) is not None:
                 lost += answer.get("farewell", {}).get("lost", [])
@@ -97,6 +95,14 @@ class Server:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ChaosfsError(_one_line(done.stderr + done.stdout))
+
+
+def _begun(command: list[str]) -> subprocess.Popen[bytes]:
+    nothing = subprocess.DEVNULL
+    try:
+        return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE)
+    except OSError as error:
+        raise ChaosfsError(f"{command[0]}: {error.strerror}") from error
 
 
 def _one_line(complaint: str) -> str:
@@ -112,5 +118,7 @@ _running: dict[Server, None] = {}
 @atexit.register
 def _end_all() -> None:
     for server in reversed(list(_running)):
-        with suppress(ChaosfsError):
+        try:
             server.end()
+        except ChaosfsError as error:
+            print(f"chaosfs: {error}", file=sys.stderr)
