@@ -282,7 +282,7 @@ fn sixty_four_clients_are_served_by_one_process() {
     let args = [&SLOW as &[&str], &["--clients", "64", "--backing", "shared"]].concat();
     let said = script(&sandbox, &args, text);
     let (children, seen) = said.out.split_once('\n').unwrap();
-    assert_eq!((said.code, children.split_whitespace().count(), seen), (Some(0), 2, "BL\n"), "{}", said.err);
+    assert_eq!((said.code, children.split_whitespace().count(), seen), (Some(0), 1, "BL\n"), "{}", said.err);
     assert_eq!(fs::read_dir(sandbox.path("shared")).unwrap().count(), 64);
     assert_nothing_left(&sandbox);
 }
@@ -353,8 +353,8 @@ impl Waiting {
         let run = Foreground::start(&mut sandbox.run_command(&args));
         eventually("the command", || pids.exists(), |there| *there);
         let commands = read_pids(&pids);
-        let supervisor = children(run.pid())[0];
-        let server = *children(supervisor).iter().find(|pid| !commands.contains(pid)).expect("a server");
+        let server = children(run.pid())[0];
+        let supervisor = children(server)[0];
         Waiting { run, supervisor, server, commands }
     }
 
@@ -462,17 +462,19 @@ fn a_run_whose_parent_is_killed_goes_on_to_its_end() {
 
 #[test]
 fn a_run_that_is_killed_leaves_nothing() {
-    for victim in [|waiting: &Waiting| waiting.run.pid(), |waiting: &Waiting| waiting.supervisor] {
+    type Victims = fn(&Waiting) -> Vec<Pid>;
+    let victims: [Victims; 4] = [
+        |waiting| vec![waiting.run.pid()],
+        |waiting| vec![waiting.supervisor],
+        |waiting| vec![waiting.run.pid(), waiting.supervisor],
+        // As `kill -9` of the process group does.
+        |waiting| vec![waiting.run.pid(), waiting.supervisor, waiting.commands[0], waiting.commands[1]],
+    ];
+    for victims in victims {
         let sandbox = Sandbox::for_mounting();
         let waiting = Waiting::start(&sandbox, &[]);
-        kill(victim(&waiting), Signal::SIGKILL).unwrap();
-        let mut all = waiting.all();
-        if victim(&waiting) == waiting.supervisor {
-            // Without a supervisor the kernel ends the command; what that has started is nobody's.
-            for orphan in all.drain(4..) {
-                kill(orphan, Signal::SIGKILL).unwrap();
-            }
-        }
+        victims(&waiting).iter().for_each(|victim| kill(*victim, Signal::SIGKILL).unwrap());
+        let all = waiting.all();
         let code = waiting.run.wait().code;
         assert!(code.is_none_or(|code| code == 1), "{code:?}");
         assert_gone(&all);
@@ -483,6 +485,22 @@ fn a_run_that_is_killed_leaves_nothing() {
             |(a, b)| a.is_empty() && b.is_empty(),
         );
     }
+}
+
+#[test]
+fn a_run_of_which_only_the_first_process_lives_leaves_nothing() {
+    let sandbox = Sandbox::for_mounting();
+    let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
+    for victim in [waiting.server, waiting.supervisor] {
+        kill(victim, Signal::SIGSTOP).unwrap();
+    }
+    for victim in [waiting.server, waiting.supervisor] {
+        kill(victim, Signal::SIGKILL).unwrap();
+    }
+    let all = waiting.all();
+    assert_eq!(waiting.run.wait().code, Some(1));
+    assert_gone(&all);
+    assert_nothing_left(&sandbox);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The processes of a run: the server, the commands, and whatever the commands have started and left behind, which comes
-//! to the supervisor because it is the subreaper (`PR_SET_CHILD_SUBREAPER`) of all.
+//! The processes below one process of a run: its children, and whatever they have started and left behind, which comes to
+//! it because it is a subreaper.
 
 use std::{fs, time::Duration};
 
@@ -15,7 +15,7 @@ use nix::{
 use super::signals::Signals;
 
 /// How often is looked whether everybody is gone; the end of a child is noticed at once, of a grandchild only so.
-const LOOK: Duration = Duration::from_millis(20);
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// How long what the commands have left behind may take to end by itself, and then when asked to.
 const GRACE: Duration = Duration::from_millis(300);
@@ -59,27 +59,27 @@ pub struct Leftovers {
     pub survivors: bool,
 }
 
-/// The processes of one run, as the supervisor knows them.
+/// The processes below this one.
+#[derive(Default)]
 pub struct Family {
-    server: Pid,
-    commands: Vec<(Pid, Option<Ended>)>,
+    children: Vec<(Pid, Option<Ended>)>,
 }
 
 impl Family {
-    pub fn new(server: Pid) -> Family {
-        Family { server, commands: Vec::new() }
+    pub fn of(child: Pid) -> Family {
+        Family { children: vec![(child, None)] }
     }
 
-    pub fn add(&mut self, command: Pid) {
-        self.commands.push((command, None));
+    pub fn add(&mut self, child: Pid) {
+        self.children.push((child, None));
     }
 
-    /// How each command ended, in their order; none for one that runs.
+    /// How each child ended, in their order; none for one that runs.
     pub fn ends(&self) -> Vec<Option<Ended>> {
-        self.commands.iter().map(|(_, ended)| *ended).collect()
+        self.children.iter().map(|(_, ended)| *ended).collect()
     }
 
-    /// Takes note of every child that has ended; whether all commands have. The server is not waited for.
+    /// Takes note of everybody who has ended; whether all children have.
     pub fn reap(&mut self) -> bool {
         while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
             let (pid, ended) = match status {
@@ -88,26 +88,29 @@ impl Family {
                 WaitStatus::StillAlive => break,
                 _ => continue,
             };
-            if let Some((_, end)) = self.commands.iter_mut().find(|(command, _)| *command == pid) {
+            if let Some((_, end)) = self.children.iter_mut().find(|(child, _)| *child == pid) {
                 *end = Some(ended);
             }
         }
-        self.commands.iter().all(|(_, ended)| ended.is_some())
+        self.children.iter().all(|(_, ended)| ended.is_some())
     }
 
-    /// Passes a signal on to every command that runs.
+    /// Waits until all children have ended.
+    pub fn wait(&mut self, signals: &Signals) {
+        while !self.reap() {
+            signals.wait(&[], None);
+            while signals.next().is_some() {}
+        }
+    }
+
+    /// Passes a signal on to every child that runs.
     pub fn pass_on(&self, signal: Signal) {
-        for (pid, _) in self.commands.iter().filter(|(_, ended)| ended.is_none()) {
+        for (pid, _) in self.children.iter().filter(|(_, ended)| ended.is_none()) {
             let _ = kill(*pid, signal);
         }
     }
 
-    /// Asks the server to hurry.
-    pub fn hurry_server(&self) {
-        let _ = kill(self.server, Signal::SIGTERM);
-    }
-
-    /// Ends the commands and everything that they have started, wherever in the tree of processes it is now.
+    /// Ends the children and everything that they have started, wherever in the tree of processes it is now.
     pub fn end_all(&mut self, signals: &Signals, manner: Manner) -> Leftovers {
         let steps =
             [(None, GRACE), (Some(Signal::SIGTERM), PATIENCE), (Some(Signal::SIGKILL), LAST_PATIENCE)];
@@ -119,7 +122,7 @@ impl Family {
         let mut leftovers = Leftovers::default();
         for (signal, span) in steps.into_iter().skip(skipped) {
             if signal == Some(Signal::SIGTERM) {
-                leftovers.ended = self.others().iter().map(Process::to_string).collect();
+                leftovers.ended = descendants().iter().map(Process::to_string).collect();
             }
             leftovers.survivors = !self.all_gone_within(signals, signal, span);
             if !leftovers.survivors {
@@ -136,7 +139,7 @@ impl Family {
         let mut asked = false;
         loop {
             self.reap();
-            let others = self.others();
+            let others = descendants();
             if others.is_empty() {
                 return true;
             }
@@ -152,22 +155,21 @@ impl Family {
             while signals.next().is_some() {}
         }
     }
+}
 
-    /// Every process below the supervisor but the server and its helpers.
-    fn others(&self) -> Vec<Process> {
-        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let all: Vec<Process> = pids.filter_map(Process::read).collect();
-        let mut found: Vec<Pid> = vec![getpid()];
-        let mut next = 0;
-        while let Some(parent) = found.get(next).copied() {
-            next += 1;
-            let children =
-                all.iter().filter(|process| process.parent == parent && process.pid != self.server);
-            found.extend(children.map(|process| process.pid));
-        }
-        all.into_iter().filter(|process| process.alive && found[1..].contains(&process.pid)).collect()
+/// Every process below this one.
+fn descendants() -> Vec<Process> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let all: Vec<Process> = pids.filter_map(Process::read).collect();
+    let mut found: Vec<Pid> = vec![getpid()];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        let children = all.iter().filter(|process| process.parent == parent);
+        found.extend(children.map(|process| process.pid));
     }
+    all.into_iter().filter(|process| process.alive && found[1..].contains(&process.pid)).collect()
 }
 
 /// A process as `/proc/<pid>/stat` tells it (`proc_pid_stat(5)`).

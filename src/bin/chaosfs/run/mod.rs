@@ -5,13 +5,14 @@
 //! | process | what it does |
 //! |---|---|
 //! | the one that was started | makes what the run needs, passes signals on, leaves with the supervisor's word |
-//! | the supervisor | starts the commands, waits for them, ends what they leave running, reports |
-//! | the server | serves all clients, lands, unmounts, removes; see [`server`] |
-//! | the commands | are executed in the caller's terminal and process group, as a shell would |
+//! | its child, the server | serves all clients, lands, unmounts, removes; see [`server`] |
+//! | its child, the supervisor | starts the commands, waits for them, ends what they leave running, reports |
+//! | its children, the commands | are executed in the caller's terminal and process group, as a shell would |
 //!
-//! When one of them is killed the others clean up: without the first the supervisor kills the commands; without the
-//! supervisor they are killed by the kernel; without either the server lands and unmounts. Only when the server itself is
-//! killed are there dead mounts, which the supervisor takes away, or else the next run.
+//! When one of them is killed the others clean up. Each of the first three is the subreaper of those below it
+//! (`PR_SET_CHILD_SUBREAPER`): what the commands have started comes to the next one that lives, which ends it. Without the
+//! first the supervisor kills the commands; without the supervisor the server does, lands and unmounts. Only when the
+//! server itself is killed are there dead mounts, which the supervisor takes away, or else the next run.
 
 mod command;
 mod family;
@@ -25,7 +26,7 @@ mod wire;
 use std::{
     ffi::OsString,
     fs,
-    io::{self, PipeWriter},
+    io::{self, PipeReader, PipeWriter},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -35,18 +36,21 @@ use chaosfs::{
     clock::Clock,
     harness::{Claim, Kept, Scratch, sweep_runs},
 };
-use fork::{Fork, fork};
+use fork::{Fork, ensure_waitable_children, fork};
 use nix::{
     sys::{
-        signal::kill,
+        prctl::set_child_subreaper,
+        signal::Signal,
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Pid, getpid},
 };
 
 use crate::{args::RunArgs, complain, exec::plain};
+use family::{Family, Manner};
 use plan::ClientPlan;
-use signals::{Sender, Signals};
+use signals::Signals;
+use wire::{FromCaller, FromServer, ToSupervisor, pass_on};
 
 /// One run, as all its processes know it.
 pub struct Run {
@@ -130,35 +134,74 @@ fn made_directory(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// Mounts, runs the command, and leaves with its exit status when everything has landed and is gone.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    // Whoever started us may have ignored the ends of children, which then could not be waited for.
+    ensure_waitable_children().context("cannot wait for processes")?;
     let signals = Signals::hold_back()?;
     let run = Run::prepare(args)?;
-    let (alive, life) = io::pipe().context("cannot make a pipe")?;
-    let caller = getpid();
+    inherit_orphans()?;
+    let (from_caller, to_supervisor) = io::pipe().context("cannot make a pipe")?;
     match fork().context("cannot fork")? {
         Fork::Child => {
-            drop(life);
-            supervisor::supervise(&run, &signals, caller, alive)
+            drop(to_supervisor);
+            serve_and_supervise(&run, &signals, from_caller)
         }
-        Fork::Parent(supervisor) => Ok(stand_in(Pid::from_raw(supervisor), &signals, life)),
+        Fork::Parent(server) => {
+            drop(from_caller);
+            Ok(stand_in(&run, Pid::from_raw(server), &signals, to_supervisor))
+        }
     }
 }
 
-/// Passes on what this process alone is sent, and leaves as the supervisor does, which holds the other end of `_life`.
-fn stand_in(supervisor: Pid, signals: &Signals, _life: PipeWriter) -> ExitCode {
-    loop {
-        match waitpid(supervisor, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(_, code)) => return ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                complain(&format!("the process that supervises the run was ended by {signal}"));
-                return ExitCode::FAILURE;
-            }
-            _ => {}
+/// Becomes the parent of whatever loses its own further down.
+fn inherit_orphans() -> anyhow::Result<()> {
+    set_child_subreaper(true).context("cannot become the parent of what the command leaves behind")
+}
+
+/// Becomes the server, with the supervisor as its child.
+fn serve_and_supervise(run: &Run, signals: &Signals, from_caller: PipeReader) -> anyhow::Result<ExitCode> {
+    inherit_orphans()?;
+    let (from_server, to_supervisor) = io::pipe().context("cannot make a pipe")?;
+    let (from_supervisor, to_server) = io::pipe().context("cannot make a pipe")?;
+    let server = getpid();
+    match fork().context("cannot fork")? {
+        Fork::Child => {
+            drop((from_supervisor, to_supervisor));
+            inherit_orphans()?;
+            let (caller, said) = (FromCaller::new(from_caller)?, FromServer::new(from_server));
+            supervisor::supervise(run, signals, caller, server, said, to_server)
         }
-        signals.wait(&[], None);
-        while let Some(heard) = signals.next() {
-            if let Sender::Process(_) = heard.sender {
-                let _ = kill(supervisor, heard.signal);
-            }
+        Fork::Parent(supervisor) => {
+            drop((from_caller, from_server, to_server));
+            let family = Family::of(Pid::from_raw(supervisor));
+            Ok(server::serve(run, signals, family, from_supervisor, ToSupervisor::new(to_supervisor)))
         }
     }
+}
+
+/// Passes on what this process alone is sent, and leaves as the server does, which leaves as the supervisor does. When the
+/// server has been killed the supervisor comes here, and what the commands have left when both were.
+fn stand_in(run: &Run, server: Pid, signals: &Signals, mut to_supervisor: PipeWriter) -> ExitCode {
+    let mut server_lives = true;
+    let code = loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => break ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+            Ok(WaitStatus::Signaled(pid, ..)) if pid == server => server_lives = false,
+            Ok(WaitStatus::Signaled(_, signal, _)) => break supervisor_ended_by(signal),
+            Err(_) => break ExitCode::FAILURE,
+            Ok(_) => {
+                signals.wait(&[], None);
+                std::iter::from_fn(|| signals.next()).for_each(|heard| pass_on(&mut to_supervisor, heard));
+            }
+        }
+    };
+    if !server_lives {
+        Family::default().end_all(signals, Manner::Hard);
+        let _ = run.scratch.dispose(run.kept(true));
+    }
+    code
+}
+
+fn supervisor_ended_by(signal: Signal) -> ExitCode {
+    complain(&format!("the process that supervises the run was ended by {signal}"));
+    ExitCode::FAILURE
 }

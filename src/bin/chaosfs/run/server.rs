@@ -1,15 +1,8 @@
 //! The process that serves every client of a run. It depends on nobody: it has a session of its own, so that no terminal
-//! stops it, and when its supervisor is gone it lands, unmounts and removes everything all the same.
+//! stops it, and when the supervisor, its child, is gone it ends the commands, lands, unmounts and removes everything all
+//! the same.
 
-use std::{
-    fs::File,
-    io::{PipeReader, PipeWriter},
-    os::fd::AsFd,
-    process::ExitCode,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{fs::File, io::PipeReader, os::fd::AsFd, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
 use chaosfs::{Mount, MountOptions, clock::Clock, harness::Kept, mount};
@@ -21,7 +14,9 @@ use nix::{
 
 use super::{
     Run,
+    family::{Ended, Family, Manner},
     signals::Signals,
+    supervisor_ended_by,
     wire::{Ending, ToSupervisor, wants_logs},
 };
 use crate::logging;
@@ -31,26 +26,56 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const LOOK: u8 = 10;
 
 /// Serves until the supervisor lets go or is gone, or until SIGTERM; a SIGTERM after that gives up what has not landed.
-pub fn serve(run: &Run, signals: &Signals, supervisor: PipeReader, to_supervisor: PipeWriter) -> ExitCode {
-    let mut to_supervisor = ToSupervisor::new(to_supervisor);
-    let mounts = match stand_alone().and_then(|()| mount_all(run)) {
-        Ok(mounts) => mounts,
+/// Leaves as the supervisor does, which is the one child of `family`.
+pub fn serve(
+    run: &Run,
+    signals: &Signals,
+    mut family: Family,
+    supervisor: PipeReader,
+    mut to_supervisor: ToSupervisor,
+) -> ExitCode {
+    match stand_alone().and_then(|()| mount_all(run)) {
+        Ok(mounts) => {
+            to_supervisor.ready();
+            let ending = serve_mounts(run, signals, &mut family, supervisor, mounts);
+            to_supervisor.ended(&ending);
+        }
         Err(error) => {
             let _ = run.scratch.dispose(Kept::Nothing);
             to_supervisor.failed(&error);
-            return ExitCode::FAILURE;
         }
-    };
-    to_supervisor.ready();
+    }
+    drop(to_supervisor);
+    family.wait(signals);
+    let ends = family.ends();
+    match ends.as_slice() {
+        [Some(Ended::BySignal(signal))] => {
+            family.end_all(signals, Manner::Hard);
+            supervisor_ended_by(*signal)
+        }
+        ends => ExitCode::from(ends.iter().flatten().map(|end| end.code()).next().unwrap_or(1)),
+    }
+}
+
+fn serve_mounts(
+    run: &Run,
+    signals: &Signals,
+    family: &mut Family,
+    supervisor: PipeReader,
+    mounts: Vec<Arc<Mount>>,
+) -> Ending {
     let ended_by_signal = !wait_for_the_end(signals, &supervisor);
     give_up_on_signal(&mounts);
+    let keep_logs = ended_by_signal
+        || wants_logs(supervisor).unwrap_or_else(|| {
+            family.end_all(signals, Manner::Hard);
+            false
+        });
     let mut ending = leave(run, &mounts);
-    let keep_logs = !ending.lost.is_empty() || (!ended_by_signal && wants_logs(supervisor));
     drop(mounts);
-    let kept = run.kept(keep_logs || ended_by_signal);
+    let kept = run.kept(keep_logs || !ending.lost.is_empty());
     ending.left.extend(run.scratch.dispose(kept).err().map(|refusal| refusal.to_string()));
-    to_supervisor.ended(&ending);
-    ExitCode::SUCCESS
+    ending
 }
 
 /// Leaves the terminal and the working directory, and keeps nothing of the caller's but standard error.

@@ -44,13 +44,6 @@ pub struct Heard {
     pub sender: Sender,
 }
 
-impl Heard {
-    /// Whether it asks this process to end.
-    pub fn is_an_end(&self) -> bool {
-        matches!(self.signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)
-    }
-}
-
 /// The signals of this process, and of each process forked from it, which reads its own.
 pub struct Signals {
     arrived: SignalFd,

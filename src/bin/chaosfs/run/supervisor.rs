@@ -1,30 +1,26 @@
 //! The process that starts the commands and sees to it that nothing of the run outlives it.
 
-use std::{
-    io::{self, PipeReader, PipeWriter},
-    os::fd::AsFd,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::PipeWriter, iter, os::fd::BorrowedFd, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use chaosfs::harness::Kept;
-use fork::{Fork, fork};
 use nix::{
-    sys::{prctl::set_child_subreaper, wait::waitpid},
-    unistd::Pid,
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getppid},
 };
 
 use super::{
     Run,
     command::{self, Started},
-    family::{Ended, Family, Leftovers, Manner},
+    family::{Ended, Family, LOOK, Leftovers, Manner},
     output::Outputs,
-    server,
     signals::{Heard, Sender, Signals},
-    wire::{Ending, FromServer, finish},
+    wire::{Ending, FromCaller, FromServer, finish},
 };
 use crate::{complain, exec::ExecFailure};
+
+/// What asks this process to end.
+const ENDS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// How long output is waited for that a process holds which cannot be ended.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
@@ -44,40 +40,52 @@ enum Outcome {
     Orphaned,
 }
 
-/// Runs everything and returns the exit status of the run. `alive` hangs up when `caller` is gone.
-pub fn supervise(run: &Run, signals: &Signals, caller: Pid, alive: PipeReader) -> anyhow::Result<ExitCode> {
-    set_child_subreaper(true).context("cannot become the parent of what the command leaves behind")?;
-    let (from_server, to_supervisor) = io::pipe().context("cannot make a pipe")?;
-    let (from_supervisor, to_server) = io::pipe().context("cannot make a pipe")?;
-    let pid = match fork().context("cannot fork")? {
-        Fork::Child => {
-            drop((to_server, from_server, alive));
-            return Ok(server::serve(run, signals, from_supervisor, to_supervisor));
-        }
-        Fork::Parent(pid) => Pid::from_raw(pid),
-    };
-    drop((from_supervisor, to_supervisor));
-    let said = FromServer::new(from_server);
-    Supervisor { run, signals, caller, alive, family: Family::new(pid), server: pid, said }
-        .supervise(to_server)
+/// Runs everything and returns the exit status of the run. `caller` is the process that was started, `server` the parent
+/// of this one, `said` what it says and `to_server` what it waits for.
+pub fn supervise(
+    run: &Run,
+    signals: &Signals,
+    caller: FromCaller,
+    server: Pid,
+    said: FromServer,
+    to_server: PipeWriter,
+) -> anyhow::Result<ExitCode> {
+    let (family, direct) = (Family::default(), Vec::new());
+    Supervisor { run, signals, caller: Some(caller), direct, family, server, said }.supervise(to_server)
 }
 
 struct Supervisor<'a> {
     run: &'a Run,
     signals: &'a Signals,
-    caller: Pid,
-    alive: PipeReader,
+    /// None when it is gone.
+    caller: Option<FromCaller>,
+    /// What other processes have sent to this one. What the caller passes on besides was sent to the process group, and
+    /// the commands have it.
+    direct: Vec<Heard>,
     family: Family,
     server: Pid,
     said: FromServer,
 }
 
+/// The signals that have arrived: what the commands are to have from us, and what the terminal has sent to all.
+#[derive(Default)]
+struct News {
+    passed_on: Vec<Signal>,
+    from_terminal: Vec<Signal>,
+}
+
+impl News {
+    fn end(&self) -> Option<Signal> {
+        self.passed_on.iter().chain(&self.from_terminal).copied().find(|signal| ENDS.contains(signal))
+    }
+}
+
 impl Supervisor<'_> {
     fn supervise(mut self, to_server: PipeWriter) -> anyhow::Result<ExitCode> {
-        if let Err(error) = self.said.ready() {
-            let _ = waitpid(self.server, None);
-            let _ = self.run.scratch.dispose(Kept::Nothing);
-            return Err(error);
+        if let Err(reason) = self.said.ready() {
+            anyhow::ensure!(reason.is_empty(), "{reason}");
+            self.clean_up_for_server(Kept::Nothing);
+            anyhow::bail!("the process that serves the clients died before they were mounted");
         }
         let mut outputs = Outputs::new().context("cannot make a pipe")?;
         let outcome = self.run_commands(&outputs);
@@ -104,10 +112,8 @@ impl Supervisor<'_> {
     }
 
     fn run_commands(&mut self, outputs: &Outputs) -> anyhow::Result<Outcome> {
-        while let Some(heard) = self.signals.next() {
-            if heard.is_an_end() && self.concerns_us(heard) {
-                return Ok(Outcome::Stopped(Ended::BySignal(heard.signal)));
-            }
+        if let Some(signal) = self.news().end() {
+            return Ok(Outcome::Stopped(Ended::BySignal(signal)));
         }
         let count = if self.run.each { self.run.clients.len() } else { 1 };
         let mut started = Vec::with_capacity(count);
@@ -134,36 +140,54 @@ impl Supervisor<'_> {
             if self.family.reap() {
                 return Outcome::Ended;
             }
-            let hung_up = self.signals.wait(&[self.alive.as_fd(), self.said.as_fd()], None);
-            while let Some(heard) = self.signals.next() {
-                if heard.sender == Sender::Process(self.caller) {
-                    self.family.pass_on(heard.signal);
-                }
+            let unserved = self.wait(self.said.as_fd(), None);
+            self.news().passed_on.iter().for_each(|signal| self.family.pass_on(*signal));
+            if self.caller.is_none() {
+                return Outcome::Orphaned;
             }
-            match hung_up.as_slice() {
-                [true, _] => return Outcome::Orphaned,
-                [_, true] => return Outcome::Unserved,
-                _ => {}
+            if unserved {
+                return Outcome::Unserved;
             }
         }
     }
 
-    /// From the terminal, or passed on by the process that was started. What somebody sent to the whole process group
-    /// comes from there as well.
-    fn concerns_us(&self, heard: Heard) -> bool {
-        heard.sender == Sender::Kernel || heard.sender == Sender::Process(self.caller)
+    /// Waits for news, or for `other` to be readable or hung up; whether that is.
+    fn wait(&self, other: BorrowedFd<'_>, patience: Option<Duration>) -> bool {
+        let caller = self.caller.as_ref().map(FromCaller::as_fd);
+        let all: Vec<_> = iter::once(other).chain(caller).collect();
+        self.signals.wait(&all, patience)[0]
     }
 
-    fn ends_now(&self) -> bool {
-        std::iter::from_fn(|| self.signals.next()).any(|heard| heard.is_an_end() && self.concerns_us(heard))
+    fn news(&mut self) -> News {
+        let mut news = News::default();
+        while let Some(heard) = self.signals.next() {
+            match heard.sender {
+                Sender::Kernel => news.from_terminal.push(heard.signal),
+                Sender::Process(_) if self.direct.contains(&heard) => {}
+                Sender::Process(_) => self.direct.push(heard),
+            }
+        }
+        let passed_on = self.caller.as_mut().map(FromCaller::signals);
+        if let Some(None) = passed_on {
+            self.caller = None;
+        }
+        for heard in passed_on.flatten().into_iter().flatten() {
+            match self.direct.iter().position(|other| *other == heard) {
+                Some(index) => drop(self.direct.remove(index)),
+                None => news.passed_on.push(heard.signal),
+            }
+        }
+        news
     }
 
     /// Waits until all output has been passed on, however slowly somebody reads it.
-    fn drain(&self, outputs: &mut Outputs, survivors: bool) {
+    fn drain(&mut self, outputs: &mut Outputs, survivors: bool) {
         let end = outputs.end();
         let patience = survivors.then_some(OUTPUT_PATIENCE);
-        while self.signals.wait(&[end, self.alive.as_fd()], patience) == [false, false] {
-            if survivors || self.ends_now() {
+        // What came before was for the commands.
+        self.news();
+        while !self.wait(end, patience) {
+            if self.news().end().is_some() || survivors || self.caller.is_none() {
                 return;
             }
         }
@@ -189,19 +213,27 @@ impl Supervisor<'_> {
     /// Has the server land, unmount and remove everything. A signal while that lasts gives up what has not landed.
     fn finish(&mut self, to_server: PipeWriter, keep_logs: bool) -> Ending {
         finish(to_server, keep_logs);
-        while self.signals.wait(&[self.said.as_fd()], None) != [true] {
-            if self.ends_now() {
-                self.family.hurry_server();
+        while !self.wait(self.said.as_fd(), None) {
+            if self.news().end().is_some() {
+                let _ = kill(self.server, Signal::SIGTERM);
             }
         }
         let ending = self.said.ending();
-        let _ = waitpid(self.server, None);
         if ending.complete {
             return ending;
         }
-        let kept = self.run.kept(true);
-        let left = self.run.scratch.dispose(kept).err().map(|refusal| refusal.to_string());
+        let left = self.clean_up_for_server(self.run.kept(true));
         Ending { left: left.into_iter().collect(), ..ending }
+    }
+
+    /// Does what the server would have done, which has died; it is gone when another process has taken us on. What could
+    /// not be done.
+    fn clean_up_for_server(&self, kept: Kept) -> Option<String> {
+        while getppid() == self.server {
+            self.signals.wait(&[], Some(LOOK));
+            while self.signals.next().is_some() {}
+        }
+        self.run.scratch.dispose(kept).err().map(|refusal| refusal.to_string())
     }
 
     fn report(&self, outcome: Outcome, ends: &[(Option<String>, Ended)], ending: &Ending) -> ExitCode {

@@ -1,11 +1,19 @@
 //! How the processes of a run talk: the supervisor hears from the server whether the clients serve and how they ended,
-//! and from each command why it could not be executed. All over pipes, whose end says that the other side is gone.
+//! from the process that was started which signals it was sent, and from each command why it could not be executed. All
+//! over pipes, whose end says that the other side is gone.
 
 use std::{
-    io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
+    io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsFd, BorrowedFd},
 };
 
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::signal::Signal,
+    unistd::Pid,
+};
+
+use super::signals::{Heard, Sender};
 use crate::exec::ExecFailure;
 
 const READY: &str = "ready";
@@ -65,17 +73,13 @@ impl FromServer {
         FromServer(BufReader::new(pipe))
     }
 
-    /// Waits until every client serves.
-    ///
-    /// # Errors
-    /// The reason that the server gave.
-    pub fn ready(&mut self) -> anyhow::Result<()> {
+    /// Waits until every client serves. What the server has said when they do not; nothing if it died.
+    pub fn ready(&mut self) -> Result<(), String> {
         let mut line = String::new();
-        self.0.read_line(&mut line)?;
+        let _ = self.0.read_line(&mut line);
         match line.trim_end_matches('\n') {
             READY => Ok(()),
-            "" => anyhow::bail!("the process that serves the clients died before they were mounted"),
-            reason => anyhow::bail!("{reason}"),
+            reason => Err(reason.to_string()),
         }
     }
 
@@ -105,10 +109,58 @@ pub fn finish(mut server: PipeWriter, keep_logs: bool) {
     let _ = server.write_all(&[if keep_logs { KEEP } else { REMOVE }]);
 }
 
-/// What the supervisor wants to be kept, once it has let the server end or is gone.
-pub fn wants_logs(mut supervisor: PipeReader) -> bool {
+/// Whether the supervisor wants the logs to be kept, once it has let the server end; none when it is gone.
+pub fn wants_logs(mut supervisor: PipeReader) -> Option<bool> {
     let mut word = [REMOVE];
-    supervisor.read_exact(&mut word).is_ok() && word[0] == KEEP
+    supervisor.read_exact(&mut word).is_ok().then_some(word[0] == KEEP)
+}
+
+/// A signal on its way: its number and the process that has sent it.
+const SIGNAL_LENGTH: usize = 8;
+
+/// Passes a signal on to the supervisor, unless it came from the terminal: the whole foreground has it then.
+pub fn pass_on(supervisor: &mut PipeWriter, heard: Heard) {
+    if let Sender::Process(pid) = heard.sender {
+        let halves = [heard.signal as i32, pid.as_raw()].map(i32::to_ne_bytes);
+        let _ = supervisor.write_all(halves.as_flattened());
+    }
+}
+
+/// The supervisor's end of the pipe over which the process that was started passes signals on.
+pub struct FromCaller(PipeReader);
+
+impl FromCaller {
+    /// # Errors
+    /// What the system said.
+    pub fn new(pipe: PipeReader) -> io::Result<FromCaller> {
+        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(FromCaller(pipe))
+    }
+
+    /// Becomes readable with the next signal, or when the process is gone.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// The signals that have been passed on since the last look; none when the process is gone.
+    pub fn signals(&mut self) -> Option<Vec<Heard>> {
+        let mut heard = Vec::new();
+        let mut word = [0; SIGNAL_LENGTH];
+        loop {
+            // Words are written whole.
+            match self.0.read(&mut word) {
+                Ok(SIGNAL_LENGTH) => heard.extend(signal_in(word)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(heard),
+                _ => return None,
+            }
+        }
+    }
+}
+
+fn signal_in(word: [u8; SIGNAL_LENGTH]) -> Option<Heard> {
+    let (halves, _) = word.as_chunks();
+    let signal = Signal::try_from(i32::from_ne_bytes(halves[0])).ok()?;
+    Some(Heard { signal, sender: Sender::Process(Pid::from_raw(i32::from_ne_bytes(halves[1]))) })
 }
 
 /// Says why a command could not be executed.
@@ -126,8 +178,6 @@ pub fn hear_failure(mut pipe: PipeReader) -> Option<ExecFailure> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -147,24 +197,39 @@ mod tests {
     fn a_server_that_dies_is_told_from_one_that_refuses_and_one_that_ends() {
         let (ours, theirs) = io::pipe().unwrap();
         drop(theirs);
-        assert!(FromServer::new(ours).ready().unwrap_err().to_string().contains("died"));
+        assert_eq!(FromServer::new(ours).ready(), Err(String::new()));
         let (ours, theirs) = io::pipe().unwrap();
         ToSupervisor::new(theirs).failed(&anyhow::anyhow!("no room"));
-        assert_eq!(FromServer::new(ours).ready().unwrap_err().to_string(), "no room");
+        assert_eq!(FromServer::new(ours).ready(), Err("no room".to_string()));
         let (ours, theirs) = io::pipe().unwrap();
         ToSupervisor::new(theirs).ready();
         assert!(!FromServer::new(ours).ending().complete);
     }
 
     #[test]
+    fn signals_are_passed_on_unless_the_terminal_has_sent_them() {
+        let (ours, mut theirs) = io::pipe().unwrap();
+        let mut caller = FromCaller::new(ours).unwrap();
+        assert_eq!(caller.signals(), Some(Vec::new()));
+        let heard =
+            [1, 2].map(|pid| Heard { signal: Signal::SIGTERM, sender: Sender::Process(Pid::from_raw(pid)) });
+        pass_on(&mut theirs, heard[0]);
+        pass_on(&mut theirs, Heard { signal: Signal::SIGINT, sender: Sender::Kernel });
+        pass_on(&mut theirs, heard[1]);
+        assert_eq!(caller.signals(), Some(heard.to_vec()));
+        drop(theirs);
+        assert_eq!(caller.signals(), None);
+    }
+
+    #[test]
     fn logs_are_kept_only_when_somebody_said_so() {
-        for (word, kept) in [(Some(true), true), (Some(false), false), (None, false)] {
+        for word in [Some(true), Some(false), None] {
             let (ours, theirs) = io::pipe().unwrap();
             match word {
                 Some(keep) => finish(theirs, keep),
                 None => drop(theirs),
             }
-            assert_eq!(wants_logs(ours), kept);
+            assert_eq!(wants_logs(ours), word);
         }
     }
 }
