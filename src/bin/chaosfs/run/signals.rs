@@ -1,6 +1,7 @@
 //! Signals as events: held back from the process and read one by one, together with whatever else it waits for.
 
 use std::{
+    fs,
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
@@ -17,7 +18,8 @@ use nix::{
     unistd::Pid,
 };
 
-/// What a shell's command may be sent, and the news of children.
+/// What a shell's command may be sent, and the news of children; but for what the caller ignores, as `nohup` does, and
+/// as a shell does for what it runs in the background.
 const HELD_BACK: [Signal; 7] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -56,7 +58,9 @@ impl Signals {
     /// # Errors
     /// What the system said.
     pub fn hold_back() -> anyhow::Result<Signals> {
-        let held_back = SigSet::from_iter(HELD_BACK);
+        let ignored = ignored().context("cannot tell which signals are ignored")?;
+        let is_heard = |signal: &Signal| ignored & (1 << (*signal as i32 - 1)) == 0;
+        let held_back = SigSet::from_iter(HELD_BACK.into_iter().filter(is_heard));
         let mask_before =
             held_back.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("cannot block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -94,6 +98,13 @@ impl Signals {
         }
         None
     }
+}
+
+/// The signals that this process ignores, one bit each (`proc_pid_status(5)`).
+fn ignored() -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).context("no SigIgn")?;
+    Ok(u64::from_str_radix(mask.trim(), 16)?)
 }
 
 fn sender_of(code: i32, pid: u32) -> Sender {
