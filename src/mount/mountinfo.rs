@@ -105,11 +105,10 @@ impl MountTable {
     /// # Errors
     /// Says that `/proc` cannot be read: chaosfs needs it.
     pub fn read() -> Result<MountTable, Refusal> {
-        // Mount points are bytes; what is not UTF-8 stands in the table unescaped and only such entries are hurt.
         let text = fs::read(MOUNTINFO).map_err(|error| {
             Refusal::new(format!("{MOUNTINFO}: {error}; chaosfs needs /proc to see what is mounted"))
         })?;
-        Ok(MountTable::parse(&String::from_utf8_lossy(&text)))
+        Ok(MountTable::parse(&as_text(&text)))
     }
 
     /// Reads the text of a mountinfo file; lines of another form are skipped.
@@ -178,7 +177,16 @@ fn joined(root: &Path, inside: &Path) -> PathBuf {
     if inside.as_os_str().is_empty() { root.to_path_buf() } else { root.join(inside) }
 }
 
-/// Undoes the kernel's octal escapes: blank, tab, newline, backslash and `#` are written as `\ooo`.
+/// Mount points are bytes: whatever is not ASCII is escaped as the kernel escapes blanks.
+fn as_text(table: &[u8]) -> String {
+    let escape = |byte: &u8| match byte.is_ascii() {
+        true => char::from(*byte).to_string(),
+        false => format!("\\{byte:03o}"),
+    };
+    table.iter().map(escape).collect()
+}
+
+/// Undoes the kernel's octal escapes and ours: blank, tab, newline, backslash and `#` are written as `\ooo`.
 fn unescaped(text: &str) -> OsString {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -260,6 +268,14 @@ garbage
             table.chaosfs_below(Path::new("/mnt")).map(|entry| entry.source.as_str()).collect();
         assert_eq!(sources, ["alice", "bob"]);
         assert_eq!(table.chaosfs_below(Path::new("/")).count(), 0);
+    }
+
+    #[test]
+    fn a_mount_point_that_is_not_text_is_found() {
+        let table = MountTable::parse(&as_text(
+            b"40 22 0:50 / /mnt/\xff\xc3\xa9 rw - fuse.chaosfs alice rw,user_id=0\n",
+        ));
+        assert_eq!(table.0[0].mount_point.as_os_str().as_encoded_bytes(), b"/mnt/\xff\xc3\xa9");
     }
 
     #[test]
