@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::refusals::canonical_directory;
+use super::{attach::plain, refusals::canonical_directory};
 use crate::error::Refusal;
 
 /// Takes the lock unless somebody has it; whether it was taken. A forked process shares it, a program that is executed
@@ -42,8 +42,9 @@ impl Claim {
     pub fn on(backing: &Path) -> Result<Claim, Refusal> {
         let path = canonical_directory("backing directory", backing)?;
         let name = backing.display();
-        let directory = File::open(&path)
-            .map_err(|error| Refusal::new(format!("backing directory {name}: cannot open it: {error}")))?;
+        let directory = File::open(&path).map_err(|error| {
+            Refusal::new(format!("backing directory {name}: cannot open it: {}", plain(&error)))
+        })?;
         match try_lock(&directory) {
             Ok(true) => Ok(Claim { path, _directory: directory }),
             Ok(false) => Err(Refusal::new(format!(

@@ -106,7 +106,7 @@ impl Scratch {
 /// Removes what runs that were killed have left behind: their dead mounts and their directories. Leaves everything alone
 /// that is another user's, in use, or kept on purpose. Returns the directories it has removed.
 pub fn sweep_runs() -> Vec<PathBuf> {
-    let listed = fs::read_dir(env::temp_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let listed = fs::read_dir(temporary()).into_iter().flatten().flatten().map(|entry| entry.path());
     let mounts = MountTable::read().unwrap_or_default();
     let mounted =
         mounts.chaosfs().filter_map(|entry| run_directory(&entry.mount_point)).map(Path::to_path_buf);
@@ -125,9 +125,14 @@ pub fn sweep_run_of(mountpoint: &Path) {
     }
 }
 
+/// An empty variable is none.
+fn temporary() -> PathBuf {
+    Some(env::temp_dir()).filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| "/tmp".into())
+}
+
 fn temporary_directory(backing: Option<&Path>) -> Result<PathBuf, Refusal> {
     let role = "temporary directory";
-    let parent = refusals::canonical_directory(role, &env::temp_dir())?;
+    let parent = refusals::canonical_directory(role, &temporary())?;
     let name = parent.display();
     if name.to_string().contains(':') {
         return Err(Refusal::new(format!(
