@@ -1,4 +1,4 @@
 //! What `chaosfs run` and `chaosfs exec` are made of besides clients: a private directory for a run, the claim on its
 //! backing directory, a mount namespace for a command.
 
-pub use crate::mount::{Claim, Kept, Scratch, stand_at, sweep_run_of, sweep_runs};
+pub use crate::mount::{Claim, Kept, Scratch, place, stand_at, sweep_run_of, sweep_runs};

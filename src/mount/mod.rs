@@ -32,7 +32,7 @@ use std::{
 
 pub use clients::{Clients, ClientsBuilder, dual_mount};
 pub use lock::Claim;
-pub use namespace::stand_at;
+pub use namespace::{place, stand_at};
 pub use refusals::check_client_id;
 pub use remote::RemoteClient;
 pub use scratch::{Kept, Scratch, sweep_run_of, sweep_runs};

@@ -34,7 +34,7 @@ const SWITCHES: [(&str, &str, &str); 3] = [
 /// Names the path that is not a client or not a directory, or says what forbids namespaces on this machine.
 pub fn stand_at(mountpoint: &Path, at: &Path) -> Result<(), Refusal> {
     let client = living_client(mountpoint)?;
-    let place = refusals::canonical_directory("--at", at)?;
+    let place = place(at)?;
     let here = env::current_dir().ok();
     enter_namespace()?;
     let none: Option<&str> = None;
@@ -50,6 +50,21 @@ pub fn stand_at(mountpoint: &Path, at: &Path) -> Result<(), Refusal> {
             ))
         }),
         None => Ok(()),
+    }
+}
+
+/// The canonical form of the directory that a client can be seen at.
+///
+/// # Errors
+/// Says that it is no directory, or the root: paths begin there, below whatever is mounted on it.
+pub fn place(at: &Path) -> Result<PathBuf, Refusal> {
+    let place = refusals::canonical_directory("--at", at)?;
+    match place.parent() {
+        Some(_) => Ok(place),
+        None => Err(Refusal::new(format!(
+            "--at {}: no client can be seen at /; name a directory below it",
+            at.display()
+        ))),
     }
 }
 

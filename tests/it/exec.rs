@@ -94,6 +94,11 @@ fn what_cannot_be_is_refused_in_one_line() {
             1,
             &format!("--at {plain} is not a directory; name a directory"),
         ),
+        (
+            &["a", "--at", "/", "--", "true"],
+            1,
+            "--at /: no client can be seen at /; name a directory below it",
+        ),
         (&["a", "--", "no-such-command"], 127, "no-such-command: command not found"),
         (
             &["a", "--at", "logs", "--", &plain],

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     pty::openpty,
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::{Pid, geteuid},
 };
 
@@ -200,6 +201,7 @@ fn directories_that_cannot_be_used_are_refused_in_one_line() {
             "tmp",
             "--at none does not exist; create it first with `mkdir -p none`",
         ),
+        (&["--each", "--at", "/"], "tmp", "--at /: no client can be seen at /; name a directory below it"),
         (&[], "none", "temporary directory none does not exist; create it first with `mkdir -p none`"),
         (&[], "with:colon", colon_reason.as_str()),
         (&["--backing", "shared"], "shared", inside_reason.as_str()),
@@ -409,6 +411,80 @@ fn a_signal_to_the_run_reaches_the_command_once() {
     eventually("the trap", || sandbox.path("counting").exists(), |there| *there);
     run.signal(Signal::SIGTERM);
     assert_eq!(run.wait().code, Some(11));
+}
+
+#[test]
+fn a_signal_to_the_process_group_reaches_the_command_once() {
+    for _ in 0..5 {
+        let sandbox = Sandbox::for_mounting();
+        let mut command = sandbox.run_command(&["--log-dir", "logs", "--", "python3", "-c", COUNT]);
+        let run = Foreground::start(command.process_group(0));
+        eventually("the trap", || sandbox.path("counting").exists(), |there| *there);
+        killpg(run.pid(), Signal::SIGTERM).unwrap();
+        assert_eq!(run.wait().code, Some(11));
+    }
+}
+
+/// A run that is started by a shell which has done something first.
+fn after(sandbox: &Sandbox, first: &str, args: &[&str]) -> Command {
+    let inner = sandbox.run_command(args);
+    let mut outer = Command::new("bash");
+    outer.args(["-c", &format!("{first}; exec \"$@\""), "bash"]).arg(CHAOSFS).args(inner.get_args());
+    outer
+        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(sandbox.path(""));
+    outer
+}
+
+#[test]
+fn it_does_not_matter_that_the_caller_ignores_the_ends_of_children() {
+    let sandbox = Sandbox::for_mounting();
+    let args = ["--log-dir", "logs", "--", "sh", "-c", "exit 4"];
+    let run = Foreground::start(&mut after(&sandbox, "trap '' CHLD", &args));
+    let pid = run.pid();
+    eventually("the end", || is_gone(pid), |gone| *gone);
+    assert_eq!(run.wait().code, Some(4));
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_signal_that_the_caller_ignores_is_no_reason_to_give_up() {
+    let sandbox = Sandbox::for_mounting();
+    // Output that nobody reads keeps the run from its end, in which it is sent the signal.
+    let text = "echo hello > file; head -c 100000 /dev/zero; : > $CHAOSFS_BACKING/../ended";
+    let args =
+        [&SLOW as &[&str], &["--backing", "shared", "--each", "--client", "a", "--", "sh", "-c", text]];
+    let args = args.concat();
+    let run = Foreground::start(&mut after(&sandbox, "trap '' HUP", &args));
+    eventually("the end of the command", || sandbox.path("ended").exists(), |ended| *ended);
+    let mut sent = 0;
+    let send = || {
+        run.signal(Signal::SIGHUP);
+        sent += 1;
+        sent
+    };
+    eventually("signals", send, |sent| *sent == 30);
+    let said = run.wait();
+    assert_eq!((said.code, said.out.len(), said.err.as_str()), (Some(0), "a: \n".len() + 100_000, ""));
+    assert!(sandbox.path("shared/file").exists());
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_temporary_directory_may_have_any_name_but_one_with_a_colon() {
+    let sandbox = Sandbox::for_mounting();
+    for name in ["blank tab\tand\nend", "é", "{A}"] {
+        let folder = sandbox.path(name);
+        fs::create_dir(&folder).unwrap();
+        let mut command =
+            sandbox.run_command(&["--", "sh", "-c", "echo x > \"$1/x\"; ls \"$1\"", "sh", "{A}"]);
+        let said = run(command.env("TMPDIR", &folder));
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "x\n", ""));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+    let said = run(sandbox.run_command(&["--", "true"]).env("TMPDIR", ""));
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "an empty variable is none");
+    assert_nothing_left(&sandbox);
 }
 
 #[test]

@@ -31,10 +31,10 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use chaosfs::{
     clock::Clock,
-    harness::{Claim, Kept, Scratch, sweep_runs},
+    harness::{Claim, Kept, Scratch, place, sweep_runs},
 };
 use fork::{Fork, ensure_waitable_children, fork};
 use nix::{
@@ -71,7 +71,7 @@ pub struct Run {
 impl Run {
     fn prepare(args: &RunArgs) -> anyhow::Result<Run> {
         sweep_runs();
-        let at = args.at.as_deref().map(|at| canonical_directory("--at", at)).transpose()?;
+        let at = args.at.as_deref().map(place).transpose()?;
         let log_dir = args.log_dir.as_deref().map(made_directory).transpose()?;
         let claim = args.backing.as_deref().map(Claim::on).transpose()?;
         let mut clients = plan::clients(args);
@@ -114,22 +114,9 @@ impl Run {
     }
 }
 
-fn canonical_directory(role: &str, path: &Path) -> anyhow::Result<PathBuf> {
-    let name = path.display();
-    let canonical = path.canonicalize().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            anyhow!("{role} {name} does not exist; create it first with `mkdir -p {name}`")
-        }
-        _ => anyhow!("{role} {name}: {}", plain(&error)),
-    })?;
-    ensure!(canonical.is_dir(), "{role} {name} is not a directory; name a directory");
-    Ok(canonical)
-}
-
 fn made_directory(path: &Path) -> anyhow::Result<PathBuf> {
-    let role = "log directory";
-    fs::create_dir_all(path).map_err(|error| anyhow!("{role} {}: {}", path.display(), plain(&error)))?;
-    canonical_directory(role, path)
+    let made = fs::create_dir_all(path).and_then(|()| path.canonicalize());
+    made.map_err(|error| anyhow!("log directory {}: {}", path.display(), plain(&error)))
 }
 
 /// Mounts, runs the command, and leaves with its exit status when everything has landed and is gone.
