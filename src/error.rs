@@ -105,8 +105,10 @@ impl Error {
 }
 
 impl fmt::Display for Error {
+    /// What the C library says of the errno, without its number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", io::Error::from_raw_os_error(self.errno()))
+        let text = io::Error::from_raw_os_error(self.errno()).to_string();
+        f.write_str(text.split(" (os error").next().unwrap_or(&text))
     }
 }
 
@@ -148,6 +150,7 @@ mod tests {
         let error = Error::from(io::Error::from_raw_os_error(40));
         assert_eq!(error.errno(), 40);
         assert_eq!(error.symbol(), "errno-40");
+        assert_eq!(Error::System(28).to_string(), "No space left on device");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -22,6 +25,9 @@ use crate::error::Refusal;
 
 const FUSE_CONFIG: &str = "/etc/fuse.conf";
 const LONGEST_CLIENT_ID: usize = 64;
+
+/// How long a mount is asked whether anybody serves it.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Two directories that may become a mount, as canonical paths.
 #[derive(Debug)]
@@ -156,9 +162,16 @@ fn dead_mount(mountpoint: &Path) -> Result<Option<Entry>, Refusal> {
     Ok(top.filter(|entry| entry.is_chaosfs() && answers_dead(mountpoint)))
 }
 
-/// Whether the mount there has lost its daemon.
+/// Whether the mount there has lost its daemon. One that keeps silent has not.
 pub fn answers_dead(mountpoint: &Path) -> bool {
-    fs::metadata(mountpoint).is_err_and(|error| is_dead(&error))
+    // A daemon that is stopped, or has not begun to serve, does not answer at all: who asks must be able to leave.
+    let (answer, answered) = mpsc::channel();
+    let mountpoint = mountpoint.to_path_buf();
+    let ask = move || answer.send(fs::metadata(mountpoint).is_err_and(|error| is_dead(&error)));
+    let Ok(asking) = thread::Builder::new().spawn(ask) else { return false };
+    let Ok(is_dead) = answered.recv_timeout(ANSWER_PATIENCE) else { return false };
+    let _ = asking.join();
+    is_dead
 }
 
 fn take_turn(mountpoint: &Path) -> Result<Flock<File>, Refusal> {

@@ -17,7 +17,7 @@ use chaosfs::{Clients, Clock, EventLog, Knobs, RemoteClient, Status, mounts_belo
 use nix::{sys::signal::Signal, unistd::geteuid};
 use serde_json::Value;
 
-use crate::sandbox::{Said, Sandbox, eventually, run};
+use crate::sandbox::{Said, Sandbox, awaited, eventually, run};
 
 const MANUAL: [&str; 2] = ["--clock", "manual"];
 
@@ -413,6 +413,7 @@ fn one_connection_too_many_is_told_so() {
 fn a_client_that_does_not_answer_is_not_left_out_and_holds_up_nobody_else() {
     let sandbox = mounted(&[]);
     let silent = sandbox.serve("b", &[]);
+    awaited("a client that can be steered", || RemoteClient::at(&sandbox.path("b")).ok());
     silent.signal(Signal::SIGSTOP);
     let over = || RemoteClient::over(&sandbox.path("shared")).expect("both");
     assert_eq!(over().len(), 2);
