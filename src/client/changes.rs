@@ -29,9 +29,9 @@ impl Client {
         self.work.notify_all();
     }
 
-    pub(super) fn delay_of(&self, change: &Change) -> Delay {
+    pub(super) fn delay_of(&self, class: DelayClass) -> Delay {
         let knobs = &self.in_force().knobs;
-        match change.delay_class() {
+        match class {
             DelayClass::Data => knobs.write_delay,
             DelayClass::Names => knobs.rename_delay,
         }
@@ -40,8 +40,15 @@ impl Client {
     /// Whether a change is applied before its call returns: its delay is zero, landing is not held, and nothing that
     /// it needs is in flight.
     pub(super) fn goes_through(&self, state: &State, change: &Change) -> bool {
-        let at_once = self.delay_of(change).is_zero() && !state.in_flight.is_held();
-        (state.write_through || at_once) && !state.in_flight.blocks(change)
+        let class = change.delay_class();
+        // Whoever reads a file that is lent reads the store.
+        let is_lent = class == DelayClass::Data && state.belief.is_lent(change.subject());
+        (is_lent || self.is_at_once(state, class)) && !state.in_flight.blocks(change)
+    }
+
+    /// Whether changes of this class are applied before their call returns, unless something in flight is in the way.
+    pub(super) fn is_at_once(&self, state: &State, class: DelayClass) -> bool {
+        state.write_through || self.delay_of(class).is_zero() && !state.in_flight.is_held()
     }
 
     /// Whether every change goes through: no delay, no hold, and nothing in flight that could be in the way.
@@ -100,7 +107,7 @@ impl Client {
         if !change.inodes().into_iter().all(is_there) {
             return Err(Error::Stale);
         }
-        let delay = self.delay_of(&change);
+        let delay = self.delay_of(change.delay_class());
         let span = if state.write_through || delay.is_zero() {
             Duration::ZERO
         } else if delay.min == delay.max {

@@ -11,6 +11,7 @@
 //! | `namespace/` | operations on names and attributes |
 //! | `file_io/` | operations on open files |
 //! | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
+//! | `lending.rs` | what the kernel may keep, and which files it may be handed whole |
 //! | `xattr.rs` | extended attributes |
 //! | `store/` | carrying a change out on the backing directory, and what happens when the store has changed |
 //! | `lander.rs` | the threads that land what is due, how it can end, and leaving |
@@ -27,6 +28,7 @@ mod descriptors;
 mod file_io;
 mod known;
 mod lander;
+mod lending;
 mod namespace;
 mod open_files;
 mod operation;
@@ -47,10 +49,11 @@ use std::{
 
 pub use file_io::{Copy, Offset};
 pub use lander::Farewell;
+pub use lending::{Lease, check_lending};
 pub use namespace::SetAttributes;
 pub use status::{InFlightStatus, Status};
 pub use steer::Advanced;
-pub use view::Entry;
+pub use view::{Entry, Missing, Shown};
 pub use waits::Done;
 
 /// Sets up a thread in which operations will run: the process's umask and working directory are somebody else's.
@@ -58,7 +61,7 @@ pub use crate::backing::sys::take_own_umask as prepare_thread;
 
 /// What operations are asked with and answer with.
 pub use crate::{
-    consistency::{Attributes, Ino, Kind, Listing, RenameHow},
+    consistency::{Attributes, Ino, Kind, Listing, Passage, RenameHow},
     time::Timestamp,
 };
 
@@ -91,6 +94,8 @@ pub struct ClientOptions {
     pub knobs: Knobs,
     /// Whether other users may come in; new files then belong to their callers.
     pub allow_other: bool,
+    /// Whether the kernel may keep what this client would answer anyway.
+    pub kernel_cache: bool,
 }
 
 /// The program behind a request.
@@ -156,6 +161,8 @@ pub struct Client {
     landers: Mutex<Vec<std::thread::JoinHandle<()>>>,
     name_max: usize,
     allow_other: bool,
+    /// The kernel may keep answers.
+    lends: bool,
     /// This process may give files away: they belong to their callers.
     gives_away: bool,
     own_ids: (u32, u32),
@@ -192,6 +199,7 @@ impl Client {
             landers: Mutex::default(),
             name_max,
             allow_other: options.allow_other,
+            lends: options.kernel_cache,
             gives_away: options.allow_other && backing::sys::is_root(),
             own_ids: backing::sys::own_ids(),
         }))
@@ -314,11 +322,12 @@ mod tests {
             seed: 0,
             knobs: Knobs::zero(),
             allow_other: false,
+            kernel_cache: false,
         };
         let client = Client::open(options, Clock::manual(), EventLog::silent()).expect("a client");
         let caller = Caller { uid: 0, gid: 0, thread: 0 };
         for name in [&b""[..], b".", b"..", b"../x", b"a/b"] {
-            assert_eq!(client.lookup(ROOT, name).unwrap_err(), Error::Invalid);
+            assert_eq!(client.lookup(ROOT, name).unwrap_err().error, Error::Invalid);
             assert_eq!(client.mkdir(&caller, ROOT, name, 0o755, 0).unwrap_err(), Error::Invalid);
             assert_eq!(client.unlink(ROOT, name).unwrap_err(), Error::Invalid);
         }

@@ -81,6 +81,28 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Trace {
     pub(super) source: Source,
+    /// Since when the name, or its absence, is believed; none if it is not.
+    pub(super) name_since: Option<Time>,
+    /// The same for the attributes as they are shown.
+    pub(super) attributes_since: Option<Time>,
+}
+
+impl Trace {
+    pub(super) fn new() -> Trace {
+        Trace { source: Source::Backing, name_since: None, attributes_since: None }
+    }
+
+    /// The name, or its absence, was believed already.
+    pub(super) fn believes_name(&mut self, fetched: Time) {
+        self.source = Source::Belief(fetched);
+        self.name_since = Some(fetched);
+    }
+
+    /// The attributes were believed already.
+    pub(super) fn believes_attributes(&mut self, fetched: Time) {
+        self.source = Source::Belief(fetched);
+        self.attributes_since = Some(fetched);
+    }
 }
 
 impl Client {
@@ -92,7 +114,7 @@ impl Client {
         run: impl FnOnce(&mut Trace) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.operations.count(operation);
-        let mut trace = Trace { source: Source::Backing };
+        let mut trace = Trace::new();
         let result = self.judge(operation, &path).and_then(|()| run(&mut trace));
         if self.log.wants_operations() {
             self.log_operation(operation, &path(), result.as_ref().err(), trace.source);

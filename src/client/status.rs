@@ -28,6 +28,9 @@ pub struct Status {
     pub knobs: BTreeMap<String, String>,
     /// `real`, or `manual` for one that is moved by hand.
     pub clock: String,
+    /// Whether the kernel keeps answers and is handed files whole.
+    #[serde(default)]
+    pub kernel_cache: bool,
     /// How long it has lived by its clock, in milliseconds.
     pub uptime_ms: u64,
     /// Whether nothing lands by being due.
@@ -93,6 +96,7 @@ impl Client {
             seed: self.dice.seed(),
             knobs: knobs.into(),
             clock: self.clock.name().to_string(),
+            kernel_cache: self.lends,
             uptime_ms: u64::try_from(now.since(self.opened).as_millis()).unwrap_or(u64::MAX),
             held,
             operations: self.operations.counts(),

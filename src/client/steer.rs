@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Client, InForce, State, locked};
+use super::{Client, InForce, State, check_lending, locked};
 use crate::{
     clock::Clock,
     consistency::{Change, Mutation, MutationId, RenameHow},
@@ -55,6 +55,9 @@ impl Client {
         let mut knobs = before.clone();
         change(&mut knobs)?;
         knobs.check()?;
+        if self.lends() {
+            check_lending(&knobs, &self.clock, self.log.wants_operations())?;
+        }
         if knobs.meta_ttl != before.meta_ttl {
             state.belief.set_ttl(knobs.meta_ttl, now);
         }
@@ -277,7 +280,14 @@ mod tests {
         fn new(knobs: Knobs) -> Bench {
             let folder = tempfile::tempdir().expect("a folder");
             let backing = folder.path().to_path_buf();
-            let options = ClientOptions { backing, id: "a".to_string(), seed: 0, knobs, allow_other: false };
+            let options = ClientOptions {
+                backing,
+                id: "a".to_string(),
+                seed: 0,
+                knobs,
+                allow_other: false,
+                kernel_cache: false,
+            };
             let lines: Arc<Mutex<Vec<String>>> = Arc::default();
             let sink = lines.clone();
             let log = EventLog::new(
@@ -495,7 +505,14 @@ mod tests {
     fn a_real_clock_is_not_moved() {
         let folder = tempfile::tempdir().unwrap();
         let (backing, id) = (folder.path().to_path_buf(), "a".to_string());
-        let options = ClientOptions { backing, id, seed: 0, knobs: Knobs::zero(), allow_other: false };
+        let options = ClientOptions {
+            backing,
+            id,
+            seed: 0,
+            knobs: Knobs::zero(),
+            allow_other: false,
+            kernel_cache: false,
+        };
         let client = Client::open(options, Clock::Monotonic, EventLog::silent()).unwrap();
         let refusal = client.advance(Duration::ZERO).unwrap_err().0;
         assert!(refusal.contains("--clock manual"), "{refusal}");

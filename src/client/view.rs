@@ -4,9 +4,10 @@ use std::{
     collections::{BTreeMap, HashSet},
     os::fd::AsFd,
     sync::Arc,
+    time::Duration,
 };
 
-use super::{Client, Looked, MOST_ROUNDS, Source, State, Trace};
+use super::{Client, Lease, Looked, MOST_ROUNDS, Source, State, Trace};
 use crate::{
     backing::{Stat, sys},
     consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Name, Place},
@@ -20,6 +21,23 @@ use crate::{
 pub struct Entry {
     pub ino: Ino,
     pub attributes: Attributes,
+    pub lease: Lease,
+}
+
+/// The attributes of an inode, and how long the kernel may keep them.
+#[expect(missing_docs, reason = "explained above")]
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    pub attributes: Attributes,
+    pub lease: Duration,
+}
+
+/// Why a lookup finds nothing, and how long the kernel may keep that.
+#[expect(missing_docs, reason = "explained above")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub error: Error,
+    pub lease: Duration,
 }
 
 /// Whether a lookup gets hold of the real inode, or leaves that to who needs it.
@@ -52,9 +70,21 @@ impl Client {
     ///
     /// # Errors
     /// ENOENT if the name is absent in this client's view; ENAMETOOLONG; whatever the backing directory answers.
-    pub fn lookup(&self, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
+    pub fn lookup(&self, directory: Ino, name: &[u8]) -> Result<Entry, Missing> {
         let place = Place::new(directory, name);
-        self.operate("lookup", || self.path_of(&place), |trace| self.entry(&place, Hold::Yes, trace))
+        let mut lease = Duration::ZERO;
+        let found = self.operate(
+            "lookup",
+            || self.path_of(&place),
+            |trace| {
+                let found = self.entry(&place, Hold::Yes, trace);
+                if found.is_err() {
+                    lease = self.lease(trace).name;
+                }
+                found
+            },
+        );
+        found.map_err(|error| Missing { error, lease })
     }
 
     /// The same for one entry of a listing.
@@ -62,19 +92,25 @@ impl Client {
     /// # Errors
     /// As for a lookup; ENOENT for an entry that has gone since it was listed.
     pub fn lookup_listed(&self, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
-        self.entry(&Place::new(directory, name), Hold::No, &mut Trace { source: Source::Backing })
+        self.entry(&Place::new(directory, name), Hold::No, &mut Trace::new())
     }
 
     fn entry(&self, place: &Place, hold: Hold, trace: &mut Trace) -> Result<Entry, Error> {
         self.check_name(&place.name)?;
         let looked = self.find(place, hold, trace)?.ok_or(Error::NotFound)?;
         let attributes = self.attributes_of_looked(&looked, trace).inspect_err(|error| {
+            trace.name_since = None;
             // The inode may be known by another name. What is believed of this one must not meet the kernel's second try.
             if error.is(Error::Stale) {
                 self.lock().belief.distrust_name(place);
             }
         })?;
-        Ok(Entry { ino: looked.keep(), attributes })
+        Ok(self.entry_of(looked, attributes, trace))
+    }
+
+    /// The answer about a name whose inode and attributes have been found.
+    pub(super) fn entry_of(&self, looked: Looked<'_>, attributes: Attributes, trace: &Trace) -> Entry {
+        Entry { ino: looked.keep(), attributes, lease: self.lease(trace) }
     }
 
     pub(super) fn attributes_of_looked(
@@ -93,6 +129,7 @@ impl Client {
         trace: &mut Trace,
     ) -> Result<Option<Looked<'_>>, Error> {
         for round in 0.. {
+            (trace.name_since, trace.attributes_since) = (None, None);
             let (ticket, changes, started) = {
                 let state = self.lock();
                 match state.in_flight.overlay().name(place) {
@@ -115,12 +152,12 @@ impl Client {
                 let now = self.now();
                 if let Some(believed) = state.belief.name(place, now) {
                     let Some(known) = believed.value else {
-                        trace.source = Source::Belief(believed.fetched);
+                        trace.believes_name(believed.fetched);
                         return Ok(None);
                     };
                     let id = crate::backing::NodeId { ino: known.ino, serial: known.serial };
                     if self.table.look_up(id) {
-                        trace.source = Source::Belief(believed.fetched);
+                        trace.believes_name(believed.fetched);
                         return Ok(Some(Looked { client: self, id, view: None }));
                     }
                 }
@@ -137,8 +174,13 @@ impl Client {
                 let ticket = state.belief.fetch_attributes(looked.ino(), started);
                 let base = state.belief.believe_attributes(ticket, looked.ino(), fetched);
                 looked.view = base.map(|base| self.lay_over(&state, looked.ino(), &base));
+                let is_shown_as_believed = looked.view.is_some()
+                    && !state.belief.is_lent(looked.ino())
+                    && !state.in_flight.overlay().touches(looked.ino());
+                trace.attributes_since = is_shown_as_believed.then_some(started);
             }
             let believed = state.belief.believe_name(ticket, place.clone(), known);
+            trace.name_since = believed.then_some(started);
             drop(state);
             if believed || round >= MOST_ROUNDS {
                 return Ok(found);
@@ -176,8 +218,14 @@ impl Client {
     ///
     /// # Errors
     /// ESTALE if it is gone; whatever the backing directory answers.
-    pub fn getattr(&self, ino: Ino) -> Result<Attributes, Error> {
-        self.operate("getattr", || self.table.path(ino), |trace| self.view(ino, trace))
+    pub fn getattr(&self, ino: Ino) -> Result<Shown, Error> {
+        self.operate("getattr", || self.table.path(ino), |trace| self.show(ino, trace))
+    }
+
+    /// The attributes of an inode in this client's view, for the kernel.
+    pub(super) fn show(&self, ino: Ino, trace: &mut Trace) -> Result<Shown, Error> {
+        let attributes = self.view(ino, trace)?;
+        Ok(Shown { attributes, lease: self.lease(trace).attributes })
     }
 
     /// The attributes of an inode in this client's view.
@@ -187,6 +235,7 @@ impl Client {
         })?;
         if touched {
             trace.source = Source::InFlight;
+            trace.attributes_since = None;
         }
         Ok(view)
     }
@@ -206,7 +255,8 @@ impl Client {
         decide: impl FnOnce(&mut State, &Attributes) -> T,
     ) -> Result<T, Error> {
         for round in 0.. {
-            let ticket = {
+            trace.attributes_since = None;
+            let (ticket, started) = {
                 let mut state = self.lock();
                 if let Some(made) = state.in_flight.overlay().unlanded(ino).copied() {
                     trace.source = Source::InFlight;
@@ -214,14 +264,14 @@ impl Client {
                 }
                 let now = self.now();
                 if let Some(believed) = state.belief.attributes(ino, now) {
-                    trace.source = Source::Belief(believed.fetched);
+                    trace.believes_attributes(believed.fetched);
                     return Ok(decide(&mut state, &believed.value));
                 }
                 if state.in_flight.is_relinking(ino) && round < MOST_ROUNDS {
                     self.await_progress(state);
                     continue;
                 }
-                state.belief.fetch_attributes(ino, now)
+                (state.belief.fetch_attributes(ino, now), now)
             };
             trace.source = Source::Backing;
             let fetched = self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd()));
@@ -233,7 +283,10 @@ impl Client {
                 fetched => attributes_of(&fetched?),
             };
             match state.belief.believe_attributes(ticket, ino, fetched) {
-                Some(shown) => return Ok(decide(&mut state, &shown)),
+                Some(shown) => {
+                    trace.attributes_since = (!state.belief.is_lent(ino)).then_some(started);
+                    return Ok(decide(&mut state, &shown));
+                }
                 None if round >= MOST_ROUNDS => {
                     let shown = state.belief.disguised(ino, fetched);
                     return Ok(decide(&mut state, &shown));

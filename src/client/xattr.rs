@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{Caller, Client, Source, Trace};
+use super::{Caller, Client, Trace};
 use crate::{
     backing::sys,
     consistency::{
@@ -118,7 +118,7 @@ impl Client {
             && self.lock().in_flight.overlay().touches(ino)
             && let Some(acl) = Acl::parse(&value)
         {
-            let permissions = self.view(ino, &mut Trace { source: Source::Backing })?.permissions;
+            let permissions = self.view(ino, &mut Trace::new())?.permissions;
             return Ok(acl.with_permissions(permissions).to_value());
         }
         Ok(value)

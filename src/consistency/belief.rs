@@ -2,7 +2,7 @@
 //! ones too) and listings.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     ops::Range,
     sync::Arc,
     time::Duration,
@@ -125,6 +125,8 @@ pub struct Belief {
     names: TtlCache<Place, Option<Known>>,
     listings: TtlCache<Ino, Arc<Listing>>,
     disguises: HashMap<Ino, Disguise>,
+    /// Files that somebody else in this client's name reads and writes without asking: nothing is believed of them.
+    lent: HashSet<Ino>,
     /// Contents by number, first read first; some are gone already.
     read_order: VecDeque<(Ino, u64)>,
     last_serial: u64,
@@ -141,6 +143,7 @@ impl Belief {
             names: TtlCache::new(ttl),
             listings: TtlCache::new(ttl),
             disguises: HashMap::new(),
+            lent: HashSet::new(),
             read_order: VecDeque::new(),
             last_serial: 0,
             bytes_held: 0,
@@ -178,7 +181,12 @@ impl Belief {
         ino: Ino,
         attributes: Attributes,
     ) -> Option<Attributes> {
-        if !self.attributes.believe(ticket, ino, attributes) {
+        let is_overtaken = if self.is_lent(ino) {
+            self.attributes.is_overtaken(ticket)
+        } else {
+            !self.attributes.believe(ticket, ino, attributes)
+        };
+        if is_overtaken {
             return None;
         }
         self.drop_content(ino);
@@ -327,6 +335,26 @@ impl Belief {
         }
     }
 
+    /// From now on `ino` is read and written without asking: what was believed of it goes, and nothing is until
+    /// [`Belief::reclaim`].
+    pub fn lend(&mut self, ino: Ino) {
+        self.drop_file(ino);
+        self.lent.insert(ino);
+    }
+
+    /// From now on every change of `ino` is heard of again. Fetches under way are overtaken: a change that was not
+    /// heard of may have been later.
+    pub fn reclaim(&mut self, ino: Ino) {
+        self.lent.remove(&ino);
+        self.changes += 1;
+        self.drop_file(ino);
+    }
+
+    /// Whether `ino` is read and written without asking.
+    pub fn is_lent(&self, ino: Ino) -> bool {
+        self.lent.contains(&ino)
+    }
+
     /// Whether a decision on these grounds still stands.
     pub fn stands(&self, grounds: &Grounds) -> bool {
         !grounds.names.iter().any(|ticket| self.names.is_overtaken(*ticket))
@@ -414,6 +442,26 @@ mod tests {
 
     fn millis(millis: u64) -> Time {
         Time::from_millis(millis)
+    }
+
+    #[test]
+    fn nothing_is_believed_of_a_file_that_is_lent() {
+        let mut belief = Belief::new(TTL);
+        let made = |size| Attributes::new(Kind::File, 0o644, (0, 0), 0, size, second(1));
+        let believe = |belief: &mut Belief, size, at| {
+            let ticket = belief.fetch_attributes(FILE, millis(at));
+            belief.believe_attributes(ticket, FILE, made(size)).map(|shown| shown.size)
+        };
+        assert_eq!(believe(&mut belief, 1, 0), Some(1));
+        belief.lend(FILE);
+        assert!(belief.attributes(FILE, millis(1)).is_none());
+        assert_eq!(believe(&mut belief, 2, 1), Some(2), "what is fetched is shown");
+        assert!(belief.attributes(FILE, millis(2)).is_none());
+        let before = belief.fetch_attributes(FILE, millis(2));
+        belief.reclaim(FILE);
+        assert_eq!(belief.believe_attributes(before, FILE, made(2)), None, "it may have been written since");
+        assert_eq!(believe(&mut belief, 3, 3), Some(3));
+        assert_eq!(belief.attributes(FILE, millis(4)).map(|believed| believed.value.size), Some(3));
     }
 
     fn second(seconds: i64) -> Timestamp {

@@ -33,6 +33,7 @@ pub mod extents;
 #[cfg(test)]
 mod histories;
 pub mod in_flight;
+pub mod lease;
 pub mod mutation;
 pub mod overlay;
 pub mod ttl_cache;
@@ -40,5 +41,6 @@ pub mod ttl_cache;
 pub use attributes::{AttributeChange, Attributes, Ino, Kind};
 pub use belief::{Belief, Known, Listing};
 pub use in_flight::InFlight;
+pub use lease::Passage;
 pub use mutation::{Change, DelayClass, Mutation, MutationId, Name, Place, RenameHow};
 pub use overlay::{Binding, Overlay};

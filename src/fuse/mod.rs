@@ -1,8 +1,10 @@
 //! The FUSE side of a client: decode a request, call the client, reply. Nothing here decides what is seen.
 //!
 //! The kernel keeps nothing for us: entries and attributes time out at once and files are opened for direct I/O, so
-//! that every operation comes here, every fault can strike, and time is the model's alone.
+//! that every operation comes here, every fault can strike, and time is the model's alone. Unless the client lends its
+//! answers (`--kernel-cache`): then the kernel keeps them for as long as the client would repeat them.
 
+mod passthrough;
 mod wire;
 
 use std::{
@@ -15,23 +17,29 @@ use std::{
 };
 
 use fuser::{
-    AccessFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, CopyFileRangeFlags, Errno, FileHandle, FileType, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 
 use crate::{
-    client::{Attributes, Client, Copy, Ino, Kind, Offset, RenameHow, SetAttributes, Timestamp},
+    client::{
+        Attributes, Client, Copy, Entry, Ino, Kind, Missing, Offset, RenameHow, SetAttributes, Timestamp,
+    },
     error::Error,
 };
+use passthrough::{Opener, Passthrough};
 use wire::{
-    Listed, asked_time, caller, errno, file_attr, file_type, listed, reply_data, reply_empty, reply_entry,
-    reply_xattr,
+    Listed, asked_time, caller, errno, file_attr, file_type, listed, reply_attr, reply_data, reply_empty,
+    reply_entry, reply_lookup, reply_xattr,
 };
 
-/// How long the kernel may keep what we answer: not at all.
-const KEEP: Duration = Duration::ZERO;
+/// How long the kernel may keep what nobody asks for: not at all.
+const DO_NOT_KEEP: Duration = Duration::ZERO;
+
+/// The real file of a passthrough is on no stacked file system; then one may still be stacked on this mount.
+const STACK_DEPTH: u32 = 1;
 
 /// Node numbers are not given out again while the kernel knows them, so one generation is enough.
 const GENERATION: Generation = Generation(0);
@@ -40,18 +48,18 @@ const GENERATION: Generation = Generation(0);
 /// (`fs.fuse.max_pages_limit`).
 const MAX_WRITE: u32 = 1 << 20;
 
-const O_ACCMODE: i32 = 0o3;
 const O_APPEND: i32 = 0o2000;
 
 /// Serves one client to fuser.
 pub struct Adapter {
     client: Arc<Client>,
+    passthrough: Arc<Passthrough>,
 }
 
 impl Adapter {
     /// An adapter that serves `client`.
     pub fn new(client: Arc<Client>) -> Adapter {
-        Adapter { client }
+        Adapter { client, passthrough: Arc::default() }
     }
 
     /// Runs an operation. One that panics answers EIO and leaves the mount alive.
@@ -91,15 +99,9 @@ impl Adapter {
         self.client.wait_for_room(0, request.pid(), Box::new(retry));
     }
 
-    fn open_flags(&self, flags: i32) -> FopenFlags {
-        // Without a flush a reader's close saves a request; a writer's flush brings its mapped pages, too.
-        let silent_close = flags & O_ACCMODE == 0 && !self.client.close_can_fail();
-        let no_flush = if silent_close { FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() };
-        FopenFlags::FOPEN_DIRECT_IO | no_flush
-    }
-
-    fn attr(&self, ino: Ino, attributes: &Attributes) -> FileAttr {
-        file_attr(self.client.shown_number(ino), attributes)
+    fn opener(&self, request: &Request, flags: i32) -> Opener {
+        let (client, passthrough) = (self.client.clone(), self.passthrough.clone());
+        Opener { client, passthrough, caller: caller(request), flags }
     }
 
     fn written(
@@ -138,6 +140,15 @@ impl fuser::Filesystem for Adapter {
             // An ordinary user may list a directory whose entries he may not look at.
             wanted.extend([InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO]);
         }
+        if self.client.lends() {
+            // Else every write that the kernel does not leave to us asks for `security.capability` first.
+            wanted.extend([InitFlags::FUSE_HANDLE_KILLPRIV_V2, InitFlags::FUSE_CACHE_SYMLINKS]);
+            let passes_through = config.set_max_stack_depth(STACK_DEPTH).is_ok()
+                && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
+            if passes_through {
+                self.passthrough.enable();
+            }
+        }
         if self.client.needs_permission_checks() {
             // Turns the kernel's own permission checks on, with ACLs.
             wanted.push(InitFlags::FUSE_POSIX_ACL);
@@ -152,7 +163,9 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        reply_entry(reply, self.ask(|client| client.lookup(parent.0, name.as_bytes())));
+        let found = catch_unwind(AssertUnwindSafe(|| self.client.lookup(parent.0, name.as_bytes())));
+        let failed = Missing { error: Error::InputOutput, lease: DO_NOT_KEEP };
+        reply_lookup(reply, found.unwrap_or(Err(failed)));
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
@@ -163,10 +176,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        match self.ask(|client| client.getattr(ino.0)) {
-            Ok(attributes) => reply.attr(&KEEP, &self.attr(ino.0, &attributes)),
-            Err(error) => reply.error(error),
-        }
+        reply_attr(reply, self.client.shown_number(ino.0), self.ask(|client| client.getattr(ino.0)));
     }
 
     fn setattr(
@@ -196,10 +206,7 @@ impl fuser::Filesystem for Adapter {
             request,
             reply,
             move |client| client.setattr(&caller, ino.0, &asked),
-            move |reply, result| match result {
-                Ok(attributes) => reply.attr(&KEEP, &file_attr(shown, &attributes)),
-                Err(error) => reply.error(error),
-            },
+            move |reply, result| reply_attr(reply, shown, result),
         );
     }
 
@@ -284,15 +291,20 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let caller = caller(request);
-        let shown = self.open_flags(flags.0);
+        let (caller, opener) = (caller(request), self.opener(request, flags.0));
         self.change(
             request,
             reply,
             move |client| client.open_file(&caller, ino.0, flags.0),
-            move |reply, result| match result {
-                Ok(handle) => reply.opened(FileHandle(handle), shown),
-                Err(error) => reply.error(error),
+            move |reply, result| {
+                let handle = match result {
+                    Ok(handle) => handle,
+                    Err(error) => return reply.error(error),
+                };
+                match opener.settle(ino.0, handle, |file| reply.open_backing(file)) {
+                    (flags, None) => reply.opened(FileHandle(handle), flags),
+                    (flags, Some(to)) => reply.opened_passthrough(FileHandle(handle), flags, &to),
+                }
             },
         );
     }
@@ -308,17 +320,25 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (caller, name) = (caller(request), name.to_owned());
-        let shown = self.open_flags(flags);
+        let opener = self.opener(request, flags);
         self.change(
             request,
             reply,
             move |client| client.create(&caller, parent.0, name.as_bytes(), mode, umask, flags),
-            move |reply, result| match result {
-                Ok((entry, handle)) => {
-                    let attr = file_attr(entry.ino, &entry.attributes);
-                    reply.created(&KEEP, &attr, GENERATION, FileHandle(handle), shown);
+            move |reply, result| {
+                let (Entry { ino, attributes, lease }, handle) = match result {
+                    Ok(made) => made,
+                    Err(error) => return reply.error(error),
+                };
+                let (attr, lease) = (file_attr(ino, &attributes), lease.both());
+                let opened = opener.settle(ino, handle, |file| reply.open_backing(file));
+                let handle = FileHandle(handle);
+                match opened {
+                    (flags, None) => reply.created(&lease, &attr, GENERATION, handle, flags),
+                    (flags, Some(to)) => {
+                        reply.created_passthrough(&lease, &attr, GENERATION, handle, flags, &to);
+                    }
                 }
-                Err(error) => reply.error(error),
             },
         );
     }
@@ -383,7 +403,7 @@ impl fuser::Filesystem for Adapter {
     fn release(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -392,6 +412,7 @@ impl fuser::Filesystem for Adapter {
     ) {
         let released = self.ask(|client| {
             client.release(handle.0);
+            self.passthrough.release(client, ino.0);
             Ok(())
         });
         reply_empty(reply, released);
@@ -479,11 +500,11 @@ impl fuser::Filesystem for Adapter {
             let full = match entry {
                 Listed::Dot => {
                     let number = self.client.shown_number(ino.0);
-                    reply.add(ino, at, ".", &KEEP, &file_attr(number, &directory), GENERATION)
+                    reply.add(ino, at, ".", &DO_NOT_KEEP, &file_attr(number, &directory), GENERATION)
                 }
                 Listed::DotDot => {
                     let number = self.client.parent_number(ino.0);
-                    reply.add(ino, at, "..", &KEEP, &file_attr(number, &directory), GENERATION)
+                    reply.add(ino, at, "..", &DO_NOT_KEEP, &file_attr(number, &directory), GENERATION)
                 }
                 Listed::Name(name, ..) => {
                     let found = match self.ask(|client| client.lookup_listed(ino.0, name)) {
@@ -494,9 +515,9 @@ impl fuser::Filesystem for Adapter {
                         Err(error) if at == offset + 1 => return reply.error(error),
                         Err(_) => break,
                     };
-                    let attr = file_attr(found.ino, &found.attributes);
+                    let (attr, lease) = (file_attr(found.ino, &found.attributes), found.lease.both());
                     let full =
-                        reply.add(INodeNo(found.ino), at, OsStr::from_bytes(name), &KEEP, &attr, GENERATION);
+                        reply.add(INodeNo(found.ino), at, OsStr::from_bytes(name), &lease, &attr, GENERATION);
                     if full {
                         self.client.forget(found.ino, 1);
                     }
@@ -595,7 +616,8 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let allocate = move |client: &Arc<Client>| client.fallocate(handle.0, mode, offset, length);
+        let caller = caller(request);
+        let allocate = move |client: &Arc<Client>| client.fallocate(&caller, handle.0, mode, offset, length);
         self.change(request, reply, allocate, reply_empty);
     }
 

@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    Errno, FileAttr, FileType, INodeNo, ReplyData, ReplyEmpty, ReplyEntry, ReplyXattr, Request, TimeOrNow,
+    Errno, FileAttr, FileType, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyXattr, Request,
+    TimeOrNow,
 };
 
-use super::{GENERATION, KEEP};
+use super::{DO_NOT_KEEP, GENERATION};
 use crate::{
-    client::{Attributes, Caller, Entry, Ino, Kind, Listing, Timestamp},
+    client::{Attributes, Caller, Entry, Ino, Kind, Listing, Missing, Shown, Timestamp},
     error::Error,
 };
 
@@ -81,7 +82,29 @@ pub(super) fn asked_time(time: Option<TimeOrNow>) -> Option<Timestamp> {
 
 pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Entry, Errno>) {
     match result {
-        Ok(entry) => reply.entry(&KEEP, &file_attr(entry.ino, &entry.attributes), GENERATION),
+        Ok(Entry { ino, attributes, lease }) => {
+            let attr = file_attr(ino, &attributes);
+            reply.entry_with_ttls(&lease.attributes, &lease.name, &attr, GENERATION);
+        }
+        Err(error) => reply.error(error),
+    }
+}
+
+/// The same for a lookup: an absence that may be kept is an entry without a number (fuse_lookup_name in
+/// fs/fuse/dir.c).
+pub(super) fn reply_lookup(reply: ReplyEntry, result: Result<Entry, Missing>) {
+    match result {
+        Err(Missing { error: Error::NotFound, lease }) if !lease.is_zero() => {
+            let nothing = Attributes::new(Kind::File, 0, (0, 0), 0, 0, Timestamp::default());
+            reply.entry_with_ttls(&DO_NOT_KEEP, &lease, &file_attr(0, &nothing), GENERATION);
+        }
+        result => reply_entry(reply, result.map_err(|missing| errno(missing.error))),
+    }
+}
+
+pub(super) fn reply_attr(reply: ReplyAttr, shown: Ino, result: Result<Shown, Errno>) {
+    match result {
+        Ok(Shown { attributes, lease }) => reply.attr(&lease, &file_attr(shown, &attributes)),
         Err(error) => reply.error(error),
     }
 }

@@ -31,6 +31,7 @@ pub struct ClientsBuilder {
     seed: Option<u64>,
     manual: bool,
     allow_other: bool,
+    kernel_cache: bool,
     log: Option<MakeLog>,
     clients: Vec<(String, ChangeKnobs)>,
 }
@@ -70,6 +71,12 @@ impl ClientsBuilder {
     /// Lets other users in.
     pub fn allow_other(mut self) -> Self {
         self.allow_other = true;
+        self
+    }
+
+    /// Lets the kernel keep answers; see [`MountOptions::kernel_cache`].
+    pub fn kernel_cache(mut self) -> Self {
+        self.kernel_cache = true;
         self
     }
 
@@ -127,6 +134,7 @@ impl ClientsBuilder {
             options.knobs = knobs;
             options.seed = self.seed;
             options.allow_other = self.allow_other;
+            options.kernel_cache = self.kernel_cache;
             mounts.push(mount(options)?);
         }
         Ok(Clients { mounts, ground })

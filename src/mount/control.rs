@@ -278,7 +278,10 @@ impl Steered {
             Request::Flush => {
                 return Ok(Answer { landed: Some(client.land_everything()?), ..Answer::done() });
             }
-            Request::Expire => client.expire(),
+            Request::Expire => {
+                client.check_nothing_is_kept()?;
+                client.expire();
+            }
             Request::Lose => return Ok(Answer::dropped(client.lose())),
             Request::Advance(by) => {
                 let advanced = client.advance(by)?;

@@ -39,7 +39,7 @@ pub use scratch::{Kept, Scratch, sweep_run_of, sweep_runs};
 pub use unmount::{Unmounted, mounts_below, unmount};
 
 use crate::{
-    client::{Client, ClientOptions, Farewell, Status, prepare_thread},
+    client::{Client, ClientOptions, Farewell, Status, check_lending, prepare_thread},
     clock::Clock,
     dice::Dice,
     error::Refusal,
@@ -70,6 +70,10 @@ pub struct MountOptions {
     pub knobs: Knobs,
     /// Whether other users may come in; new files then belong to their callers. Default: no.
     pub allow_other: bool,
+    /// Whether the kernel may keep answers for as long as the client would repeat them, and be handed files whole. Faster,
+    /// and not every operation is seen: no failure probability, no log of operations, no manual clock, and
+    /// `read_your_writes` stays true. Default: no.
+    pub kernel_cache: bool,
     /// Where its time comes from. Default: `CLOCK_MONOTONIC`.
     pub clock: Clock,
     /// Where events go. Default: `tracing`, without single operations.
@@ -86,6 +90,7 @@ impl MountOptions {
             seed: None,
             knobs: Knobs::default(),
             allow_other: false,
+            kernel_cache: false,
             clock: Clock::Monotonic,
             log: None,
         }
@@ -98,13 +103,16 @@ impl MountOptions {
 /// # Errors
 /// One clear line for whatever is wrong with the directories, the client id, a knob or the machine.
 pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
-    let MountOptions { backing, mountpoint, client_id: id, seed, knobs, allow_other, clock, log } = options;
+    let MountOptions { client_id: id, seed, knobs, allow_other, kernel_cache, clock, log, .. } = options;
     check_client_id(&id)?;
     knobs.check()?;
-    let site = refusals::examine(&backing, &mountpoint, allow_other)?;
+    let site = refusals::examine(&options.backing, &options.mountpoint, allow_other)?;
     let log = log.unwrap_or_else(|| EventLog::to_tracing(&id, false));
+    if kernel_cache {
+        check_lending(&knobs, &clock, log.wants_operations())?;
+    }
     let seed = seed.unwrap_or_else(Dice::random_seed);
-    let options = ClientOptions { backing: site.backing.clone(), id, seed, knobs, allow_other };
+    let options = ClientOptions { backing: site.backing.clone(), id, seed, knobs, allow_other, kernel_cache };
     let client = Client::open(options.clone(), clock.clone(), log.clone())?;
     let kernel = Attachment {
         backing: &site.backing,
@@ -218,7 +226,8 @@ impl Mount {
         self.client.land_everything().map_err(|refusal| self.seat.named(&refusal))
     }
 
-    /// Drops all beliefs: every question is asked anew.
+    /// Drops all beliefs: every question is asked anew. What the kernel keeps ([`MountOptions::kernel_cache`]) it keeps
+    /// until its time is over.
     pub fn expire(&self) {
         self.client.expire();
     }

@@ -8,6 +8,7 @@ use std::{
 
 use chaosfs::{
     Clock, Delay, Knobs, Refusal, check_client_id,
+    client::check_lending,
     knobs::{parse_bytes, parse_delay, parse_probability, parse_span, parse_switch},
 };
 use clap::{
@@ -151,6 +152,15 @@ pub struct KnobArgs {
     #[arg(long, env = "CHAOSFS_CLOCK", hide_env_values = true, value_name = "CLOCK", default_value = "real")]
     #[arg(value_parser = parse_clock, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub clock: Clock,
+
+    /// Let the kernel keep answers for as long as they are believed, and serve files itself where it can
+    ///
+    /// Faster, and not every operation is seen: cannot be used with --drop-prob, --debug, --clock manual or
+    /// --read-your-writes false. What programs see is the same.
+    #[arg(long, env = "CHAOSFS_KERNEL_CACHE", hide_env_values = true, value_name = "BOOL", num_args = 0..=1)]
+    #[arg(require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_switch)]
+    #[arg(action = ArgAction::Set, help_heading = CONSISTENCY)]
+    pub kernel_cache: bool,
 }
 
 impl KnobArgs {
@@ -291,6 +301,16 @@ pub struct RunArgs {
 pub struct ClientArg {
     pub name: String,
     pub settings: Vec<(String, String)>,
+}
+
+impl ClientArg {
+    /// The knobs that it has for itself over the common ones.
+    pub fn knobs(&self, mut knobs: Knobs) -> Knobs {
+        for (knob, value) in &self.settings {
+            set_knob(&mut knobs, &mut None, knob, value).expect("it was checked when it was read");
+        }
+        knobs
+    }
 }
 
 /// Run a command that sees a client at another path
@@ -441,7 +461,10 @@ fn read() -> Result<Command, Error> {
     wrong_variable(name).map_or(Ok(()), Err)?;
     let mut command = Cli::from_arg_matches(&matches)?.command;
     match &mut command {
-        Command::Mount(args) => prefer_log_flag(args, given)?,
+        Command::Mount(args) => {
+            prefer_log_flag(args, given)?;
+            refuse_to_lend(&args.knobs, &args.knobs.knobs(), args.debug)?;
+        }
         Command::Set(args) => {
             args.read().map_err(|refusal| Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n")))?;
         }
@@ -496,8 +519,23 @@ fn refuse_confusion(args: &RunArgs) -> Result<(), Error> {
         Some(_) if !args.each && !one => {
             wrong("--at: COMMAND can see only one client there; give --each, or mount one client".to_string())
         }
-        _ => Ok(()),
+        _ => {
+            let clients: &[ClientArg] =
+                if args.named.is_empty() { &[ClientArg::default()] } else { &args.named };
+            clients.iter().try_for_each(|client| {
+                refuse_to_lend(&args.knobs, &client.knobs(args.knobs.knobs()), args.debug)
+            })
+        }
     }
+}
+
+/// What cannot be had while the kernel keeps answers.
+fn refuse_to_lend(args: &KnobArgs, knobs: &Knobs, debug: bool) -> Result<(), Error> {
+    if !args.kernel_cache {
+        return Ok(());
+    }
+    let refused = |refusal| Error::raw(ErrorKind::ArgumentConflict, format!("{refusal}\n"));
+    check_lending(knobs, &args.clock, debug).map_err(refused)
 }
 
 /// The variable in which COMMAND finds the mountpoint of a client.

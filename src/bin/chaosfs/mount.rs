@@ -56,6 +56,7 @@ fn start(args: &MountArgs, log: Option<File>) -> anyhow::Result<Arc<Mount>> {
         seed: args.knobs.seed,
         knobs: args.knobs.knobs(),
         allow_other: args.allow_other,
+        kernel_cache: args.knobs.kernel_cache,
         clock: args.knobs.clock.clone(),
         log: Some(EventLog::to_tracing(&args.client_id, args.debug)),
     };

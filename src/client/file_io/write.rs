@@ -154,6 +154,15 @@ impl Client {
         clear_permissions(fd, setid_lost(stat.mode & 0o7777, caller.is_in_group(stat.gid)))
     }
 
+    /// The same after a change with which a kernel that keeps attributes leaves that to us, as it does not otherwise
+    /// (`FUSE_HANDLE_KILLPRIV_V2`).
+    fn take_setid_for_kernel(&self, caller: &Caller, file: &OpenFile) -> Result<(), Error> {
+        match file.descriptor.get() {
+            Some(descriptor) if self.lends() => self.take_setid(caller, descriptor.as_fd()),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets a change of data go through or puts it in flight.
     pub(in crate::client) fn change_data(&self, change: Change, trace: &mut Trace) -> Result<(), Error> {
         if let Some(outcome) = self.try_through(&change) {
@@ -189,7 +198,14 @@ impl Client {
     /// # Errors
     /// EOPNOTSUPP for other modes; ENOSPC if the backing file system has less room than asked for; whatever it
     /// answers, where it goes through.
-    pub fn fallocate(&self, handle: u64, mode: i32, offset: u64, length: u64) -> Result<(), Error> {
+    pub fn fallocate(
+        &self,
+        caller: &Caller,
+        handle: u64,
+        mode: i32,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         self.operate(
             "fallocate",
@@ -206,7 +222,8 @@ impl Client {
                         self.check_free_space(length)?;
                     }
                 }
-                self.change_data(change, trace)
+                self.change_data(change, trace)?;
+                self.take_setid_for_kernel(caller, &file)
             },
         )
     }
@@ -238,7 +255,9 @@ impl Client {
                         copy.length,
                     );
                     self.forget_beliefs(&shape);
-                    copied
+                    let copied = copied?;
+                    self.take_setid_for_kernel(caller, &to)?;
+                    Ok(copied)
                 },
             );
         }

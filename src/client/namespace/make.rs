@@ -96,7 +96,7 @@ impl Client {
             || self.path_of(&place),
             |trace| {
                 let (looked, attributes, _) = self.make_inode(caller, &place, new, O_EXCL, trace)?;
-                Ok(Entry { ino: looked.keep(), attributes })
+                Ok(self.entry_of(looked, attributes, trace))
             },
         )
     }
@@ -122,7 +122,7 @@ impl Client {
             |trace| match self.make_inode(caller, &place, &new, flags, trace) {
                 Ok((looked, attributes, opened)) => {
                     let handle = self.open_new(looked.ino(), flags, opened);
-                    Ok((Entry { ino: looked.keep(), attributes }, handle))
+                    Ok((self.entry_of(looked, attributes, trace), handle))
                 }
                 Err(error) if error.is(Error::Exists) && flags & O_EXCL == 0 => {
                     // Somebody else has made it since the kernel looked.
@@ -130,7 +130,7 @@ impl Client {
                     let looked = self.find(&place, Hold::Yes, trace)?.ok_or(Error::Stale)?;
                     let handle = self.open_known(caller, looked.ino(), flags, trace)?;
                     let attributes = self.view(looked.ino(), trace)?;
-                    Ok((Entry { ino: looked.keep(), attributes }, handle))
+                    Ok((self.entry_of(looked, attributes, trace), handle))
                 }
                 Err(error) => Err(error),
             },
@@ -254,7 +254,7 @@ impl Client {
                 }
                 let looked = self.look_up(ino).ok_or(Error::Stale)?;
                 let attributes = self.view(ino, trace)?;
-                Ok(Entry { ino: looked.keep(), attributes })
+                Ok(self.entry_of(looked, attributes, trace))
             },
         )
     }

@@ -13,8 +13,10 @@ use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
     backing::sys,
-    client::{Caller, Client, Trace},
-    consistency::{AttributeChange, Attributes, Change, Ino, Kind, Listing, belief::Grounds},
+    client::{Caller, Client, Shown, Trace},
+    consistency::{
+        AttributeChange, Attributes, Change, Ino, Kind, Listing, belief::Grounds, mutation::setid_lost,
+    },
     error::Error,
     time::Timestamp,
 };
@@ -36,7 +38,7 @@ impl Client {
     ///
     /// # Errors
     /// What the backing directory answers, where the change goes through.
-    pub fn setattr(&self, caller: &Caller, ino: Ino, asked: &SetAttributes) -> Result<Attributes, Error> {
+    pub fn setattr(&self, caller: &Caller, ino: Ino, asked: &SetAttributes) -> Result<Shown, Error> {
         self.operate(
             "setattr",
             || self.table.path(ino),
@@ -48,7 +50,7 @@ impl Client {
                     self.change_data(change, trace)?;
                 }
                 let change = AttributeChange {
-                    permissions: asked.permissions,
+                    permissions: asked.permissions.or(self.left_by_new_owner(caller, ino, asked, trace)?),
                     uid: asked.uid,
                     gid: asked.gid,
                     atime: asked.atime,
@@ -58,9 +60,26 @@ impl Client {
                 if !change.is_empty() || asked.size.is_none() {
                     self.change_attributes(ino, change)?;
                 }
-                self.view(ino, trace)
+                self.show(ino, trace)
             },
         )
+    }
+
+    /// The permissions that a file has left when it is given to somebody else, if it loses any. A kernel that keeps
+    /// attributes leaves that to us (`FUSE_HANDLE_KILLPRIV_V2`), else it asks for them itself.
+    fn left_by_new_owner(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        asked: &SetAttributes,
+        trace: &mut Trace,
+    ) -> Result<Option<u32>, Error> {
+        if !self.lends() || (asked.uid.is_none() && asked.gid.is_none()) {
+            return Ok(None);
+        }
+        let Attributes { kind, permissions, gid, .. } = self.view(ino, trace)?;
+        let lost = setid_lost(permissions, caller.is_in_group(gid)) & permissions;
+        Ok((kind != Kind::Directory && lost != 0).then_some(permissions & !lost))
     }
 
     pub(in crate::client) fn change_attributes(

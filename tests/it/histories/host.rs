@@ -188,14 +188,17 @@ impl Machine for Host {
             return Err(libc::EBADF);
         }
         let mode = if punch { libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE } else { 0 };
-        self.client.fallocate(file.handle, mode, offset, length).map(done).map_err(Error::errno)
+        self.client
+            .fallocate(&root_caller(), file.handle, mode, offset, length)
+            .map(done)
+            .map_err(Error::errno)
     }
 
     fn copy(&self, from: (&HostFile, u64), to: (&HostFile, u64), length: usize) -> Answer {
         if !from.0.is_readable() || !to.0.is_writable() || to.0.flags & libc::O_APPEND != 0 {
             return Err(libc::EBADF);
         }
-        let size = self.client.getattr(from.0.ino).map_err(Error::errno)?.size;
+        let size = self.client.getattr(from.0.ino).map_err(Error::errno)?.attributes.size;
         let length = (length as u64).min(size.saturating_sub(from.1));
         if from.0.ino == to.0.ino && to.1 + length > from.1 && to.1 < from.1 + length {
             return Err(libc::EINVAL);
@@ -295,7 +298,7 @@ impl Machine for Host {
 
     /// Size, links and all the bytes of an open file.
     fn file_view(&self, file: &HostFile) -> (u64, u64, Answer) {
-        let attributes = self.client.getattr(file.ino).expect("an open file has attributes");
+        let attributes = self.client.getattr(file.ino).expect("an open file has attributes").attributes;
         (attributes.size, u64::from(attributes.links), self.read(file, 0, attributes.size as usize + 10))
     }
 
@@ -318,6 +321,7 @@ impl Host {
             seed: 1,
             knobs,
             allow_other: false,
+            kernel_cache: false,
         };
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();
@@ -366,13 +370,13 @@ impl Host {
     fn node(&self, path: &str) -> Result<Node<'_>, Error> {
         let mut node = self.root();
         if path.is_empty() {
-            node.attributes = self.client.getattr(ROOT)?;
+            node.attributes = self.client.getattr(ROOT)?.attributes;
         }
         for name in path.split('/').filter(|name| !name.is_empty()) {
             if !node.is_directory() {
                 return Err(Error::NotDirectory);
             }
-            let entry = self.client.lookup(node.ino, name.as_bytes())?;
+            let entry = self.client.lookup(node.ino, name.as_bytes()).map_err(|missing| missing.error)?;
             let above = node.keep();
             node = self.known(entry);
             node.above = above;
@@ -389,7 +393,7 @@ impl Host {
         }
         let found = match self.client.lookup(directory.ino, name.as_bytes()) {
             Ok(entry) => Some(self.known(entry)),
-            Err(error) => absent(error)?,
+            Err(missing) => absent(missing.error)?,
         };
         Ok((directory, name.as_bytes(), found))
     }

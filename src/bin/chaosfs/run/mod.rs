@@ -63,6 +63,7 @@ pub struct Run {
     each: bool,
     keep: bool,
     debug: bool,
+    kernel_cache: bool,
     manual_clock: bool,
     /// Held by every process of the run until its end.
     _claim: Option<Claim>,
@@ -91,6 +92,7 @@ impl Run {
             each: args.each,
             keep: args.keep,
             debug: args.debug,
+            kernel_cache: args.knobs.kernel_cache,
             manual_clock: matches!(args.knobs.clock, Clock::Manual(..)),
             _claim: claim,
         })

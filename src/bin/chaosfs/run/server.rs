@@ -98,6 +98,7 @@ fn mount_all(run: &Run) -> anyhow::Result<Vec<Arc<Mount>>> {
             client_id: client.name.clone(),
             seed: Some(client.seed),
             knobs: client.knobs.clone(),
+            kernel_cache: run.kernel_cache,
             // Each client has a hand of its own; `advance` moves them together.
             clock: if run.manual_clock { Clock::manual() } else { Clock::Monotonic },
             log: Some(log),

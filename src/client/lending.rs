@@ -1,0 +1,140 @@
+//! What the kernel may keep of this client's answers, and which files it may be handed whole (`--kernel-cache`): the
+//! facts for the decisions in [`lease`].
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Caller, Client, State, Trace, open_files::OpenFile};
+use crate::{
+    backing::sys,
+    clock::Clock,
+    consistency::{
+        DelayClass, Ino, Passage,
+        lease::{self, Opening},
+    },
+    error::Refusal,
+    knobs::Knobs,
+};
+
+const O_APPEND: i32 = 0o2000;
+const SETID: u32 = 0o6000;
+
+/// For how long the kernel may keep an answer about a name. Zero: not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// The name, or its absence.
+    pub name: Duration,
+    /// The attributes.
+    pub attributes: Duration,
+}
+
+impl Lease {
+    /// For how long it may keep both, where it can be told only one time.
+    pub fn both(&self) -> Duration {
+        self.name.min(self.attributes)
+    }
+}
+
+/// Refuses what cannot be had while the kernel answers by itself: whatever has to see every operation.
+///
+/// # Errors
+/// Names the first such wish.
+pub fn check_lending(knobs: &Knobs, clock: &Clock, logs_operations: bool) -> Result<(), Refusal> {
+    let reasons = [
+        (knobs.failure_probability > 0.0, "--drop-prob: a fault could not strike what the kernel answers"),
+        (logs_operations, "--debug: what the kernel answers could not be logged"),
+        (clock.is_manual(), "--clock manual: the kernel's time goes by itself"),
+        (!knobs.read_your_writes, "--read-your-writes false: the kernel shows a program what it has written"),
+    ];
+    match reasons.into_iter().find(|(wanted, _)| *wanted) {
+        Some((_, reason)) => {
+            Err(Refusal::new(format!("--kernel-cache cannot be used with {reason}; leave one of them out")))
+        }
+        None => Ok(()),
+    }
+}
+
+impl Client {
+    /// Whether the kernel may keep anything.
+    pub fn lends(&self) -> bool {
+        self.lends
+    }
+
+    /// How long the kernel may keep what an operation has just answered.
+    pub(super) fn lease(&self, trace: &Trace) -> Lease {
+        if !self.lends {
+            return Lease::default();
+        }
+        let (ttl, now) = (self.in_force().knobs.meta_ttl, self.now());
+        let left = |since: Option<_>| since.map_or(Duration::ZERO, |since| lease::remaining(since, ttl, now));
+        Lease { name: left(trace.name_since), attributes: left(trace.attributes_since) }
+    }
+
+    /// How the bytes of a file that has just been opened reach its programs.
+    pub fn passage(&self, caller: &Caller, handle: u64) -> Passage {
+        match self.files.get(handle) {
+            Ok(file) if self.lends => self.passage_of(&self.lock(), &file, self.has_setid(caller, &file)),
+            _ => Passage::Asked,
+        }
+    }
+
+    /// The descriptor behind an open file that the kernel may be handed.
+    pub fn real_descriptor(&self, handle: u64) -> Option<Arc<OwnedFd>> {
+        self.files.get(handle).ok()?.descriptor.get().cloned()
+    }
+
+    /// Lets the kernel have an open file whole, if it still may: from here on its data goes through and nothing is
+    /// believed of it, until [`Client::reclaim`].
+    pub fn lend(&self, caller: &Caller, handle: u64) -> bool {
+        let Ok(file) = self.files.get(handle) else { return false };
+        let has_setid = self.has_setid(caller, &file);
+        let mut state = self.lock();
+        let may = self.passage_of(&state, &file, has_setid) == Passage::Whole;
+        if may {
+            state.belief.lend(file.ino);
+        }
+        may
+    }
+
+    /// Nobody has the file open any more through whom the kernel reads and writes it by itself.
+    pub fn reclaim(&self, ino: Ino) {
+        self.lock().belief.reclaim(ino);
+    }
+
+    fn passage_of(&self, state: &State, file: &OpenFile, has_setid: bool) -> Passage {
+        let is_clear = file.descriptor.get().is_some() && !state.in_flight.overlay().touches(file.ino);
+        let opening = Opening {
+            lends: self.lends,
+            goes_through: is_clear && self.is_at_once(state, DelayClass::Data),
+            believes: !state.belief.is_off(),
+            is_readable: file.is_readable(),
+            appends: file.flags & O_APPEND != 0,
+            has_setid,
+        };
+        opening.passage()
+    }
+
+    /// Whether this caller's writes take setuid or setgid away. Root's never do.
+    fn has_setid(&self, caller: &Caller, file: &OpenFile) -> bool {
+        let is_set =
+            |descriptor: &Arc<OwnedFd>| sys::stat(descriptor.as_fd()).map(|stat| stat.mode & SETID != 0);
+        let real = file.descriptor.get().filter(|_| caller.uid != 0 && file.is_writable());
+        real.is_some_and(|descriptor| is_set(descriptor).unwrap_or(true))
+    }
+
+    /// Refuses to forget what the kernel goes on believing.
+    ///
+    /// # Errors
+    /// The kernel keeps answers of this client.
+    pub fn check_nothing_is_kept(&self) -> Result<(), Refusal> {
+        if !self.lends {
+            return Ok(());
+        }
+        let text = "it was mounted with --kernel-cache, and what the kernel keeps goes only when its time is over; \
+                    mount it without to expire beliefs";
+        Err(Refusal::new(text))
+    }
+}

@@ -1,0 +1,124 @@
+//! What the kernel may keep of a client's answers, and for how long, where it may keep anything (`--kernel-cache`).
+//!
+//! The kernel may keep what the client would answer anyway, for exactly as long: a belief's remaining lifetime is its
+//! lease. What is in flight is no belief and is not lent: it changes when it lands, and nobody would tell the kernel.
+//! The belief here stays the authority: a lease that has run out is a question to it.
+//!
+//! Bytes reach programs in one of three ways ([`Passage`]), settled when a file is opened:
+//!
+//! | passage | when | bytes |
+//! |---|---|---|
+//! | `Whole` | no data of the file is or will be in flight, and no reader could be shown old bytes | the kernel reads and writes the real file by itself |
+//! | `Kept` | no data of the file is or will be in flight, and bytes are believed | kept while the attributes are unchanged |
+//! | `Asked` | otherwise | every read and write comes here |
+//!
+//! While a file is lent whole the client does not hear of its changes. Nothing is believed of it then
+//! ([`Belief::lend`](super::Belief::lend)), and other changes of its data go through.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// By how much a lease ends before its belief does: the kernel counts timeouts in ticks (fs/fuse/dir.c,
+/// `fuse_time_to_jiffies`), and was seen to honour them up to 8 ms too long.
+const SLACK: Duration = Duration::from_millis(8);
+
+/// How long the kernel may keep what was fetched at `fetched` and is believed for `ttl`.
+pub fn remaining(fetched: Time, ttl: Duration, now: Time) -> Duration {
+    (fetched + ttl).since(now).saturating_sub(SLACK)
+}
+
+/// How the bytes of an open file reach programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// Every read and write is a request.
+    Asked,
+    /// The kernel keeps pages for as long as the attributes that it sees stay the same.
+    Kept,
+    /// The kernel reads and writes the real file without asking.
+    Whole,
+}
+
+/// A file as it is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// The kernel may keep something.
+    pub lends: bool,
+    /// Data goes through: there is no delay, landing is not held and nothing of the file is in flight.
+    pub goes_through: bool,
+    /// Bytes are believed for some time.
+    pub believes: bool,
+    /// It can be read through this open file.
+    pub is_readable: bool,
+    /// Every write goes to the end, which the kernel knows only as well as it knows the size.
+    pub appends: bool,
+    /// Writing takes setuid or setgid away, which the kernel leaves to whoever sees the write.
+    pub has_setid: bool,
+}
+
+impl Opening {
+    /// How its bytes will reach programs, unless the kernel cannot do without being asked.
+    pub fn passage(&self) -> Passage {
+        let could_read_old_bytes = self.believes && self.is_readable;
+        if !self.lends || !self.goes_through {
+            Passage::Asked
+        } else if !could_read_old_bytes && !self.has_setid {
+            Passage::Whole
+        } else if self.believes && !self.appends {
+            Passage::Kept
+        } else {
+            Passage::Asked
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_millis(1_500);
+    const READER: Opening = Opening {
+        lends: true,
+        goes_through: true,
+        believes: true,
+        is_readable: true,
+        appends: false,
+        has_setid: false,
+    };
+
+    #[test]
+    fn a_lease_ends_before_its_belief() {
+        let fetched = Time::from_millis(1_000);
+        assert_eq!(remaining(fetched, TTL, fetched), Duration::from_millis(1_492));
+        assert_eq!(remaining(fetched, TTL, Time::from_millis(2_491)), Duration::from_millis(1));
+        for late in [2_492, 2_500, 9_000] {
+            assert_eq!(remaining(fetched, TTL, Time::from_millis(late)), Duration::ZERO);
+        }
+        assert_eq!(remaining(fetched, Duration::ZERO, fetched), Duration::ZERO);
+    }
+
+    #[test]
+    fn whoever_could_be_shown_old_bytes_has_them_kept_and_nobody_else() {
+        assert_eq!(READER.passage(), Passage::Kept);
+        assert_eq!(Opening { believes: false, ..READER }.passage(), Passage::Whole);
+        assert_eq!(Opening { is_readable: false, ..READER }.passage(), Passage::Whole);
+    }
+
+    #[test]
+    fn what_could_be_in_flight_is_asked_for() {
+        for believes in [false, true] {
+            assert_eq!(Opening { goes_through: false, believes, ..READER }.passage(), Passage::Asked);
+            assert_eq!(Opening { lends: false, believes, ..READER }.passage(), Passage::Asked);
+        }
+    }
+
+    #[test]
+    fn a_write_that_somebody_has_to_see_is_asked_for() {
+        let setid = Opening { believes: false, has_setid: true, ..READER };
+        assert_eq!(setid.passage(), Passage::Asked);
+        assert_eq!(Opening { believes: true, ..setid }.passage(), Passage::Kept);
+        let appender = Opening { appends: true, ..READER };
+        assert_eq!(appender.passage(), Passage::Asked);
+        assert_eq!(Opening { is_readable: false, ..appender }.passage(), Passage::Whole);
+    }
+}
