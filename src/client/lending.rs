@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Caller, Client, State, Trace, open_files::OpenFile};
+use super::{Client, State, Trace, open_files::OpenFile};
 use crate::{
     backing::sys,
     clock::Clock,
@@ -74,9 +74,9 @@ impl Client {
     }
 
     /// How the bytes of a file that has just been opened reach its programs.
-    pub fn passage(&self, caller: &Caller, handle: u64) -> Passage {
+    pub fn passage(&self, handle: u64) -> Passage {
         match self.files.get(handle) {
-            Ok(file) if self.lends => self.passage_of(&self.lock(), &file, self.has_setid(caller, &file)),
+            Ok(file) if self.lends => self.passage_of(&self.lock(), &file, self.has_setid(&file)),
             _ => Passage::Asked,
         }
     }
@@ -88,9 +88,9 @@ impl Client {
 
     /// Lets the kernel have an open file whole, if it still may: from here on its data goes through and nothing is
     /// believed of it, until [`Client::reclaim`].
-    pub fn lend(&self, caller: &Caller, handle: u64) -> bool {
+    pub fn lend(&self, handle: u64) -> bool {
         let Ok(file) = self.files.get(handle) else { return false };
-        let has_setid = self.has_setid(caller, &file);
+        let has_setid = self.has_setid(&file);
         let mut state = self.lock();
         let may = self.passage_of(&state, &file, has_setid) == Passage::Whole;
         if may {
@@ -117,11 +117,11 @@ impl Client {
         opening.passage()
     }
 
-    /// Whether this caller's writes take setuid or setgid away. Root's never do.
-    fn has_setid(&self, caller: &Caller, file: &OpenFile) -> bool {
+    /// Whether a write could take setuid or setgid away.
+    fn has_setid(&self, file: &OpenFile) -> bool {
         let is_set =
             |descriptor: &Arc<OwnedFd>| sys::stat(descriptor.as_fd()).map(|stat| stat.mode & SETID != 0);
-        let real = file.descriptor.get().filter(|_| caller.uid != 0 && file.is_writable());
+        let real = file.descriptor.get().filter(|_| file.is_writable());
         real.is_some_and(|descriptor| is_set(descriptor).unwrap_or(true))
     }
 

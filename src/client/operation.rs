@@ -122,6 +122,11 @@ impl Client {
         result
     }
 
+    /// Writes down something that a person should know.
+    pub fn note(&self, text: String) {
+        self.log.record(self.now(), &Event::Note { text });
+    }
+
     pub(super) fn judge(&self, operation: &'static str, path: impl Fn() -> Vec<u8>) -> Result<(), Error> {
         let injector = &self.in_force().injector;
         if !injector.is_armed() {

@@ -55,6 +55,9 @@ pub struct Status {
     pub known_inodes: u64,
     /// How many descriptors it holds for them.
     pub descriptors: u64,
+    /// How many files that are open the kernel reads and writes by itself just now.
+    #[serde(default)]
+    pub lent: u64,
 }
 
 /// What a client has in flight.
@@ -82,7 +85,7 @@ impl Client {
             next_due_ns: state.in_flight.next_due().map(|due| due.as_nanos().saturating_sub(now.as_nanos())),
             delayed: state.in_flight.delayed() as u64,
         };
-        let held = state.in_flight.is_held();
+        let (held, lent) = (state.in_flight.is_held(), state.belief.lent() as u64);
         let named = state.lost.len().saturating_sub(MOST_NAMED);
         let (lost, lost_latest) = (state.lost.len() as u64, state.lost[named..].to_vec());
         drop(state);
@@ -109,6 +112,7 @@ impl Client {
             lost_latest,
             known_inodes: known_inodes as u64,
             descriptors: descriptors as u64,
+            lent,
         }
     }
 }

@@ -350,6 +350,11 @@ impl Belief {
         self.drop_file(ino);
     }
 
+    /// How many files are read and written without asking.
+    pub fn lent(&self) -> usize {
+        self.lent.len()
+    }
+
     /// Whether `ino` is read and written without asking.
     pub fn is_lent(&self, ino: Ino) -> bool {
         self.lent.contains(&ino)

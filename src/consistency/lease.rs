@@ -52,7 +52,7 @@ pub struct Opening {
     pub is_readable: bool,
     /// Every write goes to the end, which the kernel knows only as well as it knows the size.
     pub appends: bool,
-    /// Writing takes setuid or setgid away, which the kernel leaves to whoever sees the write.
+    /// A write could take setuid or setgid away, which the kernel leaves to whoever sees the write.
     pub has_setid: bool,
 }
 

@@ -99,9 +99,8 @@ impl Adapter {
         self.client.wait_for_room(0, request.pid(), Box::new(retry));
     }
 
-    fn opener(&self, request: &Request, flags: i32) -> Opener {
-        let (client, passthrough) = (self.client.clone(), self.passthrough.clone());
-        Opener { client, passthrough, caller: caller(request), flags }
+    fn opener(&self, flags: i32) -> Opener {
+        Opener { client: self.client.clone(), passthrough: self.passthrough.clone(), flags }
     }
 
     fn written(
@@ -147,6 +146,9 @@ impl fuser::Filesystem for Adapter {
                 && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
             if passes_through {
                 self.passthrough.enable();
+            } else {
+                self.client
+                    .note("the kernel serves no file by itself: it is older than Linux 6.9".to_string());
             }
         }
         if self.client.needs_permission_checks() {
@@ -291,7 +293,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (caller, opener) = (caller(request), self.opener(request, flags.0));
+        let (caller, opener) = (caller(request), self.opener(flags.0));
         self.change(
             request,
             reply,
@@ -320,7 +322,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (caller, name) = (caller(request), name.to_owned());
-        let opener = self.opener(request, flags);
+        let opener = self.opener(flags);
         self.change(
             request,
             reply,

@@ -18,7 +18,7 @@ use std::{
 
 use fuser::{BackingId, FopenFlags};
 
-use crate::client::{Caller, Client, Ino, Passage};
+use crate::client::{Client, Ino, Passage};
 
 /// How an open file is answered: its flags and, where it passes through, what it passes to.
 pub type Opened = (FopenFlags, Option<Arc<BackingId>>);
@@ -27,7 +27,6 @@ pub type Opened = (FopenFlags, Option<Arc<BackingId>>);
 pub struct Opener {
     pub client: Arc<Client>,
     pub passthrough: Arc<Passthrough>,
-    pub caller: Caller,
     pub flags: i32,
 }
 
@@ -46,7 +45,7 @@ impl Opener {
         if !self.client.lends() {
             return (FopenFlags::FOPEN_DIRECT_IO | no_flush, None);
         }
-        let (flags, backing) = self.passthrough.open(&self.client, &self.caller, (ino, handle), register);
+        let (flags, backing) = self.passthrough.open(&self.client, (ino, handle), register);
         (flags | no_flush, backing)
     }
 }
@@ -75,17 +74,16 @@ impl Passthrough {
     fn open(
         &self,
         client: &Client,
-        caller: &Caller,
         (ino, handle): (Ino, u64),
         register: impl FnOnce(BorrowedFd<'_>) -> io::Result<BackingId>,
     ) -> Opened {
-        let passage = client.passage(caller, handle);
+        let passage = client.passage(handle);
         let ready = if passage == Passage::Whole { self.registered(client, handle, register) } else { None };
         let surplus;
         let opened = {
             let mut files = self.lock();
             let opens = files.entry(ino).or_insert_with(|| {
-                let backing = ready.clone().filter(|_| client.lend(caller, handle));
+                let backing = ready.clone().filter(|_| client.lend(handle));
                 Opens { backing, count: 0 }
             });
             opens.count += 1;
@@ -123,15 +121,30 @@ impl Passthrough {
             return None;
         }
         let real = client.real_descriptor(handle)?;
-        let registered = register(real.as_fd());
-        if registered.is_err() {
-            self.usable.store(false, Ordering::Relaxed);
+        match register(real.as_fd()) {
+            Ok(backing) => Some(Arc::new(backing)),
+            Err(error) => {
+                if self.usable.swap(false, Ordering::Relaxed) {
+                    client.note(format!("the kernel serves no file by itself: {}", why_not(&error)));
+                }
+                None
+            }
         }
-        registered.ok().map(Arc::new)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Ino, Opens>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the kernel's refusal means (`fuse_backing_open` in fs/fuse/passthrough.c).
+fn why_not(error: &io::Error) -> &'static str {
+    const EPERM: i32 = 1;
+    const ELOOP: i32 = 40;
+    match error.raw_os_error() {
+        Some(EPERM) => "only root may let it",
+        Some(ELOOP) => "the backing directory is on a stacked file system",
+        _ => "it refuses the files of the backing directory",
     }
 }
 

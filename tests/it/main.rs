@@ -6,6 +6,7 @@ mod cli;
 mod endings;
 mod exec;
 mod histories;
+mod kernel_cache;
 mod likeness;
 mod load;
 mod mount;
