@@ -43,6 +43,8 @@ class Status(TypedDict):
     #: All in force, as texts.
     knobs: dict[str, str]
     clock: str
+    #: Whether the kernel keeps answers and serves files itself.
+    kernel_cache: bool
     #: By that clock.
     uptime_ms: int
     held: bool
@@ -59,6 +61,8 @@ class Status(TypedDict):
     lost_latest: list[str]
     known_inodes: int
     descriptors: int
+    #: How many files that are open the kernel serves itself.
+    lent: int
 
 
 class Mount(NamedTuple):
