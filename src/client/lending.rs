@@ -81,6 +81,13 @@ impl Client {
         }
     }
 
+    /// The kernel keeps what is read through an open file, as [`Passage::Kept`] says.
+    pub fn keep(&self, handle: u64) {
+        if let Ok(file) = self.files.get(handle) {
+            file.keep();
+        }
+    }
+
     /// The descriptor behind an open file that the kernel may be handed.
     pub fn real_descriptor(&self, handle: u64) -> Option<Arc<OwnedFd>> {
         self.files.get(handle).ok()?.descriptor.get().cloned()

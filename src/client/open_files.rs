@@ -5,7 +5,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -28,6 +28,8 @@ pub struct OpenFile {
     pub descriptor: OnceLock<Arc<OwnedFd>>,
     /// The last landing error that this open file has reported.
     seen_error: AtomicU64,
+    /// The kernel keeps what is read through it, for as long as the attributes do not change.
+    is_kept: AtomicBool,
 }
 
 impl OpenFile {
@@ -37,7 +39,23 @@ impl OpenFile {
         if let Some(descriptor) = descriptor {
             let _ = slot.set(Arc::new(descriptor));
         }
-        OpenFile { ino, flags, descriptor: slot, seen_error: AtomicU64::new(seen_error) }
+        OpenFile {
+            ino,
+            flags,
+            descriptor: slot,
+            seen_error: AtomicU64::new(seen_error),
+            is_kept: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on the kernel keeps what is read.
+    pub fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the kernel keeps what is read.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
     }
 
     /// Whether it may be written through.

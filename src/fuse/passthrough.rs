@@ -91,6 +91,9 @@ impl Passthrough {
             (flags_of(passage, opens.backing.is_some()), opens.backing.clone())
         };
         drop(surplus);
+        if opened.0 == FopenFlags::FOPEN_KEEP_CACHE {
+            client.keep(handle);
+        }
         opened
     }
 

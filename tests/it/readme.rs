@@ -112,7 +112,7 @@ fn the_readme_knows_every_flag_variable_and_event() {
     let help =
         ["mount", "run"].map(|command| read(&format!("tests/it/snapshots/{command}-help.txt"))).concat();
     let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
-    let flags = flags.filter_map(|line| line.split_whitespace().next()).map(|flag| format!("| `--{flag}` |"));
+    let flags = flags.filter_map(|line| line.split([' ', '[']).next()).map(|flag| format!("| `--{flag}` |"));
     let variables = help.split("[env: ").skip(1).filter_map(|rest| rest.split(']').next());
     let variables = variables.map(|variable| format!("| `{variable}` |"));
     let events = events.split("\"event=").skip(1).filter_map(|rest| rest.split([' ', '"']).next());

@@ -157,6 +157,11 @@ fn readable(status: &Status) -> String {
     let knobs: Vec<String> = status.knobs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let operations: Vec<String> =
         status.operations.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let kept = match status.lent {
+        _ if !status.kernel_cache => "nothing".to_string(),
+        0 => "answers".to_string(),
+        files => format!("answers, and serves {files} open files itself"),
+    };
     let lines = [
         ("backing", status.backing.clone()),
         ("process", format!("{}, chaosfs {}", status.pid, status.version)),
@@ -166,6 +171,7 @@ fn readable(status: &Status) -> String {
         ),
         ("seed", status.seed.to_string()),
         ("knobs", knobs.join(" ")),
+        ("kernel", format!("keeps {kept}")),
         ("operations", if operations.is_empty() { "none".to_string() } else { operations.join(", ") }),
         ("in flight", in_flight(status)),
         ("landed", format!("{}, {} conflicts", status.landed, status.conflicts)),

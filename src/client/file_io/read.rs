@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd, sync::Arc};
 
 use super::{Client, OpenFile, Trace};
-use crate::{backing::sys, consistency::Ino, error::Error};
+use crate::{backing::sys, error::Error};
 
 impl Client {
     /// Reads up to `size` bytes at `offset`; fewer where the file ends in this client's view.
@@ -19,7 +19,7 @@ impl Client {
                 if !file.is_readable() {
                     return Err(Error::BadHandle);
                 }
-                if self.shows_backing_bytes(file.ino) {
+                if self.shows_backing_bytes(&file) {
                     let mut buffer = vec![0; size];
                     let length = sys::read_at(self.real_file(&file)?.as_fd(), &mut buffer, offset)?;
                     buffer.truncate(length);
@@ -30,10 +30,11 @@ impl Client {
         )
     }
 
-    /// Whether a file's bytes are simply those of the backing directory.
-    pub(super) fn shows_backing_bytes(&self, ino: Ino) -> bool {
+    /// Whether a file's bytes are simply those of the backing directory: none are believed, or it is the kernel that
+    /// believes them.
+    pub(super) fn shows_backing_bytes(&self, file: &OpenFile) -> bool {
         let state = self.lock();
-        state.belief.is_off() && !state.in_flight.overlay().touches(ino)
+        (state.belief.is_off() || file.is_kept()) && !state.in_flight.overlay().touches(file.ino)
     }
 
     fn read_view(

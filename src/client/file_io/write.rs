@@ -241,7 +241,7 @@ impl Client {
     pub fn copy_range(&self, caller: &Caller, copy: &Copy) -> Result<usize, Error> {
         let (from, to) = (self.files.get(copy.from)?, self.files.get(copy.to)?);
         let shape = Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears: 0 };
-        if self.shows_backing_bytes(from.ino) && self.goes_through(&self.lock(), &shape) {
+        if self.shows_backing_bytes(&from) && self.goes_through(&self.lock(), &shape) {
             return self.operate(
                 "copy_file_range",
                 || self.table.path(to.ino),
