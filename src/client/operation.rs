@@ -98,6 +98,11 @@ impl Trace {
         self.name_since = Some(fetched);
     }
 
+    /// The inode was made, and is believed from now on.
+    pub(super) fn made(&mut self, started: Time) {
+        (self.name_since, self.attributes_since) = (Some(started), Some(started));
+    }
+
     /// The attributes were believed already.
     pub(super) fn believes_attributes(&mut self, fetched: Time) {
         self.source = Source::Belief(fetched);

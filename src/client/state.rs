@@ -9,10 +9,11 @@ use std::{
 
 use super::waits::{Over, Waits};
 use crate::{
-    consistency::{Attributes, Belief, InFlight, Ino},
+    backing::NodeId,
+    consistency::{Attributes, Belief, InFlight, Ino, Known, Place},
     error::Error,
     knobs::Knobs,
-    time::Timestamp,
+    time::{Time, Timestamp},
 };
 
 /// Everything that decides what is seen.
@@ -100,6 +101,16 @@ impl State {
     pub(super) fn next_for_room(&mut self, knobs: &Knobs) -> Option<Over> {
         let bytes = self.waits.wanted_room()?;
         if self.has_room(knobs, bytes) { self.waits.next_for_room() } else { None }
+    }
+
+    /// A new inode that has just been made in the store is what its maker has seen of it, if nothing of this client's
+    /// came in between.
+    pub(super) fn believe_made(&mut self, place: &Place, id: NodeId, attributes: Attributes, started: Time) {
+        let ticket = self.belief.fetch_name(place, started);
+        let known = Known { ino: id.ino, serial: id.serial };
+        self.belief.believe_name(ticket, place.clone(), Some(known));
+        let ticket = self.belief.fetch_attributes(id.ino, started);
+        self.belief.believe_attributes(ticket, id.ino, attributes);
     }
 
     /// Landing has failed for this inode: each open file of it reports that once.

@@ -157,13 +157,21 @@ impl Client {
         };
         if self.goes_through(&self.lock(), &change(0)) {
             let flags = self.backing_flags(flags);
+            let (changes, started) = (self.lock().belief.changes(), self.now());
             let outcome = self.carry_out_make(place, 0, &attributes, new.target, flags, Manner::Through);
-            self.forget_beliefs(&change(0));
-            let outcome = outcome?;
-            let stat = outcome.stat.ok_or(Error::InputOutput)?;
-            let id = self.table.intern(&stat, None, place.directory, &place.name);
-            let looked = Looked { client: self, id, view: None };
-            return Ok((looked, attributes_of(&stat), outcome.opened));
+            let made = outcome.and_then(|outcome| {
+                let stat = outcome.stat.ok_or(Error::InputOutput)?;
+                let id = self.table.intern(&stat, None, place.directory, &place.name);
+                Ok((Looked { client: self, id, view: None }, attributes_of(&stat), outcome.opened))
+            });
+            let mut state = self.lock();
+            let is_alone = state.belief.changes() == changes;
+            state.belief.changed(&change(0));
+            if let (true, Ok((looked, attributes, _))) = (is_alone, &made) {
+                state.believe_made(place, looked.id, *attributes, started);
+                trace.made(started);
+            }
+            return made;
         }
         self.check_writable()?;
         let stamp = attributes.mtime;
