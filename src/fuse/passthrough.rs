@@ -127,8 +127,10 @@ impl Passthrough {
         match register(real.as_fd()) {
             Ok(backing) => Some(Arc::new(backing)),
             Err(error) => {
-                if self.usable.swap(false, Ordering::Relaxed) {
-                    client.note(format!("the kernel serves no file by itself: {}", why_not(&error)));
+                if let Some(reason) = never(&error)
+                    && self.usable.swap(false, Ordering::Relaxed)
+                {
+                    client.note(format!("the kernel serves no file by itself: {reason}"));
                 }
                 None
             }
@@ -140,14 +142,18 @@ impl Passthrough {
     }
 }
 
-/// What the kernel's refusal means (`fuse_backing_open` in fs/fuse/passthrough.c).
-fn why_not(error: &io::Error) -> &'static str {
+/// Why the kernel will never serve a file here, if that is what its refusal means (`fuse_backing_open` in
+/// fs/fuse/backing.c).
+fn never(error: &io::Error) -> Option<&'static str> {
     const EPERM: i32 = 1;
+    const EINVAL: i32 = 22;
+    const ENOTTY: i32 = 25;
     const ELOOP: i32 = 40;
     match error.raw_os_error() {
-        Some(EPERM) => "only root may let it",
-        Some(ELOOP) => "the backing directory is on a stacked file system",
-        _ => "it refuses the files of the backing directory",
+        Some(EPERM) => Some("only root of the whole machine may let it"),
+        Some(ELOOP) => Some("the backing directory is on a stacked file system, such as overlayfs"),
+        Some(EINVAL | ENOTTY) => Some("it does not know how"),
+        _ => None,
     }
 }
 
