@@ -31,6 +31,7 @@ pub enum Event {
         seed: u64,
         knobs: String,
         clock: &'static str,
+        kernel_cache: bool,
         version: &'static str,
     },
     /// The client has left: what it landed in all and what it could not.
@@ -87,9 +88,9 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Start { backing, mountpoint, seed, knobs, clock, version } => write!(
+            Event::Start { backing, mountpoint, seed, knobs, clock, kernel_cache, version } => write!(
                 f,
-                "event=start version={version} backing={} mountpoint={} seed={seed} {knobs} clock={clock}",
+                "event=start version={version} backing={} mountpoint={} seed={seed} {knobs} clock={clock} kernel_cache={kernel_cache}",
                 Quoted(backing),
                 Quoted(mountpoint)
             ),

@@ -330,6 +330,7 @@ impl Mount {
             seed: options.seed,
             knobs: options.knobs.to_string(),
             clock: self.clock.name(),
+            kernel_cache: options.kernel_cache,
             version: env!("CARGO_PKG_VERSION"),
         };
         self.log.record(self.clock.now(), &start);
