@@ -4,10 +4,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use chaosfs::clock::Clock;
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::select};
 
 use super::{
-    host::Host,
+    host::{Host, KERNELS, Kernel},
     machine::{Machine, Twin},
     plain::Plain,
     program::{
@@ -22,12 +22,12 @@ use super::{
 };
 
 /// What a program does not say: knobs, whether the whole tree is compared after every step, and whether the kernel
-/// forgets at once what it knows, or nothing.
+/// forgets at once what it knows, or nothing, or even keeps what it may.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     times: Times,
     looks: bool,
-    forgets: bool,
+    kernel: Kernel,
 }
 
 /// A client over one directory, and a plain directory beside it.
@@ -50,7 +50,7 @@ impl History {
         let [shared, plain] = ["shared", "plain"].map(|name| folder.path().join(name));
         std::fs::create_dir(&shared).and_then(|()| std::fs::create_dir(&plain)).expect("two folders");
         let clock = Clock::manual();
-        let twin = Twin::new(Host::new(&shared, "a", case.times.knobs(), &clock, case.forgets));
+        let twin = Twin::new(Host::new(&shared, "a", case.times.knobs(), &clock, case.kernel));
         let plain = Plain::new(&plain);
         let expected = plain.look();
         History { _folder: folder, shared, twin, plain, clock, expected, last_look: None, steps: 0, case }
@@ -76,7 +76,7 @@ impl History {
     fn compare(&mut self) {
         let seen = self.twin.machine.look();
         assert_same(&format!("after step {} the client", self.steps), &seen, &self.expected);
-        if let Some(last) = self.last_look.as_ref().filter(|_| !self.case.forgets) {
+        if let Some(last) = self.last_look.as_ref().filter(|_| self.case.kernel != Kernel::Forgets) {
             assert_eq!(seen.marks, last.marks, "after step {}: numbers and times, and before it", self.steps);
         }
         self.twin.compare_files(self.steps, &self.plain);
@@ -109,13 +109,19 @@ fn run(case: Case, ops: &[Op]) {
 
 /// Runs a program by every kind of looking and forgetting.
 fn run_always(times: Times, ops: &[Op]) {
-    for (looks, forgets) in [(false, false), (false, true), (true, false), (true, true)] {
-        run(Case { times, looks, forgets }, ops);
+    for kernel in KERNELS {
+        for looks in [false, true] {
+            run(Case { times, looks, kernel }, ops);
+        }
     }
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    (times(), any::<bool>(), any::<bool>()).prop_map(|(times, looks, forgets)| Case { times, looks, forgets })
+    (times(), any::<bool>(), select(&KERNELS)).prop_map(|(times, looks, kernel)| Case {
+        times,
+        looks,
+        kernel,
+    })
 }
 
 proptest! {

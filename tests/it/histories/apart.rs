@@ -7,7 +7,7 @@ use chaosfs::{clock::Clock, knobs::Knobs};
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    host::Host,
+    host::{Host, Kernel},
     machine::{Machine, Step, Twin},
     plain::Plain,
     program::{Op, Program, Times, cases, program, times},
@@ -31,7 +31,8 @@ fn run_apart(times: [Times; 2], steps: &[(usize, Op)]) {
     let [shared, plain] = folders(folder.path());
     let clock = Clock::manual();
     let plain = Plain::new(&plain);
-    let host = |who: usize| Twin::new(Host::new(&shared, HOMES[who], times[who].knobs(), &clock, false));
+    let host =
+        |who: usize| Twin::new(Host::new(&shared, HOMES[who], times[who].knobs(), &clock, Kernel::Remembers));
     let mut twins = [host(0), host(1)];
     for (number, (who, op)) in steps.iter().enumerate() {
         twins[*who].step(number, &plain, &[HOMES[*who].to_string()], op);
@@ -54,7 +55,13 @@ fn faults(programs: [&Program; 2], turns: &[bool]) -> [Vec<String>; 2] {
     let folder = scratch();
     let [shared, _] = folders(folder.path());
     let clock = Clock::manual();
-    let host = Host::new(&shared, "a", Knobs { failure_probability: 0.2, ..Knobs::default() }, &clock, false);
+    let host = Host::new(
+        &shared,
+        "a",
+        Knobs { failure_probability: 0.2, ..Knobs::default() },
+        &clock,
+        Kernel::Remembers,
+    );
     let mut queues = programs.map(|program| program.0.iter().enumerate());
     let mut files = [Vec::new(), Vec::new()];
     let mut turns = turns.iter().copied().chain(std::iter::repeat(false));

@@ -2,10 +2,10 @@
 //! (law 1).
 
 use chaosfs::{clock::Clock, knobs::Knobs};
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{
-    host::Host,
+    host::{Host, KERNELS, Kernel},
     machine::{Machine, Twin},
     plain::Plain,
     program::{Op, cases, op},
@@ -14,12 +14,12 @@ use super::{
 };
 
 /// Runs each step by one of two clients (0, 1) or on the backing directory (2); after each, all see the same.
-fn run(forgets: bool, steps: &[(usize, Op)]) {
+fn run(kernel: Kernel, steps: &[(usize, Op)]) {
     let folder = scratch();
     let [shared, plain] = ["shared", "plain"].map(|name| folder.path().join(name));
     std::fs::create_dir(&shared).and_then(|()| std::fs::create_dir(&plain)).expect("two folders");
     let clock = Clock::manual();
-    let mut hosts = ["a", "b"].map(|id| Twin::new(Host::new(&shared, id, Knobs::zero(), &clock, forgets)));
+    let mut hosts = ["a", "b"].map(|id| Twin::new(Host::new(&shared, id, Knobs::zero(), &clock, kernel)));
     let mut backing = Twin::new(Plain::new(&shared));
     let plain = Plain::new(&plain);
     let mut expected = plain.look();
@@ -59,7 +59,7 @@ proptest! {
     #![proptest_config(cases(150))]
 
     #[test]
-    fn with_zero_knobs_all_are_one(forgets in any::<bool>(), steps in steps()) {
-        run(forgets, &steps);
+    fn with_zero_knobs_all_are_one(kernel in select(&KERNELS), steps in steps()) {
+        run(kernel, &steps);
     }
 }

@@ -2,10 +2,10 @@
 //! lookups are given back, and what the kernel refuses by itself is refused here.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::AtomicBool,
         mpsc::{Receiver, channel},
     },
@@ -14,13 +14,13 @@ use std::{
 
 use chaosfs::{
     Farewell,
-    client::{Caller, Client, ClientOptions, Copy, Entry, Offset, SetAttributes},
+    client::{Caller, Client, ClientOptions, Copy, Entry, Missing, Offset, SetAttributes, Shown},
     clock::Clock,
     consistency::{Attributes, Kind, RenameHow},
     error::Error,
     event::EventLog,
     knobs::Knobs,
-    time::Timestamp,
+    time::{Time, Timestamp},
 };
 
 use super::{
@@ -57,13 +57,36 @@ impl HostFile {
     }
 }
 
+/// What the kernel does with what it hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// It is short of memory and gives each lookup back at once.
+    Forgets,
+    /// It gives lookups back at the end, and asks anew each time.
+    Remembers,
+    /// The same, and it does not ask for what it may keep (`--kernel-cache`).
+    Keeps,
+}
+
+/// All of them.
+pub const KERNELS: [Kernel; 3] = [Kernel::Forgets, Kernel::Remembers, Kernel::Keeps];
+
+/// What the kernel keeps of the client's answers, until when: inodes by name, or that there is none, and attributes.
+#[derive(Default)]
+struct Keeping {
+    names: HashMap<(u64, Vec<u8>), (Option<u64>, Time)>,
+    attributes: HashMap<u64, (Attributes, Time)>,
+}
+
 /// A client and the programs on it.
 pub struct Host {
     pub client: Arc<Client>,
     pub lines: Arc<Mutex<Vec<String>>>,
-    /// Lookups that are given back at the end, by a kernel that forgets nothing; one that is short of memory gives
-    /// each back at once.
-    remembered: Option<Mutex<Vec<u64>>>,
+    clock: Clock,
+    kernel: Kernel,
+    keeping: Mutex<Keeping>,
+    /// Lookups that are given back at the end, by a kernel that forgets nothing.
+    remembered: Mutex<Vec<u64>>,
     /// Directories that something was moved into: the kernel knows them while it knows what was moved.
     moved_into: Mutex<Vec<u64>>,
 }
@@ -73,12 +96,14 @@ struct Node<'a> {
     host: &'a Host,
     ino: u64,
     attributes: Attributes,
+    /// Whether there is a lookup to give back: not for what was kept.
+    is_counted: bool,
     above: Vec<u64>,
 }
 
 impl Drop for Node<'_> {
     fn drop(&mut self) {
-        self.host.give_back(self.ino);
+        self.counted().into_iter().for_each(|ino| self.host.give_back(ino));
         self.above.drain(..).for_each(|ino| self.host.give_back(ino));
     }
 }
@@ -87,9 +112,13 @@ impl Node<'_> {
     /// Keeps the lookups of this node and of all above it.
     fn keep(mut self) -> Vec<u64> {
         let above = std::mem::take(&mut self.above);
-        let all = std::iter::once(self.ino).chain(above).collect();
+        let all = self.counted().into_iter().chain(above).collect();
         std::mem::forget(self);
         all
+    }
+
+    fn counted(&self) -> Option<u64> {
+        self.is_counted.then_some(self.ino)
     }
 
     fn is_directory(&self) -> bool {
@@ -105,15 +134,6 @@ fn is_below(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The kernel walks a path once more when it hears that an inode is gone.
-fn retrying<T>(mut call: impl FnMut() -> Result<T, Error>) -> Result<T, i32> {
-    match call() {
-        Err(error) if error.is(Error::Stale) => call(),
-        result => result,
-    }
-    .map_err(Error::errno)
-}
-
 fn absent(error: Error) -> Result<Option<Node<'static>>, Error> {
     if error.is(Error::NotFound) { Ok(None) } else { Err(error) }
 }
@@ -123,7 +143,7 @@ impl Machine for Host {
 
     fn open(&self, path: &str, how: How) -> Result<HostFile, i32> {
         let flags = how.flags();
-        retrying(|| {
+        self.retrying(|| {
             let (directory, name, found) = self.place(path)?;
             let Some(found) = found else {
                 if flags & libc::O_CREAT == 0 {
@@ -137,7 +157,8 @@ impl Machine for Host {
                     UMASK,
                     flags,
                 )?;
-                self.give_back(entry.ino);
+                self.renamed(directory.ino, name);
+                drop(self.known(directory.ino, name, entry));
                 return Ok(HostFile { handle, ino: entry.ino, flags, directories: directory.keep() });
             };
             match found.attributes.kind {
@@ -149,6 +170,9 @@ impl Machine for Host {
             }
             let handle =
                 self.client.open_file(&root_caller(), found.ino, flags & !(libc::O_CREAT | libc::O_EXCL))?;
+            if flags & libc::O_TRUNC != 0 {
+                self.changed(&[found.ino]);
+            }
             Ok(HostFile { handle, ino: found.ino, flags, directories: directory.keep() })
         })
     }
@@ -165,6 +189,7 @@ impl Machine for Host {
             return Err(libc::EBADF);
         }
         let place = if file.flags & libc::O_APPEND != 0 { Offset::End } else { Offset::At(offset) };
+        self.changed(&[file.ino]);
         self.client.write(&root_caller(), file.handle, place, data).map(count).map_err(Error::errno)
     }
 
@@ -180,13 +205,14 @@ impl Machine for Host {
             return Err(libc::EINVAL);
         }
         let asked = SetAttributes { size: Some(size), ..SetAttributes::default() };
-        self.client.setattr(&root_caller(), file.ino, &asked).map(done).map_err(Error::errno)
+        self.set_node_attributes(file.ino, &asked).map(done).map_err(Error::errno)
     }
 
     fn allocate(&self, file: &HostFile, punch: bool, offset: u64, length: u64) -> Answer {
         if !file.is_writable() {
             return Err(libc::EBADF);
         }
+        self.changed(&[file.ino]);
         let mode = if punch { libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE } else { 0 };
         self.client
             .fallocate(&root_caller(), file.handle, mode, offset, length)
@@ -198,7 +224,7 @@ impl Machine for Host {
         if !from.0.is_readable() || !to.0.is_writable() || to.0.flags & libc::O_APPEND != 0 {
             return Err(libc::EBADF);
         }
-        let size = self.client.getattr(from.0.ino).map_err(Error::errno)?.attributes.size;
+        let size = self.attributes(from.0.ino).map_err(Error::errno)?.size;
         let length = (length as u64).min(size.saturating_sub(from.1));
         if from.0.ino == to.0.ino && to.1 + length > from.1 && to.1 < from.1 + length {
             return Err(libc::EINVAL);
@@ -206,6 +232,7 @@ impl Machine for Host {
         if length == 0 {
             return Ok(count(0));
         }
+        self.changed(&[to.0.ino]);
         let copy =
             Copy { from: from.0.handle, from_offset: from.1, to: to.0.handle, to_offset: to.1, length };
         self.client.copy_range(&root_caller(), &copy).map(count).map_err(Error::errno)
@@ -246,22 +273,24 @@ impl Machine for Host {
     }
 
     fn rmdir(&self, path: &str) -> Answer {
-        retrying(|| {
+        self.retrying(|| {
             let (directory, name, found) = self.place(path)?;
-            if !found.ok_or(Error::NotFound)?.is_directory() {
+            let found = found.ok_or(Error::NotFound)?;
+            if !found.is_directory() {
                 return Err(Error::NotDirectory);
             }
-            self.client.rmdir(directory.ino, name).map(done)
+            self.removed(self.client.rmdir(directory.ino, name), directory.ino, name, found.ino)
         })
     }
 
     fn unlink(&self, path: &str) -> Answer {
-        retrying(|| {
+        self.retrying(|| {
             let (directory, name, found) = self.place(path)?;
-            if found.ok_or(Error::NotFound)?.is_directory() {
+            let found = found.ok_or(Error::NotFound)?;
+            if found.is_directory() {
                 return Err(Error::IsDirectory);
             }
-            self.client.unlink(directory.ino, name).map(done)
+            self.removed(self.client.unlink(directory.ino, name), directory.ino, name, found.ino)
         })
     }
 
@@ -278,7 +307,7 @@ impl Machine for Host {
     }
 
     fn link(&self, from: &str, to: &str) -> Answer {
-        retrying(|| {
+        self.retrying(|| {
             let source = self.node(from)?;
             let (directory, name, found) = self.place(to)?;
             match found {
@@ -287,18 +316,19 @@ impl Machine for Host {
                 None => {}
             }
             let entry = self.client.link(source.ino, directory.ino, name)?;
-            self.give_back(entry.ino);
+            self.renamed(directory.ino, name);
+            drop(self.known(directory.ino, name, entry));
             Ok(Vec::new())
         })
     }
 
     fn rename(&self, from: &str, to: &str, how: Move) -> Answer {
-        retrying(|| self.try_rename(from, to, how)).map(done)
+        self.retrying(|| self.try_rename(from, to, how)).map(done)
     }
 
     /// Size, links and all the bytes of an open file.
     fn file_view(&self, file: &HostFile) -> (u64, u64, Answer) {
-        let attributes = self.client.getattr(file.ino).expect("an open file has attributes").attributes;
+        let attributes = self.attributes(file.ino).expect("an open file has attributes");
         (attributes.size, u64::from(attributes.links), self.read(file, 0, attributes.size as usize + 10))
     }
 
@@ -312,7 +342,7 @@ impl Machine for Host {
 }
 
 impl Host {
-    pub fn new(backing: &Path, id: &str, knobs: Knobs, clock: &Clock, forgets: bool) -> Host {
+    pub fn new(backing: &Path, id: &str, knobs: Knobs, clock: &Clock, kernel: Kernel) -> Host {
         // Modes are compared: the test process must not have a umask of its own kind.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(UMASK));
         let options = ClientOptions {
@@ -321,7 +351,7 @@ impl Host {
             seed: 1,
             knobs,
             allow_other: false,
-            kernel_cache: false,
+            kernel_cache: kernel == Kernel::Keeps,
         };
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();
@@ -331,24 +361,115 @@ impl Host {
             Arc::new(move |_, line| sink.lock().expect("no panic").push(line.to_string())),
         );
         let client = Client::open(options, clock.clone(), log).expect("a backing directory");
-        Host { client, lines, remembered: (!forgets).then(Mutex::default), moved_into: Mutex::default() }
+        Host {
+            client,
+            lines,
+            clock: clock.clone(),
+            kernel,
+            keeping: Mutex::default(),
+            remembered: Mutex::default(),
+            moved_into: Mutex::default(),
+        }
+    }
+
+    /// The kernel walks a path once more when it hears that an inode is gone, and takes no name for granted then.
+    fn retrying<T>(&self, mut call: impl FnMut() -> Result<T, Error>) -> Result<T, i32> {
+        match call() {
+            Err(error) if error.is(Error::Stale) => {
+                self.kept().names.clear();
+                call()
+            }
+            result => result,
+        }
+        .map_err(Error::errno)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Keeping> {
+        self.keeping.lock().expect("no panic")
+    }
+
+    /// Until when the kernel keeps what it may keep for `lease`; none if it does not.
+    fn until(&self, lease: Duration) -> Option<Time> {
+        (self.kernel == Kernel::Keeps && !lease.is_zero()).then(|| self.clock.now() + lease)
+    }
+
+    fn keep_name(&self, directory: u64, name: &[u8], ino: Option<u64>, lease: Duration) {
+        let key = (directory, name.to_vec());
+        match self.until(lease) {
+            Some(until) => drop(self.kept().names.insert(key, (ino, until))),
+            None => drop(self.kept().names.remove(&key)),
+        }
+    }
+
+    fn keep_attributes(&self, ino: u64, attributes: Attributes, lease: Duration) {
+        match self.until(lease) {
+            Some(until) => drop(self.kept().attributes.insert(ino, (attributes, until))),
+            None => drop(self.kept().attributes.remove(&ino)),
+        }
+    }
+
+    /// The kernel has changed these inodes, and will ask for their attributes.
+    fn changed(&self, inodes: &[u64]) {
+        self.kept().attributes.retain(|ino, _| !inodes.contains(ino));
+    }
+
+    /// The kernel has changed what stands at this name, and the directory.
+    fn renamed(&self, directory: u64, name: &[u8]) {
+        self.keep_name(directory, name, None, Duration::ZERO);
+        self.changed(&[directory]);
+    }
+
+    fn attributes(&self, ino: u64) -> Result<Attributes, Error> {
+        let now = self.clock.now();
+        if let Some((attributes, _)) = self.kept().attributes.get(&ino).filter(|(_, until)| now < *until) {
+            return Ok(*attributes);
+        }
+        let Shown { attributes, lease } = self.client.getattr(ino)?;
+        self.keep_attributes(ino, attributes, lease);
+        Ok(attributes)
+    }
+
+    fn lookup(&self, directory: u64, name: &[u8]) -> Result<Node<'_>, Error> {
+        let (key, now) = ((directory, name.to_vec()), self.clock.now());
+        let kept = self.kept().names.get(&key).filter(|(_, until)| now < *until).map(|(ino, _)| *ino);
+        match kept {
+            Some(None) => return Err(Error::NotFound),
+            Some(Some(ino)) => {
+                let attributes = self.attributes(ino)?;
+                return Ok(Node { host: self, ino, attributes, is_counted: false, above: Vec::new() });
+            }
+            None => {}
+        }
+        match self.client.lookup(directory, name) {
+            Ok(entry) => Ok(self.known(directory, name, entry)),
+            Err(Missing { error, lease }) => {
+                self.keep_name(directory, name, None, lease);
+                Err(error)
+            }
+        }
     }
 
     fn give_back(&self, ino: u64) {
-        match &self.remembered {
+        match self.kernel {
             _ if ino == ROOT => {}
-            Some(remembered) => remembered.lock().expect("no panic").push(ino),
-            None => self.client.forget(ino, 1),
+            Kernel::Forgets => self.client.forget(ino, 1),
+            Kernel::Remembers | Kernel::Keeps => self.remembered.lock().expect("no panic").push(ino),
         }
     }
 
     /// The kernel forgets all that it knows.
     pub fn forget_all(&self) {
-        let remembered =
-            self.remembered.as_ref().map(|known| std::mem::take(&mut *known.lock().expect("no panic")));
-        let moved_into = std::mem::take(&mut *self.moved_into.lock().expect("no panic"));
-        let all = remembered.into_iter().flatten().chain(moved_into);
+        *self.kept() = Keeping::default();
+        let [remembered, moved_into] = [&self.remembered, &self.moved_into]
+            .map(|known| std::mem::take(&mut *known.lock().expect("no panic")));
+        let all = remembered.into_iter().chain(moved_into);
         all.filter(|ino| *ino != ROOT).for_each(|ino| self.client.forget(ino, 1));
+    }
+
+    /// Whatever is believed here goes, by the client and by the kernel.
+    pub fn expire(&self) {
+        self.client.expire();
+        *self.kept() = Keeping::default();
     }
 
     /// The logged events of one kind.
@@ -357,28 +478,31 @@ impl Host {
         self.lines.lock().expect("no panic").iter().filter(|line| line.contains(&wanted)).cloned().collect()
     }
 
-    fn known(&self, entry: Entry) -> Node<'_> {
-        Node { host: self, ino: entry.ino, attributes: entry.attributes, above: Vec::new() }
+    fn known(&self, directory: u64, name: &[u8], entry: Entry) -> Node<'_> {
+        let Entry { ino, attributes, lease } = entry;
+        self.keep_name(directory, name, Some(ino), lease.name);
+        self.keep_attributes(ino, attributes, lease.attributes);
+        Node { host: self, ino, attributes, is_counted: true, above: Vec::new() }
     }
 
     fn root(&self) -> Node<'_> {
         // Nobody asks for the root's attributes on the way to something else.
         let attributes = Attributes::new(Kind::Directory, 0o755, (0, 0), 0, 0, Timestamp::default());
-        Node { host: self, ino: ROOT, attributes, above: Vec::new() }
+        Node { host: self, ino: ROOT, attributes, is_counted: true, above: Vec::new() }
     }
 
     fn node(&self, path: &str) -> Result<Node<'_>, Error> {
         let mut node = self.root();
         if path.is_empty() {
-            node.attributes = self.client.getattr(ROOT)?.attributes;
+            node.attributes = self.attributes(ROOT)?;
         }
         for name in path.split('/').filter(|name| !name.is_empty()) {
             if !node.is_directory() {
                 return Err(Error::NotDirectory);
             }
-            let entry = self.client.lookup(node.ino, name.as_bytes()).map_err(|missing| missing.error)?;
+            let next = self.lookup(node.ino, name.as_bytes())?;
             let above = node.keep();
-            node = self.known(entry);
+            node = next;
             node.above = above;
         }
         Ok(node)
@@ -391,9 +515,9 @@ impl Host {
         if !directory.is_directory() {
             return Err(Error::NotDirectory);
         }
-        let found = match self.client.lookup(directory.ino, name.as_bytes()) {
-            Ok(entry) => Some(self.known(entry)),
-            Err(missing) => absent(missing.error)?,
+        let found = match self.lookup(directory.ino, name.as_bytes()) {
+            Ok(node) => Some(node),
+            Err(error) => absent(error)?,
         };
         Ok((directory, name.as_bytes(), found))
     }
@@ -404,10 +528,31 @@ impl Host {
         receiver
     }
 
+    /// The kernel forgets a name that it has removed, or that turned out to be gone.
+    fn removed(
+        &self,
+        result: Result<(), Error>,
+        directory: u64,
+        name: &[u8],
+        ino: u64,
+    ) -> Result<Vec<u8>, Error> {
+        if !matches!(result, Err(error) if !error.is(Error::NotFound)) {
+            self.renamed(directory, name);
+            self.changed(&[ino]);
+        }
+        result.map(done)
+    }
+
+    fn set_node_attributes(&self, ino: u64, asked: &SetAttributes) -> Result<(), Error> {
+        let Shown { attributes, lease } = self.client.setattr(&root_caller(), ino, asked)?;
+        self.keep_attributes(ino, attributes, lease);
+        Ok(())
+    }
+
     fn set_attributes(&self, path: &str, asked: SetAttributes) -> Answer {
-        retrying(|| {
+        self.retrying(|| {
             let node = self.node(path)?;
-            self.client.setattr(&root_caller(), node.ino, &asked)
+            self.set_node_attributes(node.ino, &asked)
         })
         .map(done)
     }
@@ -419,13 +564,14 @@ impl Host {
     }
 
     fn make(&self, path: &str, make: impl Fn(&Client, u64, &[u8]) -> Result<Entry, Error>) -> Answer {
-        retrying(|| {
+        self.retrying(|| {
             let (directory, name, found) = self.place(path)?;
             if found.is_some() {
                 return Err(Error::Exists);
             }
             let entry = make(&self.client, directory.ino, name)?;
-            self.give_back(entry.ino);
+            self.renamed(directory.ino, name);
+            drop(self.known(directory.ino, name, entry));
             Ok(Vec::new())
         })
     }
@@ -460,7 +606,18 @@ impl Host {
             Move::NoReplace => RenameHow::NoReplace,
             Move::Exchange => RenameHow::Exchange,
         };
-        self.client.rename((old_directory.ino, old_name), (new_directory.ino, new_name), how)?;
+        let renamed = self.client.rename((old_directory.ino, old_name), (new_directory.ino, new_name), how);
+        // What is known of the inode at its old name is known of it at its new one (d_move).
+        let moved = self.kept().names.get(&(old_directory.ino, old_name.to_vec())).copied();
+        for (directory, name) in [(old_directory.ino, old_name), (new_directory.ino, new_name)] {
+            self.renamed(directory, name);
+        }
+        self.changed(&[source.ino]);
+        target.iter().for_each(|target| self.changed(&[target.ino]));
+        renamed?;
+        if let Some(kept) = moved {
+            self.kept().names.insert((new_directory.ino, new_name.to_vec()), kept);
+        }
         for directory in [old_directory, new_directory] {
             self.moved_into.lock().expect("no panic").extend(directory.keep());
         }
@@ -511,13 +668,12 @@ impl Host {
         listed.sort_unstable();
         let mut found: Vec<&[u8]> = Vec::new();
         for name in NAMES {
-            let Ok(entry) = self.client.lookup(directory.ino, name.as_bytes()) else { continue };
-            let node = self.known(entry);
+            let Ok(node) = self.lookup(directory.ino, name.as_bytes()) else { continue };
             found.push(name.as_bytes());
             let (_, ino, kind) =
                 listing.iter().find(|(other, ..)| *other == name.as_bytes()).expect("it is listed");
             // A believed listing may name a number that the kernel has forgotten since.
-            let number = if self.remembered.is_some() { node.ino } else { ino };
+            let number = if self.kernel == Kernel::Forgets { ino } else { node.ino };
             assert_eq!((ino, kind), (number, node.attributes.kind), "{path}/{name}: listing and lookup");
             self.look_at(&join(path, name), &node, tree);
         }
@@ -586,11 +742,10 @@ impl Host {
         let mut seen = SeenInside { directory: number, listed, found: Vec::new() };
         let mut below = Vec::new();
         for name in NAMES {
-            let Ok(entry) = self.client.lookup(directory.ino, name.as_bytes()) else {
+            let Ok(node) = self.lookup(directory.ino, name.as_bytes()) else {
                 seen.found.push((name.to_string(), None));
                 continue;
             };
-            let node = self.known(entry);
             if node.ino >= FIRST_PRIVATE {
                 continue;
             }

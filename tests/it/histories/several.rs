@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use chaosfs::{clock::Clock, knobs::Knobs, time::Time};
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{
-    host::{Host, HostFile},
+    host::{Host, HostFile, KERNELS, Kernel},
     machine::{Machine, Step},
     plain::Plain,
     program::{At, How, Move, Op, Times, cases, op, times},
@@ -31,7 +31,7 @@ struct World {
 }
 
 impl World {
-    fn new(knobs: [Knobs; 2], forgets: bool) -> World {
+    fn new(knobs: [Knobs; 2], kernel: Kernel) -> World {
         let folder = scratch();
         let shared = folder.path().join("shared");
         std::fs::create_dir(&shared).expect("a folder");
@@ -39,7 +39,7 @@ impl World {
         let reference = Reference::new(&shared, knobs.to_vec(), clock.now());
         let [first, second] = knobs;
         let hosts =
-            [("a", first), ("b", second)].map(|(id, knobs)| Host::new(&shared, id, knobs, &clock, forgets));
+            [("a", first), ("b", second)].map(|(id, knobs)| Host::new(&shared, id, knobs, &clock, kernel));
         World { _folder: folder, shared, hosts, files: Default::default(), clock, reference, steps: 0 }
     }
 
@@ -181,15 +181,15 @@ impl World {
         }
         let expected = Plain::new(&self.shared).look();
         for host in &self.hosts {
-            host.client.expire();
+            host.expire();
             assert_same("after all have left a client", &host.look(), &expected);
         }
     }
 }
 
-/// The knobs of both, and whether kernels forget at once.
+/// The knobs of both, and what their kernels do.
 #[derive(Clone, Copy, Debug)]
-struct Case(Times, Times, bool);
+struct Case(Times, Times, Kernel);
 
 fn run(case: Case, steps: &[By]) {
     let mut world = World::new([case.0.knobs(), case.1.knobs()], case.2);
@@ -213,7 +213,7 @@ fn steps() -> impl Strategy<Value = Steps> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    (times(), times(), any::<bool>()).prop_map(|(first, second, forgets)| Case(first, second, forgets))
+    (times(), times(), select(&KERNELS)).prop_map(|(first, second, kernel)| Case(first, second, kernel))
 }
 
 proptest! {
@@ -233,7 +233,7 @@ fn a_directory_merged_with_somebody_elses_shows_their_times() {
         By(0, Op::Look),
         By(1, Op::Mkdir(At(0, 0))),
     ];
-    run(Case(Times(0, (0, 0), (400, 400)), Times(1500, (100, 1300), (400, 400)), false), &steps);
+    run(Case(Times(0, (0, 0), (400, 400)), Times(1500, (100, 1300), (400, 400)), Kernel::Remembers), &steps);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_directory_that_a_merge_left_alone_keeps_the_time_that_was_set() {
         By(1, Op::Mkdir(At(1, 2))),
         By(0, Op::Mkdir(At(1, 2))),
     ];
-    run(Case(Times(0, (0, 0), (0, 0)), Times(0, (0, 0), (400, 400)), false), &steps);
+    run(Case(Times(0, (0, 0), (0, 0)), Times(0, (0, 0), (400, 400)), Kernel::Remembers), &steps);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_listing_is_believed_on_after_a_change_of_what_is_listed() {
         By(0, Op::SetMode(At(0, 2), 384)),
         By(0, Op::Advance(1)),
     ];
-    run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), false), &steps);
+    run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), Kernel::Remembers), &steps);
 }
 
 #[test]
@@ -271,14 +271,14 @@ fn a_name_is_believed_on_after_what_it_led_to_was_cut() {
         By(0, Op::Open(At(0, 1), How::Truncate)),
         By(0, Op::Advance(1)),
     ];
-    run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), false), &steps);
+    run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), Kernel::Remembers), &steps);
 }
 
 #[test]
 fn what_was_moved_here_and_removed_elsewhere_can_be_removed_with_its_directory() {
     use Op::*;
     let late = Times(0, (500, 500), (500, 500)).knobs();
-    let mut world = World::new([late, Knobs::zero()], true);
+    let mut world = World::new([late, Knobs::zero()], Kernel::Forgets);
     let (file, folder, inside) = (At(0, 0), At(0, 1), At(1, 0));
     world.step(&By(1, Open(file, How::Create)));
     world.step(&By(0, Mkdir(folder)));
@@ -299,7 +299,7 @@ fn what_was_moved_here_and_removed_elsewhere_can_be_removed_with_its_directory()
 /// Client 0 is late and client 1 is not. What 0 logs of its conflicts, and what is left: paths, in order.
 fn conflicts(before: &[Op], late: &[Op], meanwhile: &[Op]) -> (Vec<String>, String) {
     let late_knobs = Times(0, (500, 500), (500, 500)).knobs();
-    let mut world = World::new([late_knobs, Knobs::zero()], false);
+    let mut world = World::new([late_knobs, Knobs::zero()], Kernel::Remembers);
     before.iter().for_each(|op| world.step(&By(1, *op)));
     late.iter().for_each(|op| world.step(&By(0, *op)));
     meanwhile.iter().for_each(|op| world.step(&By(1, *op)));
