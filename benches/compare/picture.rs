@@ -25,8 +25,8 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 const WIDTH: f64 = 860.0;
 /// Where the scale begins and ends, left and right.
 const SCALE: (f64, f64) = (220.0, WIDTH - 50.0);
-const BAR: f64 = 9.0;
-const GAP: f64 = 7.0;
+const BAR: f64 = 11.0;
+const GAP: f64 = 8.0;
 
 /// A bar: its ratio and its colour.
 type Bar = (f64, &'static str);
@@ -86,7 +86,7 @@ fn group(title: &str, bars: &[Bar], axis: &Axis, top: f64) -> String {
         );
         let (x, anchor) = if end < one { (end - 3.0, "end") } else { (end + 3.0, "start") };
         let attributes = format!("class=\"small\" text-anchor=\"{anchor}\"");
-        group += &text(x, y + BAR - 1.5, &attributes, &figure(*ratio));
+        group += &text(x, y + BAR - 2.0, &attributes, &figure(*ratio));
     }
     group
 }
