@@ -89,7 +89,7 @@ fn other_attributes(size: usize) -> Run {
 
 fn other_name(size: usize) -> Run {
     let in_flight = crowded(size);
-    let mut places = Places::among(other(size, 0)..other(size, 256), 1);
+    let mut places = Places::among(other(size, 0)..other(size, 1_000), 1);
     Box::new(move || {
         black_box(in_flight.overlay().name(places.next()));
     })

@@ -11,6 +11,7 @@ mod in_flight;
 use std::{
     collections::{BTreeMap, HashMap},
     hint::black_box,
+    ops::Range,
 };
 
 use chaosfs::{
@@ -88,15 +89,20 @@ fn place(number: u64) -> Place {
     Place::new(ROOT, name(number).as_bytes())
 }
 
-/// Some of the places up to a number, so that an operation does not have to make one.
+/// Places made beforehand, so that an operation does not have to make one. There are enough of them not to stay in the
+/// processor's caches.
 struct Places {
     places: Vec<Place>,
     keys: Keys,
 }
 
 impl Places {
-    fn among(numbers: std::ops::Range<u64>, step: usize) -> Places {
-        let step = step.max((numbers.end - numbers.start) as usize / 256 / step * step);
+    const MOST: usize = 1 << 16;
+
+    /// Places of numbers from the range, a multiple of `step` apart.
+    fn among(numbers: Range<u64>, step: usize) -> Places {
+        let count = (numbers.end - numbers.start) as usize / step;
+        let step = step * count.div_ceil(Places::MOST).max(1);
         let places: Vec<Place> = numbers.step_by(step).map(place).collect();
         Places { keys: Keys::among(places.len()), places }
     }
