@@ -48,6 +48,7 @@ impl Bench {
             seed: 7,
             knobs: Knobs { max_mutations: usize::MAX, ..Knobs::default() },
             allow_other: false,
+            kernel_cache: false,
         };
         let client = Client::open(options, Clock::manual(), EventLog::silent()).expect("a client");
         Bench { client, _folder: folder }
