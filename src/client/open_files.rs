@@ -1,7 +1,6 @@
 //! What programs have open: file and directory handles by number.
 
 use std::{
-    collections::HashMap,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, OnceLock,
@@ -11,7 +10,7 @@ use std::{
 
 use super::locked;
 use crate::{
-    consistency::{Ino, Listing},
+    consistency::{Ino, Listing, hashing::HashMap},
     error::Error,
 };
 

@@ -1,7 +1,6 @@
 //! What a client's one lock protects.
 
 use std::{
-    collections::{HashMap, HashSet},
     os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
@@ -10,7 +9,10 @@ use std::{
 use super::waits::{Over, Waits};
 use crate::{
     backing::NodeId,
-    consistency::{Attributes, Belief, InFlight, Ino, Known, Place},
+    consistency::{
+        Attributes, Belief, InFlight, Ino, Known, Place,
+        hashing::{HashMap, HashSet},
+    },
     error::Error,
     knobs::Knobs,
     time::{Time, Timestamp},
@@ -76,12 +78,12 @@ impl State {
             belief: Belief::new(ttl),
             in_flight: InFlight::default(),
             waits: Waits::default(),
-            errors: HashMap::new(),
+            errors: HashMap::default(),
             last_error: 0,
-            watched: HashMap::new(),
-            nameless: HashSet::new(),
-            unsynced: HashSet::new(),
-            writers: HashMap::new(),
+            watched: HashMap::default(),
+            nameless: HashSet::default(),
+            unsynced: HashSet::default(),
+            writers: HashMap::default(),
             write_through: false,
             leaving: false,
             lost: Vec::new(),

@@ -1,7 +1,7 @@
 //! What this client sees: the overlay of what is in flight, laid over belief or over what is fetched now.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     os::fd::AsFd,
     sync::Arc,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use super::{Client, Lease, Looked, MOST_ROUNDS, Source, State, Trace};
 use crate::{
     backing::{Stat, sys},
-    consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Name, Place},
+    consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Name, Place, hashing::HashSet},
     error::Error,
     time::Timestamp,
 };
@@ -361,7 +361,7 @@ fn lay_names_over(base: Arc<Listing>, overlay: &BTreeMap<Name, Binding>) -> Arc<
         return base;
     }
     let mut merged = Listing::default();
-    let mut listed = HashSet::new();
+    let mut listed = HashSet::default();
     for (name, ino, kind) in base.iter() {
         match overlay.get(name) {
             None => merged.push(name, ino, kind),

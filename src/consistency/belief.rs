@@ -2,7 +2,7 @@
 //! ones too) and listings.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
     ops::Range,
     sync::Arc,
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 use super::{
     attributes::{Attributes, Ino, Kind},
     extents::{Extents, Segment},
+    hashing::{HashMap, HashSet},
     mutation::{Change, Place},
     ttl_cache::{Believed, Ticket, TtlCache},
 };
@@ -139,11 +140,11 @@ impl Belief {
     pub fn new(ttl: Duration) -> Belief {
         Belief {
             attributes: TtlCache::new(ttl),
-            contents: HashMap::new(),
+            contents: HashMap::default(),
             names: TtlCache::new(ttl),
             listings: TtlCache::new(ttl),
-            disguises: HashMap::new(),
-            lent: HashSet::new(),
+            disguises: HashMap::default(),
+            lent: HashSet::default(),
             read_order: VecDeque::new(),
             last_serial: 0,
             bytes_held: 0,

@@ -6,12 +6,13 @@
 //! landed, so it is never nowhere.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use super::{
     attributes::Ino,
+    hashing::HashMap,
     mutation::{Access, Change, Mutation, MutationId, Thing},
     overlay::Overlay,
 };
@@ -84,7 +85,11 @@ impl InFlight {
 
     /// Whether a change that would be made now must wait for something in flight.
     pub fn blocks(&self, change: &Change) -> bool {
-        !self.entries.is_empty() && !self.needs_of(&change.touches()).is_empty()
+        let is_touched = |(thing, access): (Thing, Access)| {
+            let held_up = |trace: &Trace| trace.last_change.is_some() || access == Access::Change;
+            self.traces.get(&thing).is_some_and(held_up)
+        };
+        !self.entries.is_empty() && change.touches().into_iter().any(is_touched)
     }
 
     /// Adds a change that lands at `due`, or when what it needs has landed, whichever is later.

@@ -30,6 +30,7 @@ pub mod acl;
 pub mod attributes;
 pub mod belief;
 pub mod extents;
+pub mod hashing;
 #[cfg(test)]
 mod histories;
 pub mod in_flight;

@@ -5,7 +5,7 @@
 //! directory answers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Range,
     sync::Arc,
 };
@@ -13,6 +13,7 @@ use std::{
 use super::{
     attributes::{Attributes, Ino, Kind},
     extents::{Extents, Layout, Segment},
+    hashing::HashMap,
     mutation::{Change, KEEP_SIZE, Mutation, MutationId, Name, PUNCH_HOLE, Place, RenameHow},
 };
 use crate::time::Timestamp;
@@ -60,7 +61,8 @@ fn unstamp(slot: &mut Option<Stamped>, by: MutationId) {
 struct Sizes {
     /// The last truncation.
     set: Option<By<u64>>,
-    /// Ends of writes since then, each higher than all behind it: the first is what the size is at least.
+    /// Ends of writes since then in the order in which they were made, each higher than all behind it: the first is
+    /// what the size is at least.
     at_least: VecDeque<By<u64>>,
 }
 
@@ -79,7 +81,9 @@ impl Sizes {
 
     fn landed(&mut self, id: MutationId) {
         self.set = self.set.filter(|set| set.by != id);
-        self.at_least.retain(|end| end.by != id);
+        if let Ok(at) = self.at_least.binary_search_by_key(&id, |end| end.by) {
+            self.at_least.remove(at);
+        }
     }
 
     fn over(&self, base: u64) -> u64 {

@@ -10,11 +10,13 @@
 //! fs/nfs/inode.c), so that no answer is ever older than the time to live.
 
 use std::{
-    collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
+    hash::{BuildHasher, Hash},
     time::Duration,
 };
 
+use indexmap::{IndexMap, map};
+
+use super::hashing::Hasher;
 use crate::time::Time;
 
 /// A fetch under way. The epoch belongs to a group of keys: a ticket may be refused although its own key was not
@@ -30,8 +32,9 @@ pub struct Ticket {
 
 const GROUPS: usize = 1024;
 
-/// Fewer entries than this are no reason to sweep.
-const SWEEP_FLOOR: usize = 1024;
+/// For each value that comes to be believed so many of those believed already are looked at, in turn, and dropped if
+/// they have expired: a cache of a million never stops to be swept.
+const LOOKED_AT: usize = 4;
 
 /// A value and since when it is believed.
 #[expect(missing_docs, reason = "explained above")]
@@ -48,17 +51,17 @@ struct Entry<V> {
     number: u64,
 }
 
-/// Values by key, each believed for the time to live. Expired values are swept out once in a time to live, and when the
-/// cache has grown to twice what was alive: a few large ones (listings) do not stay for want of others.
+/// Values by key, each believed for the time to live. What has expired goes a little at a time as other values come, so
+/// that it never makes up more than a part of the cache.
 #[derive(Debug)]
 pub struct TtlCache<K, V> {
     ttl: Duration,
-    entries: HashMap<K, Entry<V>>,
+    entries: IndexMap<K, Entry<V>, Hasher>,
+    /// Where among the entries sweeping goes on.
+    broom: usize,
     epochs: Box<[u32]>,
     /// How many fetches have been believed.
     count: u64,
-    sweep_at: usize,
-    swept: Time,
 }
 
 impl<K: Hash + Eq, V> TtlCache<K, V> {
@@ -66,11 +69,10 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     pub fn new(ttl: Duration) -> TtlCache<K, V> {
         TtlCache {
             ttl,
-            entries: HashMap::new(),
+            entries: IndexMap::default(),
+            broom: 0,
             epochs: vec![0; GROUPS].into(),
             count: 0,
-            sweep_at: SWEEP_FLOOR,
-            swept: Time::ZERO,
         }
     }
 
@@ -111,16 +113,21 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     pub fn believe(&mut self, ticket: Ticket, key: K, value: V) -> bool {
         let is_newer =
             |entry: &Entry<V>| entry.number > ticket.after || entry.believed.fetched > ticket.started;
-        let newer = self.entries.get(&key).is_some_and(is_newer);
-        if newer || self.is_overtaken(ticket) {
+        if self.is_overtaken(ticket) {
             return false;
         }
-        if !self.is_off() {
-            self.sweep(ticket.started);
-            self.count += 1;
-            let believed = Believed { value, fetched: ticket.started };
-            self.entries.insert(key, Entry { believed, number: self.count });
+        if self.is_off() {
+            return true;
         }
+        let number = self.count + 1;
+        let entry = Entry { believed: Believed { value, fetched: ticket.started }, number };
+        match self.entries.entry(key) {
+            map::Entry::Occupied(believed) if is_newer(believed.get()) => return false,
+            map::Entry::Occupied(mut believed) => drop(believed.insert(entry)),
+            map::Entry::Vacant(place) => drop(place.insert(entry)),
+        }
+        self.count = number;
+        self.sweep(ticket.started);
         true
     }
 
@@ -128,13 +135,13 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     pub fn invalidate(&mut self, key: &K) -> Option<V> {
         let group = group_of(key);
         self.epochs[group] = self.epochs[group].wrapping_add(1);
-        self.entries.remove(key).map(|entry| entry.believed.value)
+        self.entries.swap_remove(key).map(|entry| entry.believed.value)
     }
 
     /// Sweeps out what has expired and gives back what the cache has grown by, if most of it is empty.
     pub fn shrink(&mut self, now: Time) {
-        self.sweep_at = 0;
-        self.sweep(now);
+        let ttl = self.ttl;
+        self.entries.retain(|_, entry| now < entry.believed.fetched + ttl);
         if self.entries.len() < self.entries.capacity() / 2 {
             self.entries.shrink_to_fit();
         }
@@ -147,17 +154,19 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     }
 
     fn sweep(&mut self, now: Time) {
-        let ttl = self.ttl;
-        if self.entries.len() >= self.sweep_at || now >= self.swept + ttl {
-            self.entries.retain(|_, entry| now < entry.believed.fetched + ttl);
-            self.sweep_at = (self.entries.len() * 2).max(SWEEP_FLOOR);
-            self.swept = now;
+        for _ in 0..LOOKED_AT.min(self.entries.len()) {
+            self.broom = if self.broom < self.entries.len() { self.broom } else { 0 };
+            if now < self.entries[self.broom].believed.fetched + self.ttl {
+                self.broom += 1;
+            } else {
+                self.entries.swap_remove_index(self.broom);
+            }
         }
     }
 }
 
 fn group_of<K: Hash>(key: &K) -> usize {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(key) as usize % GROUPS
+    Hasher::default().hash_one(key) as usize % GROUPS
 }
 
 #[cfg(test)]
@@ -290,11 +299,31 @@ mod tests {
 
     #[test]
     fn expired_values_do_not_pile_up() {
+        const ALIVE: usize = 150;
         let mut cache = TtlCache::new(TTL);
         for key in 0..100_000_u64 {
             let ticket = cache.start_fetch(&key, Time::from_millis(key * 10));
             cache.believe(ticket, key, ());
+            assert!(cache.entries.len() <= 2 * ALIVE, "{} entries", cache.entries.len());
         }
-        assert!(cache.entries.len() <= 2 * SWEEP_FLOOR, "{} entries", cache.entries.len());
+    }
+
+    #[test]
+    fn however_much_has_expired_a_new_value_waits_for_a_little_of_it_only() {
+        const MANY: u64 = 10_000;
+        let mut cache = TtlCache::new(TTL);
+        for key in 0..MANY {
+            let ticket = cache.start_fetch(&key, Time::ZERO);
+            cache.believe(ticket, key, ());
+        }
+        let late = Time::from_millis(2_000);
+        let mut before = cache.entries.len();
+        for key in MANY..2 * MANY {
+            let ticket = cache.start_fetch(&key, late);
+            cache.believe(ticket, key, ());
+            assert!(before + 1 - cache.entries.len() <= LOOKED_AT, "of {before} {} left", cache.entries.len());
+            before = cache.entries.len();
+        }
+        assert_eq!(cache.entries.len() as u64, MANY, "what has expired is gone by then");
     }
 }
