@@ -1,9 +1,6 @@
 //! What goes through at once, what goes in flight, and who waits for room.
 
-use std::{
-    sync::{MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{Client, State, store, store::Manner, waits::Done};
 use crate::{
@@ -78,12 +75,6 @@ impl Client {
         }
     }
 
-    /// Waits until a landing that is under way has got somewhere.
-    pub(super) fn await_progress(&self, state: MutexGuard<'_, State>) {
-        const LOOK: Duration = Duration::from_millis(1);
-        drop(self.progress.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner));
-    }
-
     /// Puts a change in flight: from here on this client's programs see it.
     ///
     /// # Errors
@@ -121,7 +112,7 @@ impl Client {
         }
         state.belief.changed(&change);
         state.in_flight.add(change, stamp, self.now() + span);
-        self.work.notify_one();
+        self.wake_lander(state);
         Ok(())
     }
 }

@@ -73,7 +73,7 @@ impl Client {
             }
             state.in_flight.hurry(ids);
             self.work.notify_all();
-            self.await_progress(state);
+            self.progress.wait_for_a_step(state);
         }
         attempt()
     }

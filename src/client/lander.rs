@@ -4,7 +4,7 @@ use std::{
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -60,13 +60,13 @@ impl Client {
             let client = self.clone();
             let thread = std::thread::Builder::new().name(format!("lander-{number}"));
             let mut tidying = (number == 0).then(Tidying::default);
-            let land = move || client.land_for_life(tidying.as_mut());
+            let land = move || client.land_for_life(number, tidying.as_mut());
             landers.push(thread.spawn(land).expect("a thread can be started"));
         }
     }
 
     /// One of the threads tidies up, too.
-    fn land_for_life(&self, mut tidying: Option<&mut Tidying>) {
+    fn land_for_life(&self, number: usize, mut tidying: Option<&mut Tidying>) {
         sys::take_own_umask();
         loop {
             let until_tidy = tidying.as_mut().and_then(|tidying| self.tidy(tidying));
@@ -86,7 +86,9 @@ impl Client {
             let waiters = (!state.waits.is_empty()).then_some(LOOK_AFTER_WAITERS);
             let retries = (is_manual && state.leaving && due.is_some()).then_some(LAST_RETRY);
             let span = until_due.into_iter().chain(waiters).chain(retries).chain(until_tidy).min();
+            state.alarms.set(number, due);
             state = Clock::wait_in_real_time(&self.work, state, span);
+            state.alarms.off(number);
             if is_manual && state.leaving {
                 // Nobody moves the hand any more: what was put off is tried again.
                 state.in_flight.hurry_all();
@@ -104,10 +106,21 @@ impl Client {
     fn land_until(&self, time: fn(&Client) -> Time) {
         loop {
             let mut state = self.lock();
-            let Some(mutation) = state.in_flight.start_due(time(self)) else { return };
+            let Some(mutation) = state.in_flight.start_due(time(self)) else {
+                drop(state);
+                return self.progress.rest();
+            };
             state.belief.landing(&mutation.change);
+            self.wake_lander(&state);
             drop(state);
             self.land(&mutation);
+        }
+    }
+
+    /// Wakes a landing thread if none would be there in time for what is due next.
+    pub(super) fn wake_lander(&self, state: &State) {
+        if state.alarms.are_late_for(state.in_flight.next_due()) {
+            self.work.notify_one();
         }
     }
 
@@ -131,7 +144,7 @@ impl Client {
         let landed = catch_unwind(AssertUnwindSafe(|| self.try_to_land(mutation)));
         let _ =
             landed.or_else(|_| catch_unwind(AssertUnwindSafe(|| self.put_off(mutation, Error::InputOutput))));
-        self.progress.notify_all();
+        self.progress.step();
     }
 
     fn try_to_land(&self, mutation: &Arc<Mutation>) {
@@ -225,9 +238,13 @@ impl Client {
         }
         // One only: what it brings counts from when it goes on. The landing threads let in the next.
         over.extend(state.next_for_room(knobs));
+        if state.waits.is_empty() {
+            self.wake_lander(&state);
+        } else {
+            self.work.notify_one();
+        }
         drop(state);
         drop(closing);
-        self.work.notify_one();
         for mutation in out {
             mutation.change.inodes().into_iter().for_each(|ino| self.unpin(ino));
         }
@@ -257,13 +274,16 @@ impl Client {
     /// for the file: nothing may overtake what the cut needs.
     pub(super) fn drop_data_cut_off(&self, ino: Ino, size: u64) {
         let state = self.lock();
+        // Asked first: a file that is cut again and again may have any number of changes in flight.
+        if !state.in_flight.about(ino).next().is_some_and(|oldest| state.in_flight.tries(oldest.id) > 0) {
+            return;
+        }
         let before: Vec<Arc<Mutation>> = state.in_flight.about(ino).rev().skip(1).cloned().collect();
-        let is_stuck = before.last().is_some_and(|oldest| state.in_flight.tries(oldest.id) > 0);
         let is_cut_off = |mutation: &Arc<Mutation>| {
             let idle = !state.in_flight.is_started(mutation.id);
             idle && matches!(mutation.change, Change::Write { offset, .. } if offset >= size)
         };
-        if is_stuck && before.iter().all(is_cut_off) {
+        if before.iter().all(is_cut_off) {
             self.settle(state, &before, Ok(()));
         }
     }
@@ -333,9 +353,7 @@ impl Client {
         let has_threads = !locked(&self.landers).is_empty();
         while !state.in_flight.is_empty() && !give_up.load(Ordering::SeqCst) {
             if has_threads {
-                let (next, _) =
-                    self.progress.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
-                state = next;
+                state = self.progress.wait_for_rest(state, LOOK);
             } else {
                 drop(state);
                 self.land_due();

@@ -19,6 +19,7 @@
 //! | `sync.rs` | `fsync` |
 //! | `tidying.rs` | giving memory back |
 //! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
+//! | `progress.rs` | which threads sleep, and who is woken for what |
 //!
 //! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
 //! The locks of the inode table and of the open files are innermost: nothing else is locked while they are held.
@@ -32,6 +33,7 @@ mod lending;
 mod namespace;
 mod open_files;
 mod operation;
+mod progress;
 mod state;
 mod status;
 mod steer;
@@ -79,6 +81,7 @@ use crate::{
 use known::Looked;
 use open_files::OpenFiles;
 use operation::{OperationCounts, Source, Trace};
+use progress::Progress;
 use state::{State, Version, Watched};
 
 /// Where a client comes from and how it behaves.
@@ -144,7 +147,7 @@ pub struct Client {
     /// Landing threads wait here.
     work: Condvar,
     /// Whoever waits for the end of landing waits here.
-    progress: Condvar,
+    progress: Progress,
     files: OpenFiles,
     id: String,
     backing: PathBuf,
@@ -184,7 +187,7 @@ impl Client {
             table,
             state: Mutex::new(State::new(options.knobs.meta_ttl)),
             work: Condvar::new(),
-            progress: Condvar::new(),
+            progress: Progress::default(),
             files: OpenFiles::default(),
             dice: Dice::new(options.seed, &options.id),
             id: options.id,

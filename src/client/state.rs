@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::waits::{Over, Waits};
+use super::{
+    progress::Alarms,
+    waits::{Over, Waits},
+};
 use crate::{
     backing::NodeId,
     consistency::{
@@ -23,6 +26,7 @@ pub(super) struct State {
     pub(super) belief: Belief,
     pub(super) in_flight: InFlight,
     pub(super) waits: Waits,
+    pub(super) alarms: Alarms,
     /// Landing errors by inode: number of the latest, and what it was.
     pub(super) errors: HashMap<Ino, (u64, Error)>,
     pub(super) last_error: u64,
@@ -78,6 +82,7 @@ impl State {
             belief: Belief::new(ttl),
             in_flight: InFlight::default(),
             waits: Waits::default(),
+            alarms: Alarms::default(),
             errors: HashMap::default(),
             last_error: 0,
             watched: HashMap::default(),

@@ -108,7 +108,7 @@ impl Client {
         }
         let mut state = self.lock();
         while state.in_flight.is_hurrying(last) && !state.stopping {
-            state = Clock::wait_in_real_time(&self.progress, state, Some(LOOK));
+            state = self.progress.wait_for_rest(state, LOOK);
         }
         let mut stuck = state.lost.get(lost_before..).unwrap_or_default().to_vec();
         stuck.extend(self.unlanded(&state, last));
@@ -149,7 +149,7 @@ impl Client {
         let mut state = self.lock();
         while state.in_flight.is_landing() && !state.stopping {
             state.in_flight.freeze(true);
-            state = Clock::wait_in_real_time(&self.progress, state, Some(LOOK));
+            state = self.progress.wait_for_rest(state, LOOK);
         }
         state.in_flight.freeze(false);
         let all = state.in_flight.all().map(|(mutation, _)| mutation);
@@ -228,7 +228,7 @@ impl Client {
             if !(state.in_flight.is_landing() || is_due) || state.stopping {
                 return;
             }
-            drop(Clock::wait_in_real_time(&self.progress, state, Some(LOOK)));
+            drop(self.progress.wait_for_rest(state, LOOK));
         }
     }
 

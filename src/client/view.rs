@@ -268,7 +268,7 @@ impl Client {
                     return Ok(decide(&mut state, &believed.value));
                 }
                 if state.in_flight.is_relinking(ino) && round < MOST_ROUNDS {
-                    self.await_progress(state);
+                    self.progress.wait_for_a_step(state);
                     continue;
                 }
                 (state.belief.fetch_attributes(ino, now), now)
