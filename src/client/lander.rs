@@ -275,7 +275,7 @@ impl Client {
     pub(super) fn drop_data_cut_off(&self, ino: Ino, size: u64) {
         let state = self.lock();
         // Asked first: a file that is cut again and again may have any number of changes in flight.
-        if !state.in_flight.about(ino).next().is_some_and(|oldest| state.in_flight.tries(oldest.id) > 0) {
+        if state.in_flight.about(ino).next().is_none_or(|oldest| state.in_flight.tries(oldest.id) == 0) {
             return;
         }
         let before: Vec<Arc<Mutation>> = state.in_flight.about(ino).rev().skip(1).cloned().collect();

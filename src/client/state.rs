@@ -1,10 +1,6 @@
 //! What a client's one lock protects.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{
     progress::Alarms,

@@ -22,7 +22,6 @@ use std::{
 
 use super::{Client, InForce, State, check_lending, locked};
 use crate::{
-    clock::Clock,
     consistency::{Change, Mutation, MutationId, RenameHow},
     error::{Error, Refusal},
     event::{Event, readable},
@@ -260,6 +259,7 @@ mod tests {
     use crate::{
         backing::ROOT,
         client::{Caller, ClientOptions, Offset},
+        clock::Clock,
         consistency::Ino,
         event::EventLog,
         knobs::Delay,

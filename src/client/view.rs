@@ -1,11 +1,6 @@
 //! What this client sees: the overlay of what is in flight, laid over belief or over what is fetched now.
 
-use std::{
-    collections::BTreeMap,
-    os::fd::AsFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, os::fd::AsFd, sync::Arc, time::Duration};
 
 use super::{Client, Lease, Looked, MOST_ROUNDS, Source, State, Trace};
 use crate::{

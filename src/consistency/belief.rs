@@ -1,12 +1,7 @@
 //! What one client believes about the backing directory: attributes with the bytes that go with them, names (absent
 //! ones too) and listings.
 
-use std::{
-    collections::VecDeque,
-    ops::Range,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use super::{
     attributes::{Attributes, Ino, Kind},

@@ -62,6 +62,46 @@ impl Segment {
     }
 }
 
+/// A copy of what covers parts of a range that was asked for. What lies side by side is one run, however many pieces it
+/// came in: thousands of small ones cost no more to lay over than to copy once.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    bytes: Vec<u8>,
+    /// Where each run begins in the file, and where it ends in `bytes`.
+    runs: Vec<(u64, usize)>,
+}
+
+impl Patch {
+    fn add(&mut self, range: Range<u64>, content: &Content, skip: u64) {
+        let length = (range.end - range.start) as usize;
+        match content {
+            Content::Zeros => self.bytes.resize(self.bytes.len() + length, 0),
+            Content::Bytes { buffer, skip: before } => {
+                let from = before + skip as usize;
+                self.bytes.extend_from_slice(&buffer[from..from + length]);
+            }
+        }
+        let end = self.bytes.len();
+        let start = self.runs.len().checked_sub(2).map_or(0, |before| self.runs[before].1);
+        match self.runs.last_mut() {
+            Some((at, last)) if *at + (*last - start) as u64 == range.start => *last = end,
+            _ => self.runs.push((range.start, end)),
+        }
+    }
+
+    /// Lays this content over `buffer`, which holds the file from `offset` on, no later than the range that was asked
+    /// for. What lies past its end is left out.
+    pub fn lay_over(&self, buffer: &mut [u8], offset: u64) {
+        let mut from = 0;
+        for (at, end) in &self.runs {
+            let to = buffer.len().min((at - offset) as usize);
+            let length = (end - from).min(buffer.len() - to);
+            buffer[to..to + length].copy_from_slice(&self.bytes[from..from + length]);
+            from = *end;
+        }
+    }
+}
+
 /// What a part of a file is to `lseek(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -130,20 +170,31 @@ impl Extents {
 
     /// The content within `range`, in order. Buffers are shared, not copied.
     pub fn within(&self, range: Range<u64>) -> Vec<Segment> {
+        self.parts(range)
+            .map(|(range, content, skip)| Segment { range, content: content.advanced(skip) })
+            .collect()
+    }
+
+    /// A copy of the content within `range`.
+    pub fn copy_of(&self, range: Range<u64>) -> Patch {
+        let mut patch = Patch::default();
+        self.parts(range).for_each(|(range, content, skip)| patch.add(range, content, skip));
+        patch
+    }
+
+    /// The pieces within `range`, in order: the part of it that each covers, and how far into its content that begins.
+    fn parts(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, &Content, u64)> {
         let before = self.pieces.range(..range.start).next_back();
+        let inside = self.pieces.range(range.start..range.end.max(range.start));
         before
             .into_iter()
-            .chain(self.pieces.range(range.start..range.end.max(range.start)))
-            .filter(|(_, piece)| piece.end > range.start)
-            .map(|(&start, piece)| {
+            .chain(inside)
+            .filter(move |(_, piece)| piece.end > range.start)
+            .map(move |(&start, piece)| {
                 let from = start.max(range.start);
-                Segment {
-                    range: from..piece.end.min(range.end),
-                    content: piece.content.advanced(from - start),
-                }
+                (from..piece.end.min(range.end), &piece.content, from - start)
             })
-            .filter(|segment| !segment.range.is_empty())
-            .collect()
+            .filter(|(part, ..)| !part.is_empty())
     }
 
     /// Where data and holes are within `range`, in order, for a store that keeps whole blocks: one byte makes its block
@@ -242,6 +293,14 @@ mod tests {
     }
 
     #[test]
+    fn thousands_of_appends_are_read_as_one_run() {
+        let mut extents = Extents::default();
+        (0..10_000).for_each(|number| extents.put(100 * number, vec![b'x'; 100].into(), number));
+        let patch = extents.copy_of(50..500_000);
+        assert_eq!((patch.runs.len(), patch.bytes.len()), (1, 499_950));
+    }
+
+    #[test]
     fn a_byte_makes_its_block_data_and_only_a_whole_block_of_zeros_makes_a_hole() {
         use Layout::*;
         let mut extents = Extents::default();
@@ -292,6 +351,9 @@ mod tests {
             }
             let mut buffer = vec![0xff; 64];
             extents.within(0..64).iter().for_each(|segment| segment.lay_over(&mut buffer, 0));
+            let mut patched = vec![0xff; 50];
+            extents.copy_of(5..55).lay_over(&mut patched, 5);
+            prop_assert_eq!(&patched, &buffer[5..55]);
             let expected: Vec<u8> = cells.iter().map(|cell| cell.map_or(0xff, |(_, byte)| byte)).collect();
             prop_assert_eq!(buffer, expected);
             let uncovered: u64 = extents.gaps(0..64).iter().map(|gap| gap.end - gap.start).sum();

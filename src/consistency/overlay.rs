@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     attributes::{Attributes, Ino, Kind},
-    extents::{Extents, Layout, Segment},
+    extents::{Extents, Layout, Patch},
     hashing::HashMap,
     mutation::{Change, KEEP_SIZE, Mutation, MutationId, Name, PUNCH_HOLE, Place, RenameHow},
 };
@@ -220,9 +220,9 @@ impl Overlay {
         self.inodes.get(&ino).is_some_and(|inode| !inode.content.is_empty() || !inode.sizes.is_empty())
     }
 
-    /// The content in flight within `range` of a file.
-    pub fn content(&self, ino: Ino, range: Range<u64>) -> Vec<Segment> {
-        self.inodes.get(&ino).map_or_else(Vec::new, |inode| inode.content.within(range))
+    /// A copy of the content in flight within `range` of a file.
+    pub fn content(&self, ino: Ino, range: Range<u64>) -> Patch {
+        self.inodes.get(&ino).map_or_else(Patch::default, |inode| inode.content.copy_of(range))
     }
 
     /// Where in `range` of a file data and holes in flight are, in blocks of `block` bytes.
@@ -509,8 +509,7 @@ mod tests {
         fn content(&self, base: &str) -> String {
             let mut buffer = base.as_bytes().to_vec();
             buffer.resize(self.size(base.len() as u64) as usize, 0);
-            let segments = self.overlay.content(FILE, 0..buffer.len() as u64);
-            segments.iter().for_each(|segment| segment.lay_over(&mut buffer, 0));
+            self.overlay.content(FILE, 0..buffer.len() as u64).lay_over(&mut buffer, 0);
             String::from_utf8(buffer).unwrap().replace('\0', ".")
         }
     }

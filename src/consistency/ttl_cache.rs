@@ -67,13 +67,7 @@ pub struct TtlCache<K, V> {
 impl<K: Hash + Eq, V> TtlCache<K, V> {
     /// A cache that believes nothing yet. With `ttl` zero it never will.
     pub fn new(ttl: Duration) -> TtlCache<K, V> {
-        TtlCache {
-            ttl,
-            entries: IndexMap::default(),
-            broom: 0,
-            epochs: vec![0; GROUPS].into(),
-            count: 0,
-        }
+        TtlCache { ttl, entries: IndexMap::default(), broom: 0, epochs: vec![0; GROUPS].into(), count: 0 }
     }
 
     /// Whether anything is ever believed.
@@ -321,7 +315,11 @@ mod tests {
         for key in MANY..2 * MANY {
             let ticket = cache.start_fetch(&key, late);
             cache.believe(ticket, key, ());
-            assert!(before + 1 - cache.entries.len() <= LOOKED_AT, "of {before} {} left", cache.entries.len());
+            assert!(
+                before + 1 - cache.entries.len() <= LOOKED_AT,
+                "of {before} {} left",
+                cache.entries.len()
+            );
             before = cache.entries.len();
         }
         assert_eq!(cache.entries.len() as u64, MANY, "what has expired is gone by then");

@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd, sync::Arc};
 
 use super::{Client, OpenFile, Trace};
-use crate::{backing::sys, error::Error};
+use crate::{backing::sys, consistency::extents::Patch, error::Error};
 
 impl Client {
     /// Reads up to `size` bytes at `offset`; fewer where the file ends in this client's view.
@@ -51,7 +51,7 @@ impl Client {
             let overlay = state.in_flight.overlay();
             let end = overlay.view(file.ino, base, own_data).size.min(offset.saturating_add(size as u64));
             let range = offset..end.max(offset);
-            let mine = if own_data { overlay.content(file.ino, range.clone()) } else { Vec::new() };
+            let mine = if own_data { overlay.content(file.ino, range.clone()) } else { Patch::default() };
             let real = range.start..range.end.min(base.size).max(range.start);
             let (believed, gaps) = if overlay.unlanded(file.ino).is_some() {
                 (Vec::new(), Vec::new())
@@ -76,7 +76,7 @@ impl Client {
             }
         }
         buffer.truncate(end);
-        mine.iter().for_each(|segment| segment.lay_over(&mut buffer, offset));
+        mine.lay_over(&mut buffer, offset);
         Ok(buffer)
     }
 }

@@ -304,8 +304,7 @@ impl Seen<'_> {
         let expected = &view.nodes[&self.ino];
         let mut content = self.store.nodes.get(&self.ino).map_or_else(Vec::new, |node| node.data.clone());
         content.resize(expected.data.len(), 0);
-        let segments = self.overlay.content(self.ino, 0..content.len() as u64);
-        segments.iter().for_each(|segment| segment.lay_over(&mut content, 0));
+        self.overlay.content(self.ino, 0..content.len() as u64).lay_over(&mut content, 0);
         assert_eq!(content, expected.data, "content of {}", self.ino);
         if let Some(target) = self.overlay.target(self.ino) {
             assert_eq!(target, expected.target, "target of {}", self.ino);
