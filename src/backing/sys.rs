@@ -10,10 +10,11 @@ use std::{
     ffi::{CString, OsStr},
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::Path,
+    sync::OnceLock,
 };
 
 use nix::{
@@ -109,6 +110,26 @@ fn proc_path(fd: BorrowedFd<'_>) -> CString {
     CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
 }
 
+/// `/proc/self/fd`, opened once: walking there takes longer than most calls. A process forked since has another one.
+fn own_descriptors() -> Option<BorrowedFd<'static>> {
+    static FOLDER: OnceLock<(u32, OwnedFd)> = OnceLock::new();
+    let this_process = std::process::id();
+    if FOLDER.get().is_none() {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = nix::fcntl::open(c"/proc/self/fd", flags, Mode::empty());
+        let _ = opened.map(|folder| FOLDER.set((this_process, folder)));
+    }
+    FOLDER.get().filter(|(process, _)| *process == this_process).map(|(_, folder)| folder.as_fd())
+}
+
+/// The same link as a directory and a path in it, for calls that take both.
+fn proc_link(fd: BorrowedFd<'_>) -> (BorrowedFd<'static>, CString) {
+    match own_descriptors() {
+        Some(folder) => (folder, CString::new(fd.as_raw_fd().to_string()).unwrap_or_default()),
+        None => (nix::fcntl::AT_FDCWD, proc_path(fd)),
+    }
+}
+
 /// `open(2)` of a directory for good; its path is followed like any other.
 pub fn open_root(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
@@ -133,7 +154,8 @@ pub fn node_of(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     if flags.contains(OFlag::O_PATH) {
         return Ok(fd.try_clone_to_owned()?);
     }
-    Ok(nix::fcntl::open(proc_path(fd).as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+    let (folder, link) = proc_link(fd);
+    Ok(nix::fcntl::openat(folder, link.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
 /// `openat(2)` with `O_CREAT | O_EXCL`: makes a regular file and opens it.
@@ -153,7 +175,8 @@ pub fn create_nameless(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// Opens the inode behind `fd` anew with `flags`. Never waits for the other end of a fifo.
 pub fn reopen(fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd> {
     let flags = OFlag::from_bits_retain((flags & !libc::O_NOFOLLOW) | libc::O_NONBLOCK | libc::O_CLOEXEC);
-    Ok(nix::fcntl::open(proc_path(fd).as_c_str(), flags, Mode::empty())?)
+    let (folder, link) = proc_link(fd);
+    Ok(nix::fcntl::openat(folder, link.as_c_str(), flags, Mode::empty())?)
 }
 
 /// `statx(2)` of the inode behind `fd`.
@@ -268,9 +291,9 @@ pub fn read_link(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
 
 /// `linkat(2)`: one more name for the inode behind `fd`.
 pub fn link(fd: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    let from = proc_path(fd);
+    let (folder, link) = proc_link(fd);
     let flags = AtFlags::AT_SYMLINK_FOLLOW;
-    Ok(nix::unistd::linkat(nix::fcntl::AT_FDCWD, from.as_c_str(), directory, OsStr::from_bytes(name), flags)?)
+    Ok(nix::unistd::linkat(folder, link.as_c_str(), directory, OsStr::from_bytes(name), flags)?)
 }
 
 /// `unlinkat(2)` of a name that is not a directory.
@@ -307,11 +330,11 @@ pub fn rename(
     if result < 0 { Err(last_error()) } else { Ok(()) }
 }
 
-/// `chmod(2)` of the inode behind `fd`.
+/// `fchmodat(2)` of the inode behind `fd`.
 pub fn set_permissions(fd: BorrowedFd<'_>, permissions: u32) -> Result<()> {
-    let path = proc_path(fd);
+    let (folder, link) = proc_link(fd);
     // SAFETY: the path is NUL-terminated and alive during the call.
-    check(unsafe { libc::chmod(path.as_ptr(), permissions) }).map(drop)
+    check(unsafe { libc::fchmodat(folder.as_raw_fd(), link.as_ptr(), permissions, 0) }).map(drop)
 }
 
 /// `fchownat(2)` of the inode behind `fd`; `None` leaves as it is.
