@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -63,10 +64,33 @@ struct Inner {
     /// Nodes with a descriptor, the one opened first in front; some have lost it again.
     opened: VecDeque<(Ino, u64)>,
     descriptors: usize,
+    /// What was found last at names that fall on the same guess.
+    guesses: Guesses,
     /// Directories that may have lost their last use when a node was moved out of them.
     abandoned: Vec<Ino>,
     next_private: Ino,
     last_serial: u64,
+}
+
+/// Which node was found at a name lately. A guess may be wrong or missing, and is no more than a reason to look there
+/// first.
+#[derive(Debug)]
+struct Guesses(Box<[Ino]>);
+
+impl Default for Guesses {
+    fn default() -> Guesses {
+        Guesses(vec![0; Guesses::MOST].into())
+    }
+}
+
+impl Guesses {
+    /// Enough for the directories that are in use at the same time.
+    const MOST: usize = 1024;
+
+    fn at(&mut self, directory: Ino, name: &[u8]) -> &mut Ino {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((directory, name));
+        &mut self.0[hash as usize % Guesses::MOST]
+    }
 }
 
 /// A node as others may know it: a number that was forgotten and given out again has another serial.
@@ -153,14 +177,8 @@ impl InodeTable {
             let mut inner = self.lock();
             let known = inner.find(&stat.identity);
             let ino = known.unwrap_or_else(|| inner.add(self.device, stat, directory, name));
-            let node = inner.node(ino);
-            node.lookups += 1;
-            node.warm = true;
-            id = NodeId { ino, serial: node.serial };
-            let (is_settled, is_held) = (node.backing_place.is_none(), node.descriptor.is_some());
-            if known.is_some() && is_settled {
-                inner.move_to(ino, directory, name);
-            }
+            id = inner.found_at(ino, directory, name);
+            let is_held = inner.node(ino).descriptor.is_some();
             surplus = match descriptor {
                 Some(descriptor) if !is_held => inner.hold(ino, Arc::new(descriptor)),
                 other => other.map(Arc::new),
@@ -169,6 +187,24 @@ impl InodeTable {
         drop(surplus);
         self.close_coldest();
         id
+    }
+
+    /// Whether what stands at `name` is probably a node that is held by a descriptor.
+    pub fn is_likely_held(&self, directory: Ino, name: &[u8]) -> bool {
+        let mut inner = self.lock();
+        let guess = *inner.guesses.at(directory, name);
+        inner
+            .nodes
+            .get(&guess)
+            .is_some_and(|node| node.descriptor.is_some() && node.place.is(directory, name))
+    }
+
+    /// The node of an inode found at `name`, if it is held by a descriptor, with one more lookup.
+    pub fn intern_held(&self, stat: &Stat, directory: Ino, name: &[u8]) -> Option<NodeId> {
+        let mut inner = self.lock();
+        let ino = inner.find(&stat.identity)?;
+        inner.node(ino).descriptor.as_ref()?;
+        Some(inner.found_at(ino, directory, name))
     }
 
     /// A node for an inode that has no backing inode yet, with one lookup. Its number is private and stays.
@@ -437,6 +473,19 @@ impl Inner {
 
     fn node(&mut self, ino: Ino) -> &mut Node {
         self.nodes.get_mut(&ino).expect("callers have just found or made this node")
+    }
+
+    /// A lookup has found a node at this place.
+    fn found_at(&mut self, ino: Ino, directory: Ino, name: &[u8]) -> NodeId {
+        *self.guesses.at(directory, name) = ino;
+        let node = self.node(ino);
+        node.lookups += 1;
+        node.warm = true;
+        let (serial, is_settled) = (node.serial, node.backing_place.is_none());
+        if is_settled {
+            self.move_to(ino, directory, name);
+        }
+        NodeId { ino, serial }
     }
 
     /// Lets programs find a node somewhere else.

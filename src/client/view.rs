@@ -1,10 +1,15 @@
 //! What this client sees: the overlay of what is in flight, laid over belief or over what is fetched now.
 
-use std::{collections::BTreeMap, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Client, Lease, Looked, MOST_ROUNDS, Source, State, Trace};
 use crate::{
-    backing::{Stat, sys},
+    backing::{NodeId, Stat, sys},
     consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Name, Place, hashing::HashSet},
     error::Error,
     time::Timestamp,
@@ -150,7 +155,7 @@ impl Client {
                         trace.believes_name(believed.fetched);
                         return Ok(None);
                     };
-                    let id = crate::backing::NodeId { ino: known.ino, serial: known.serial };
+                    let id = NodeId { ino: known.ino, serial: known.serial };
                     if self.table.look_up(id) {
                         trace.believes_name(believed.fetched);
                         return Ok(Some(Looked { client: self, id, view: None }));
@@ -192,21 +197,30 @@ impl Client {
 
     fn fetch_name(&self, place: &Place, hold: Hold) -> Result<Option<(Looked<'_>, Attributes)>, Error> {
         let directory = self.descriptor(place.directory)?;
-        let look = || match hold {
-            Hold::No => sys::stat_at(directory.as_fd(), &place.name).map(|stat| (stat, None)),
-            Hold::Yes => {
-                let descriptor = sys::open_path(directory.as_fd(), &place.name)?;
-                Ok((sys::stat(descriptor.as_fd())?, Some(descriptor)))
+        let look = || self.look_at(directory.as_fd(), place, hold);
+        match self.with_permission(place.directory, || self.table.retrying(look)) {
+            Ok((id, stat)) => Ok(Some((Looked { client: self, id, view: None }, attributes_of(&stat)))),
+            Err(error) if error.is(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A name that leads where it led before, as those of directories mostly do, is asked for its attributes only.
+    fn look_at(&self, at: BorrowedFd<'_>, place: &Place, hold: Hold) -> Result<(NodeId, Stat), Error> {
+        let Place { directory, name } = place;
+        if hold == Hold::No {
+            let stat = sys::stat_at(at, name)?;
+            return Ok((self.table.intern(&stat, None, *directory, name), stat));
+        }
+        if self.table.is_likely_held(*directory, name) {
+            let stat = sys::stat_at(at, name)?;
+            if let Some(id) = self.table.intern_held(&stat, *directory, name) {
+                return Ok((id, stat));
             }
-        };
-        let found = self.with_permission(place.directory, || self.table.retrying(look));
-        let (stat, descriptor) = match found {
-            Ok(found) => found,
-            Err(error) if error.is(Error::NotFound) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let id = self.table.intern(&stat, descriptor, place.directory, &place.name);
-        Ok(Some((Looked { client: self, id, view: None }, attributes_of(&stat))))
+        }
+        let descriptor = sys::open_path(at, name)?;
+        let stat = sys::stat(descriptor.as_fd())?;
+        Ok((self.table.intern(&stat, Some(descriptor), *directory, name), stat))
     }
 
     /// The attributes of an inode.
