@@ -1,6 +1,9 @@
 //! What FUSE and fuser say, in the client's words and back.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    ops::Deref,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use fuser::{
     Errno, FileAttr, FileType, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyXattr, Request,
@@ -116,7 +119,7 @@ pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
     }
 }
 
-pub(super) fn reply_data(reply: ReplyData, result: Result<Vec<u8>, Errno>) {
+pub(super) fn reply_data(reply: ReplyData, result: Result<impl Deref<Target = [u8]>, Errno>) {
     match result {
         Ok(data) => reply.data(&data),
         Err(error) => reply.error(error),

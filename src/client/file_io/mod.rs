@@ -13,6 +13,7 @@ mod write;
 
 use std::os::fd::{AsFd, OwnedFd};
 
+pub use read::Bytes;
 pub use write::{Copy, Offset};
 
 use crate::{

@@ -1,16 +1,62 @@
 //! Reading in this client's view.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::{
+    ops::Deref,
+    os::fd::AsFd,
+    sync::{Arc, Mutex},
+};
 
 use super::{Client, OpenFile, Trace};
-use crate::{backing::sys, consistency::extents::Patch, error::Error};
+use crate::{backing::sys, client::locked, consistency::extents::Patch, error::Error};
+
+/// How many buffers this process keeps for the next reads, and how large ones: to clear a new one for each read takes
+/// longer than a small read.
+const MOST_SPARE: usize = 4;
+const LARGEST_SPARE: usize = 1 << 20;
+
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// Bytes that were read.
+#[derive(Debug)]
+pub struct Bytes {
+    buffer: Vec<u8>,
+    length: usize,
+}
+
+impl Bytes {
+    /// Room for `length` bytes, with anything in it.
+    fn room(length: usize) -> Bytes {
+        let mut buffer = locked(&SPARE).pop().unwrap_or_default();
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        Bytes { buffer, length }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        let mut spare = locked(&SPARE);
+        if self.buffer.len() <= LARGEST_SPARE && spare.len() < MOST_SPARE {
+            spare.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
 
 impl Client {
     /// Reads up to `size` bytes at `offset`; fewer where the file ends in this client's view.
     ///
     /// # Errors
     /// EBADF; whatever the backing directory answers.
-    pub fn read(&self, handle: u64, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+    pub fn read(&self, handle: u64, offset: u64, size: usize) -> Result<Bytes, Error> {
         let file = self.files.get(handle)?;
         self.operate(
             "read",
@@ -20,10 +66,10 @@ impl Client {
                     return Err(Error::BadHandle);
                 }
                 if self.shows_backing_bytes(&file) {
-                    let mut buffer = vec![0; size];
-                    let length = sys::read_at(self.real_file(&file)?.as_fd(), &mut buffer, offset)?;
-                    buffer.truncate(length);
-                    return Ok(buffer);
+                    let mut bytes = Bytes::room(size);
+                    let room = &mut bytes.buffer[..size];
+                    bytes.length = sys::read_at(self.real_file(&file)?.as_fd(), room, offset)?;
+                    return Ok(bytes);
                 }
                 self.read_view(&file, offset, size, trace)
             },
@@ -43,7 +89,7 @@ impl Client {
         offset: u64,
         size: usize,
         trace: &mut Trace,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Bytes, Error> {
         let own_data = self.in_force().knobs.read_your_writes;
         let asked = self.now();
         // Size, bytes in flight, bytes believed and gaps are taken at one moment; only the gaps are read later.
@@ -61,8 +107,10 @@ impl Client {
             let extends = own_data && overlay.has_data(file.ino);
             ((range.end - range.start) as usize, mine, believed, gaps, extends)
         })?;
-        let mut buffer = vec![0; length];
-        believed.iter().for_each(|segment| segment.lay_over(&mut buffer, offset));
+        let mut bytes = Bytes::room(length);
+        let buffer = &mut bytes.buffer[..length];
+        buffer.fill(0);
+        believed.iter().for_each(|segment| segment.lay_over(buffer, offset));
         let mut end = length;
         for gap in gaps.into_iter().filter(|gap| !gap.is_empty()) {
             let (from, to) = ((gap.start - offset) as usize, (gap.end - offset) as usize);
@@ -75,8 +123,8 @@ impl Client {
                 end = end.min(from + read);
             }
         }
-        buffer.truncate(end);
-        mine.lay_over(&mut buffer, offset);
-        Ok(buffer)
+        mine.lay_over(&mut buffer[..end], offset);
+        bytes.length = end;
+        Ok(bytes)
     }
 }

@@ -197,7 +197,7 @@ impl Machine for Host {
         if !file.is_readable() {
             return Err(libc::EBADF);
         }
-        self.client.read(file.handle, offset, length).map_err(Error::errno)
+        self.client.read(file.handle, offset, length).map(|bytes| bytes.to_vec()).map_err(Error::errno)
     }
 
     fn set_file_length(&self, file: &HostFile, size: u64) -> Answer {
@@ -657,7 +657,7 @@ impl Host {
         let content =
             self.client.read(handle, 0, node.attributes.size as usize + 10).expect("a file can be read");
         self.client.release(handle);
-        content
+        content.to_vec()
     }
 
     fn look_inside(&self, path: &str, directory: &Node<'_>, tree: &mut Tree) {
