@@ -82,12 +82,15 @@ impl Client {
     /// Syncs an inode, and those directories above it in which names have landed since they were last synced: the
     /// program could not know that they had not been there when it synced.
     fn sync_now(&self, ino: Ino, data_only: bool) -> Result<(), Error> {
-        let opened = match self.open_to_sync(ino) {
-            Err(error) if error.is(Error::AccessDenied) => self.writer(ino, Manner::Through)?,
-            result => Arc::new(result?),
+        let opened = match self.files.descriptor(ino, false) {
+            Some(opened) => opened,
+            None => match self.open_to_sync(ino) {
+                Err(error) if error.is(Error::AccessDenied) => self.writer(ino, Manner::Through)?,
+                result => Arc::new(result?),
+            },
         };
         sys::sync(opened.as_fd(), data_only)?;
-        for directory in self.ancestors(ino) {
+        for directory in self.unsynced_above(ino) {
             if !self.lock().unsynced.remove(&directory) {
                 continue;
             }
@@ -102,6 +105,15 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    fn unsynced_above(&self, ino: Ino) -> Vec<Ino> {
+        if self.lock().unsynced.is_empty() {
+            return Vec::new();
+        }
+        let ancestors = self.ancestors(ino);
+        let state = self.lock();
+        ancestors.into_iter().filter(|directory| state.unsynced.contains(directory)).collect()
     }
 
     fn open_to_sync(&self, ino: Ino) -> Result<OwnedFd, Error> {
