@@ -143,6 +143,9 @@ impl Client {
     /// Keeps a descriptor for as long as more data of its file is in flight: any number of those that could not be had
     /// again, a few of the others.
     pub(super) fn keep_writer(&self, ino: Ino, descriptor: &Arc<OwnedFd>) {
+        if !self.lock().in_flight.overlay().has_data(ino) {
+            return;
+        }
         let replaceable = self.is_root()
             || sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.mode & OWNER_MAY_WRITE != 0);
         let mut state = self.lock();

@@ -37,7 +37,10 @@ impl Client {
             && let Some(outcome) = self.try_through(&change((0, Kind::File), None))
         {
             outcome?;
-            self.note_moves(from, to);
+            self.note_move(to);
+            if how == RenameHow::Exchange {
+                self.note_move(from);
+            }
             return Ok(true);
         }
         let names = self.lock().belief.grounds(&[from, to], &[]);
@@ -89,17 +92,14 @@ impl Client {
         }
     }
 
-    /// A rename went through without anybody asking which inodes it moved: whoever is known at either name now is
-    /// known there from now on.
-    fn note_moves(&self, from: &Place, to: &Place) {
-        for place in [to, from] {
-            let at_place =
-                self.descriptor(place.directory).and_then(|at| sys::stat_at(at.as_fd(), &place.name));
-            if let Ok(stat) = at_place
-                && let Some(ino) = self.table.number(&stat.identity)
-            {
-                self.table.moved(ino, place.directory, &place.name, true);
-            }
+    /// A rename went through without anybody asking which inodes it moved: whoever is known at a name now is known
+    /// there from now on.
+    fn note_move(&self, place: &Place) {
+        let at_place = self.descriptor(place.directory).and_then(|at| sys::stat_at(at.as_fd(), &place.name));
+        if let Ok(stat) = at_place
+            && let Some(ino) = self.table.number(&stat.identity)
+        {
+            self.table.moved(ino, place.directory, &place.name, true);
         }
     }
 
