@@ -6,7 +6,7 @@ use std::{collections::VecDeque, hint::black_box, ops::Range, sync::Arc};
 use chaosfs::{
     consistency::{
         Change, InFlight, Kind,
-        extents::{Extents, Segment},
+        extents::{Extents, Patch},
     },
     time::{Time, Timestamp},
 };
@@ -181,17 +181,16 @@ fn replace_piece(size: usize) -> Run {
 
 fn read_extents(size: usize) -> Run {
     let extents = pieces(size);
-    read(size, move |range| extents.within(range))
+    read(size, move |range| extents.copy_of(range))
 }
 
 /// Reads 4 KiB from somewhere in a file of so many small pieces.
-fn read(size: usize, content: impl Fn(Range<u64>) -> Vec<Segment> + 'static) -> Run {
+fn read(size: usize, content: impl Fn(Range<u64>) -> Patch + 'static) -> Run {
     let mut buffer = vec![0; 4096];
     let mut keys = Keys::among(size.saturating_sub(40));
     Box::new(move || {
         let start = keys.next() * PIECE;
-        let segments = content(start..start + 4096);
-        segments.iter().for_each(|segment| segment.lay_over(&mut buffer, start));
+        content(start..start + 4096).lay_over(&mut buffer, start);
         black_box(&buffer);
     })
 }
