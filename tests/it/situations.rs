@@ -4,7 +4,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
-    io::{Read, Write},
+    io::Write,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Command,
@@ -364,48 +364,6 @@ fn faults_repeat_file_by_file_whatever_the_threads_do() {
     let first = faults_of_threads();
     assert!(first.len() > 20, "{first:?}");
     assert_eq!(faults_of_threads(), first);
-}
-
-/// A backing directory with a megabyte of room.
-struct Tiny(Sandbox);
-
-impl Tiny {
-    fn new() -> Tiny {
-        let sandbox = Sandbox::for_mounting();
-        let size = ["-t", "tmpfs", "-o", "size=1m", "tiny", "shared"];
-        output("mount", &size, &sandbox.path(""));
-        Tiny(sandbox)
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let _ = run(&mut self.0.chaosfs(&["umount", "-m", "a"]));
-        let _ = Command::new("umount").args(["-l".as_ref(), self.0.path("shared").as_os_str()]).output();
-    }
-}
-
-#[test]
-fn a_full_store_is_reported_once_to_each_open_file_and_heals() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("only root can mount a small store: nothing was tested");
-        return;
-    }
-    let tiny = Tiny::new();
-    let sandbox = &tiny.0;
-    fs::write(sandbox.path("shared/ballast"), vec![0; 800 << 10]).unwrap();
-    assert_eq!(sandbox.mount("a", &STILL).code, Some(0));
-    let mut file = File::create(sandbox.path("a/f")).unwrap();
-    file.write_all(&vec![b'x'; 500 << 10]).unwrap();
-    sandbox.advance("800");
-    assert_eq!(errno(file.write_all(b"y")), Some(libc::ENOSPC));
-    file.write_all(b"z").expect("the error is reported once");
-    fs::remove_file(sandbox.path("shared/ballast")).unwrap();
-    drop(file);
-    unmount(sandbox, "a");
-    let mut landed = String::new();
-    File::open(sandbox.path("shared/f")).unwrap().read_to_string(&mut landed).unwrap();
-    assert!(landed.len() > 500 << 10 && landed.ends_with('z'), "{} bytes", landed.len());
 }
 
 #[test]
