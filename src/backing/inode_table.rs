@@ -715,4 +715,21 @@ mod tests {
         assert_eq!(table.forget(file, 1), [file, e, d]);
         assert_eq!(table.size().0, 1);
     }
+
+    #[test]
+    fn a_guess_is_only_of_what_is_held_and_never_taken_for_what_has_come_in_its_place() {
+        let (folder, table) = table();
+        fs::write(folder.path().join("f"), "").expect("a file");
+        let file = look_up(&table, ROOT, "f");
+        assert!(!table.is_likely_held(ROOT, b"f") && !table.is_likely_held(ROOT, b"g"));
+        table.descriptor(file).expect("a descriptor");
+        assert!(table.is_likely_held(ROOT, b"f") && !table.is_likely_held(file, b"f"));
+        let stat = |name: &str| sys::stat_at(table.root().as_fd(), name.as_bytes()).expect("a name");
+        assert_eq!(table.intern_held(&stat("f"), ROOT, b"f").map(|id| id.ino), Some(file));
+        fs::write(folder.path().join("g"), "").expect("a file");
+        fs::rename(folder.path().join("g"), folder.path().join("f")).expect("another file in its place");
+        assert_eq!(table.intern_held(&stat("f"), ROOT, b"f"), None);
+        assert_eq!(table.forget(file, 2), [file]);
+        assert!(!table.is_likely_held(ROOT, b"f"));
+    }
 }

@@ -227,6 +227,56 @@ fn an_open_file_stays_usable_when_it_is_renamed_and_unlinked_in_flight() {
 }
 
 #[test]
+fn a_file_that_another_client_keeps_replacing_is_never_missing() {
+    const TIMES: usize = 2_000;
+    let sandbox = mounted(&AT_ONCE, &AT_ONCE);
+    fs::create_dir_all(sandbox.path("a/d/e")).unwrap();
+    let replace = |number: usize| {
+        fs::write(sandbox.path("a/d/e/new"), number.to_string()).unwrap();
+        fs::rename(sandbox.path("a/d/e/new"), sandbox.path("a/d/e/f")).unwrap();
+    };
+    replace(0);
+    thread::scope(|scope| {
+        let replacing = scope.spawn(|| (1..=TIMES).for_each(replace));
+        let mut latest = 0;
+        while !replacing.is_finished() {
+            let attributes = fs::metadata(sandbox.path("b/d/e/f")).expect("it is there");
+            assert_ne!(attributes.len(), 0);
+            let seen: usize =
+                fs::read_to_string(sandbox.path("b/d/e/f")).expect("it is there").parse().unwrap();
+            assert!(seen >= latest, "{seen} after {latest}");
+            latest = seen;
+        }
+    });
+    assert_eq!(text(sandbox.path("b/d/e/f")), Some(TIMES.to_string()));
+}
+
+#[test]
+fn a_file_that_was_looked_at_is_the_same_until_it_is_let_go_whoever_removes_it() {
+    let sandbox = mounted(&AT_ONCE, &AT_ONCE);
+    fs::write(sandbox.path("a/f"), "gone").unwrap();
+    let looked_at =
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(sandbox.path("b/f")).unwrap();
+    fs::write(sandbox.path("a/g"), "another").unwrap();
+    fs::rename(sandbox.path("a/g"), sandbox.path("a/f")).unwrap();
+    let attributes = looked_at.metadata().unwrap();
+    assert_eq!((attributes.len(), attributes.nlink()), (4, 0));
+    assert_eq!(fs::metadata(sandbox.path("b/f")).unwrap().len(), 7);
+}
+
+#[test]
+fn what_is_made_while_nothing_is_due_yet_lands_by_itself_all_the_same() {
+    let sandbox = mounted(&["--write-delay", "200", "--rename-delay", "1..400"], &AT_ONCE);
+    for number in 0..20 {
+        fs::write(sandbox.path(&format!("a/f{number}")), "f").unwrap();
+        fs::create_dir(sandbox.path(&format!("a/d{number}"))).unwrap();
+    }
+    for name in (0..20).flat_map(|number| [format!("f{number}"), format!("d{number}")]) {
+        awaited(&name, || sandbox.path(&format!("shared/{name}")).exists().then_some(()));
+    }
+}
+
+#[test]
 fn a_shared_mapping_writes_to_the_file() {
     let sandbox = alone(&["--write-delay", "300"]);
     let script = "import mmap\n\

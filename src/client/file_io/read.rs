@@ -128,3 +128,21 @@ impl Client {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_shows_as_much_as_was_read_whatever_it_held_before() {
+        let mut before = Bytes::room(LARGEST_SPARE);
+        before.buffer.fill(b'x');
+        drop(before);
+        for length in [0, 3, LARGEST_SPARE, LARGEST_SPARE + 1] {
+            assert_eq!(Bytes::room(length).len(), length);
+        }
+        drop((0..2 * MOST_SPARE).map(|_| Bytes::room(LARGEST_SPARE)).collect::<Vec<_>>());
+        let spare = locked(&SPARE);
+        assert!(spare.len() <= MOST_SPARE && spare.iter().all(|buffer| buffer.len() <= LARGEST_SPARE));
+    }
+}
