@@ -34,6 +34,17 @@ struct Place {
     name: Box<[u8]>,
 }
 
+/// How the real inode is found.
+#[derive(Debug)]
+enum Reach {
+    /// Where it is.
+    Place,
+    /// It is held.
+    Descriptor(Arc<OwnedFd>),
+    /// By what it had when its descriptor was closed, then where it is.
+    Handle(FileHandle),
+}
+
 #[derive(Debug)]
 struct Node {
     serial: u64,
@@ -49,8 +60,7 @@ struct Node {
     place: Place,
     /// Where it is in the backing directory, if that is elsewhere because a rename is in flight.
     backing_place: Option<Box<Place>>,
-    descriptor: Option<Arc<OwnedFd>>,
-    handle: Option<FileHandle>,
+    reach: Reach,
     /// Used since the last look for cold ones.
     warm: bool,
 }
@@ -129,8 +139,7 @@ impl InodeTable {
                 children: 0,
                 place: Place { directory: ROOT, name: Box::default() },
                 backing_place: None,
-                descriptor: Some(root.clone()),
-                handle: None,
+                reach: Reach::Descriptor(root.clone()),
                 warm: true,
             }),
         );
@@ -178,7 +187,7 @@ impl InodeTable {
             let known = inner.find(&stat.identity);
             let ino = known.unwrap_or_else(|| inner.add(self.device, stat, directory, name));
             id = inner.found_at(ino, directory, name);
-            let is_held = inner.node(ino).descriptor.is_some();
+            let is_held = inner.node(ino).is_held();
             surplus = match descriptor {
                 Some(descriptor) if !is_held => inner.hold(ino, Arc::new(descriptor)),
                 other => other.map(Arc::new),
@@ -193,18 +202,14 @@ impl InodeTable {
     pub fn is_likely_held(&self, directory: Ino, name: &[u8]) -> bool {
         let mut inner = self.lock();
         let guess = *inner.guesses.at(directory, name);
-        inner
-            .nodes
-            .get(&guess)
-            .is_some_and(|node| node.descriptor.is_some() && node.place.is(directory, name))
+        inner.nodes.get(&guess).is_some_and(|node| node.is_held() && node.place.is(directory, name))
     }
 
     /// The node of an inode found at `name`, if it is held by a descriptor, with one more lookup.
     pub fn intern_held(&self, stat: &Stat, directory: Ino, name: &[u8]) -> Option<NodeId> {
         let mut inner = self.lock();
         let ino = inner.find(&stat.identity)?;
-        inner.node(ino).descriptor.as_ref()?;
-        Some(inner.found_at(ino, directory, name))
+        inner.node(ino).is_held().then(|| inner.found_at(ino, directory, name))
     }
 
     /// A node for an inode that has no backing inode yet, with one lookup. Its number is private and stays.
@@ -360,12 +365,14 @@ impl InodeTable {
             let mut inner = self.lock();
             let node = inner.nodes.get_mut(&ino).ok_or(Error::Stale)?;
             node.warm = true;
-            if let Some(descriptor) = &node.descriptor {
-                return Ok(descriptor.clone());
-            }
+            let handle = match &node.reach {
+                Reach::Descriptor(descriptor) => return Ok(descriptor.clone()),
+                Reach::Handle(handle) => Some(handle.clone()),
+                Reach::Place => None,
+            };
             let identity = node.identity.ok_or(Error::Stale)?;
             let place = node.in_backing().clone();
-            (identity, place, node.handle.clone())
+            (identity, place, handle)
         };
         let descriptor = Arc::new(self.open_again(identity, &place, handle.as_ref())?);
         let surplus = self.lock().hold(ino, descriptor.clone());
@@ -453,6 +460,10 @@ impl Node {
     /// Where it is in the backing directory.
     fn in_backing(&self) -> &Place {
         self.backing_place.as_deref().unwrap_or(&self.place)
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.reach, Reach::Descriptor(_))
     }
 
     fn is_unused(&self) -> bool {
@@ -561,8 +572,7 @@ impl Inner {
             children: 0,
             place: Place { directory, name: name.into() },
             backing_place: None,
-            descriptor: None,
-            handle: None,
+            reach: Reach::Place,
             warm: true,
         });
         self.nodes.insert(ino, node);
@@ -572,14 +582,13 @@ impl Inner {
     /// Gives a node its descriptor; returns the one too many, to be closed outside the lock.
     fn hold(&mut self, ino: Ino, descriptor: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
         let Some(node) = self.nodes.get_mut(&ino) else { return Some(descriptor) };
-        let surplus = node.descriptor.replace(descriptor);
-        node.handle = None;
-        let serial = node.serial;
-        if surplus.is_none() {
-            self.descriptors += 1;
-            self.opened.push_back((ino, serial));
+        if let Reach::Descriptor(surplus) = std::mem::replace(&mut node.reach, Reach::Descriptor(descriptor))
+        {
+            return Some(surplus);
         }
-        surplus
+        self.opened.push_back((ino, node.serial));
+        self.descriptors += 1;
+        None
     }
 
     /// The descriptor to close next: the oldest that was not used since it was last passed over.
@@ -587,7 +596,8 @@ impl Inner {
         for _ in 0..2 * self.opened.len() + 1 {
             let (ino, serial) = self.opened.pop_front()?;
             let Some(node) = self.nodes.get_mut(&ino).filter(|node| node.serial == serial) else { continue };
-            let Some(descriptor) = node.descriptor.clone() else { continue };
+            let Reach::Descriptor(descriptor) = &node.reach else { continue };
+            let descriptor = descriptor.clone();
             if node.warm {
                 node.warm = false;
                 self.opened.push_back((ino, serial));
@@ -599,9 +609,9 @@ impl Inner {
     }
 
     fn let_go(&mut self, id: NodeId, handle: Option<FileHandle>) -> Option<Arc<OwnedFd>> {
-        let node = self.nodes.get_mut(&id.ino).filter(|node| node.serial == id.serial)?;
-        let descriptor = node.descriptor.take()?;
-        node.handle = handle;
+        let node = self.nodes.get_mut(&id.ino).filter(|node| node.serial == id.serial && node.is_held())?;
+        let reach = handle.map_or(Reach::Place, Reach::Handle);
+        let Reach::Descriptor(descriptor) = std::mem::replace(&mut node.reach, reach) else { return None };
         self.descriptors -= 1;
         Some(descriptor)
     }
@@ -634,7 +644,7 @@ impl Inner {
         if let Some(place) = &node.backing_place {
             self.lost_child(place.directory);
         }
-        if node.descriptor.is_some() {
+        if node.is_held() {
             self.descriptors -= 1;
         }
         if let Some(number) = node.identity.as_ref().map(number_of)
@@ -714,6 +724,30 @@ mod tests {
         table.landed_at(file, e, b"f");
         assert_eq!(table.forget(file, 1), [file, e, d]);
         assert_eq!(table.size().0, 1);
+    }
+
+    #[test]
+    fn a_million_nodes_fit() {
+        assert!(size_of::<Node>() <= 120, "{} bytes", size_of::<Node>());
+        assert!(size_of::<FileHandle>() <= 24 && size_of::<Reach>() <= 24);
+    }
+
+    #[test]
+    fn whatever_is_closed_for_being_cold_is_found_again_where_it_is_now() {
+        let (folder, table) = table();
+        fs::write(folder.path().join("f"), "").expect("a file");
+        let file = look_up(&table, ROOT, "f");
+        for _ in 0..2 {
+            let held = table.descriptor(file).expect("a descriptor");
+            let identity = sys::stat(held.as_fd()).expect("what it is").identity;
+            table.close_down_to(0);
+            assert!(!table.is_likely_held(ROOT, b"f"));
+            assert_eq!(table.identity(file), Some(identity));
+        }
+        if sys::is_root() {
+            fs::rename(folder.path().join("f"), folder.path().join("g")).expect("another name");
+        }
+        table.descriptor(file).expect("it is found by its handle, by others by its name");
     }
 
     #[test]

@@ -469,10 +469,38 @@ fn read_growing(mut call: impl FnMut(&mut [u8]) -> libc::ssize_t) -> Result<Vec<
     Err(Error::OutOfRange)
 }
 
-/// A file handle of `name_to_handle_at(2)`: finds an inode again without a descriptor and whatever its name. Its kind
-/// and its bytes in one piece, because there may be a million of them.
+/// A file handle of `name_to_handle_at(2)`: finds an inode again without a descriptor and whatever its name. Its kind,
+/// then its bytes. There may be a million of them: those of most file systems are short and need no memory of their own.
 #[derive(Clone, Debug)]
-pub struct FileHandle(Box<[u8]>);
+pub enum FileHandle {
+    /// So many of these bytes.
+    Short { length: u8, bytes: [u8; SHORT_HANDLE] },
+    /// All of these.
+    Long(Box<[u8]>),
+}
+
+/// What takes no more room than a long one does.
+const SHORT_HANDLE: usize = 22;
+
+impl FileHandle {
+    fn of(all: &[u8]) -> FileHandle {
+        let mut bytes = [0; SHORT_HANDLE];
+        match (bytes.get_mut(..all.len()), u8::try_from(all.len())) {
+            (Some(start), Ok(length)) => {
+                start.copy_from_slice(all);
+                FileHandle::Short { length, bytes }
+            }
+            _ => FileHandle::Long(all.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            FileHandle::Short { length, bytes } => &bytes[..usize::from(*length)],
+            FileHandle::Long(bytes) => bytes,
+        }
+    }
+}
 
 /// The kernel's `struct file_handle` with room for the longest handle (`MAX_HANDLE_SZ`).
 #[repr(C)]
@@ -496,13 +524,13 @@ pub fn file_handle(fd: BorrowedFd<'_>) -> Result<FileHandle> {
             libc::AT_EMPTY_PATH,
         )
     })?;
-    Ok(FileHandle([&raw.kind.to_ne_bytes(), &raw.bytes[..raw.length as usize]].concat().into()))
+    Ok(FileHandle::of(&[&raw.kind.to_ne_bytes(), &raw.bytes[..raw.length as usize]].concat()))
 }
 
 /// `open_by_handle_at(2)` with `O_PATH`. Needs `CAP_DAC_READ_SEARCH` (EPERM without) and a real descriptor on the same
 /// file system.
 pub fn open_handle(on: BorrowedFd<'_>, handle: &FileHandle) -> Result<OwnedFd> {
-    let (kind, bytes) = handle.0.split_first_chunk().ok_or(Error::Stale)?;
+    let (kind, bytes) = handle.bytes().split_first_chunk().ok_or(Error::Stale)?;
     let mut raw =
         RawHandle { length: bytes.len() as libc::c_uint, kind: i32::from_ne_bytes(*kind), bytes: [0; 128] };
     raw.bytes[..bytes.len()].copy_from_slice(bytes);
