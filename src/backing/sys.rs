@@ -611,11 +611,14 @@ pub fn give_memory_back() {
 }
 
 /// Lets large buffers come fresh from the kernel (`mallopt(3)`): fuser's 16 MiB request buffers then take only the
-/// pages that requests really fill.
+/// pages that requests really fill. The buffers of single reads and writes, 1 MiB at most, are used again instead:
+/// getting their pages anew takes longer than filling them.
 pub fn map_large_allocations() {
+    const LARGE: i32 = 4 << 20;
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt only sets numbers; called before any other thread runs.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
     }
 }
