@@ -110,7 +110,12 @@ impl Client {
 
     /// The answer about a name whose inode and attributes have been found.
     pub(super) fn entry_of(&self, looked: Looked<'_>, attributes: Attributes, trace: &Trace) -> Entry {
-        Entry { ino: looked.keep(), attributes, lease: self.lease(trace) }
+        let lease = self.lease(trace);
+        if !lease.name.is_zero() && attributes.kind == Kind::Directory {
+            // A program may go there without anybody asking again, and stay when it is removed.
+            let _ = self.table.descriptor(looked.ino());
+        }
+        Entry { ino: looked.keep(), attributes, lease }
     }
 
     pub(super) fn attributes_of_looked(

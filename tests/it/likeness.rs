@@ -119,6 +119,23 @@ fcntl.fcntl(f, fcntl.F_SETFL, os.O_APPEND); os.lseek(f, 0, 0); os.write(f, b'Y')
 }
 
 #[test]
+fn a_working_directory_that_is_removed_is_an_empty_one() {
+    const SCRIPT: &str = "import os
+os.makedirs('listed/d'); here = os.getcwd()
+def said(call):
+    try: return call()
+    except OSError as error: return error.errno
+def removed(path):
+    os.chdir(path); os.rmdir(os.path.join(here, path))
+    print(said(os.getcwd), said(os.listdir), said(lambda: os.mkdir('x')), said(lambda: os.stat('.').st_mode > 0))
+    os.chdir(here)
+os.mkdir('made'); removed('made')
+list(os.scandir('listed')); removed('listed/d')
+";
+    assert_alike("python3", SCRIPT, CONTENTS);
+}
+
+#[test]
 fn extended_attributes_have_as_much_room_as_the_store_has() {
     const SCRIPT: &str = "import errno, os
 open('f', 'w').close()
