@@ -13,6 +13,14 @@ use rustix::{
 use super::{attach::plain, refusals::canonical_directory};
 use crate::error::Refusal;
 
+/// Takes the lock as soon as nobody else has it.
+///
+/// # Errors
+/// As for [`try_lock`].
+pub fn lock(file: &File) -> Result<(), Errno> {
+    flock(file, FlockOperation::LockExclusive)
+}
+
 /// Takes the lock unless somebody has it; whether it was taken. A forked process shares it, a program that is executed
 /// does not.
 ///

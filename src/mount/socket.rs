@@ -1,9 +1,14 @@
 //! Where the control socket of a client is: in a folder that only its user can enter, under a name made of the mount's
 //! device number, which anybody finds in the mount table. A link beside it leads to the backing directory, so that
 //! nobody has to be asked for that.
+//!
+//! A device number is free for the next mount the moment its own is gone, while its daemon lives on to land what is
+//! left. So whoever comes or goes holds the folder's lock meanwhile, and takes away only what is its own or nobody's.
 
 use std::{
-    env, fs, io,
+    env,
+    fs::{self, File, Metadata},
+    io,
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, symlink},
         net::{UnixListener, UnixStream},
@@ -13,22 +18,41 @@ use std::{
 
 use nix::unistd::geteuid;
 
-use super::mountinfo::{Device, Entry};
+use super::{
+    lock::lock,
+    mountinfo::{Device, Entry},
+};
 
 /// The name under which a socket is found. Goes when it is dropped, unless another daemon, which got our device number
 /// after our unmount, has put its own there.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    inode: u64,
+    made: Made,
 }
+
+/// Which file it is: its inode number alone may be given out again. Nobody changes a socket, so its change time is when
+/// it was made.
+type Made = (u64, i64, i64);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|facts| facts.ino() == self.inode) {
+        let _alone = self.path.parent().map(alone_in);
+        if fs::symlink_metadata(&self.path).is_ok_and(|facts| made(&facts) == self.made) {
             remove(&self.path);
         }
     }
+}
+
+fn made(facts: &Metadata) -> Made {
+    (facts.ino(), facts.ctime(), facts.ctime_nsec())
+}
+
+/// Keeps others from coming and going in a folder until it is dropped.
+fn alone_in(folder: &Path) -> io::Result<File> {
+    let folder = File::open(folder)?;
+    lock(&folder)?;
+    Ok(folder)
 }
 
 fn remove(socket: &Path) {
@@ -61,14 +85,14 @@ fn listen_in(folder: PathBuf, device: Device, backing: &Path) -> io::Result<(Uni
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => check_private(&folder, geteuid().as_raw())?,
     }
+    let _alone = alone_in(&folder)?;
     let path = folder.join(socket_name(device));
     // The device number is ours now: whoever left a socket of this name is gone or was unmounted.
     remove(&path);
     let socket = UnixListener::bind(&path)?;
-    let inode = fs::symlink_metadata(&path)?.ino();
-    let file = SocketFile { path, inode };
-    symlink(backing, link_beside(&file.path))?;
-    Ok((socket, file))
+    let made = made(&fs::symlink_metadata(&path)?);
+    symlink(backing, link_beside(&path)).inspect_err(|_| remove(&path))?;
+    Ok((socket, SocketFile { path, made }))
 }
 
 /// Connects to whoever serves this mount; none if nobody can be reached.
@@ -84,10 +108,13 @@ pub fn reach(entry: &Entry) -> Option<(UnixStream, PathBuf)> {
     })
 }
 
-/// Removes what the daemon of this mount has left behind when it died.
+/// Removes what the daemon of this mount has left behind when it died. One who answers has not left it.
 pub fn forget(entry: &Entry) {
     for socket in sockets(entry) {
-        remove(&socket);
+        let _alone = socket.parent().map(alone_in);
+        if UnixStream::connect(&socket).is_err() {
+            remove(&socket);
+        }
     }
 }
 
@@ -132,6 +159,20 @@ fn socket_name(device: Device) -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn one_who_got_the_device_number_after_another_s_unmount_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = Device { major: 0, minor: 7 };
+        let listen = || listen_in(folder.path().join("folder"), device, Path::new("/backing")).unwrap();
+        let ((former, theirs), (_latter, ours)) = (listen(), listen());
+        drop(former);
+        let path = ours.path.clone();
+        drop(theirs);
+        assert!(UnixStream::connect(&path).is_ok() && fs::read_link(link_beside(&path)).is_ok());
+        drop(ours);
+        assert!(!path.exists() && fs::symlink_metadata(link_beside(&path)).is_err());
+    }
 
     #[test]
     fn a_folder_that_others_can_enter_or_that_is_a_link_is_refused_by_name() {
