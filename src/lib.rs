@@ -55,7 +55,7 @@
 //! | `fuse` | decode a request, call the client, reply | `client` |
 //! | `mount` | the life of a mount, sets of them, and the control socket | `fuse`, `client` |
 //! | `harness` | what the command line's `run` and `exec` need besides | `mount` |
-//! | `knobs`, `event`, `clock`, `time`, `error` | tunables, the log, the reader of time, plain time, failures | |
+//! | `knobs`, `event`, `clock`, `time`, `hashing`, `error` | tunables, the log, the reader of time, plain time, hash tables, failures | |
 //!
 //! What is documented here is what other programs may use. The modules are there for chaosfs's own command line and
 //! tests, and change without notice.
@@ -78,6 +78,8 @@ pub mod fault;
 mod fuse;
 #[doc(hidden)]
 pub mod harness;
+#[doc(hidden)]
+pub mod hashing;
 #[doc(hidden)]
 pub mod knobs;
 mod mount;

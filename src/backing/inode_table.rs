@@ -6,8 +6,8 @@
 //! closed, and opened again on demand by file handle or by name, checking that it is still the same inode.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    collections::VecDeque,
+    hash::BuildHasher,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -16,7 +16,10 @@ use super::{
     share::Share,
     sys::{self, FileHandle, Identity, Result, Stat},
 };
-use crate::error::Error;
+use crate::{
+    error::Error,
+    hashing::{HashMap, Hasher},
+};
 
 /// The number by which the kernel and programs know an inode.
 pub type Ino = u64;
@@ -82,14 +85,15 @@ struct Inner {
     last_serial: u64,
 }
 
-/// Which node was found at a name lately. A guess may be wrong or missing, and is no more than a reason to look there
+/// Which node was found at a name lately, by the whole hash of the name: most names that fall on another's guess are
+/// told from it without a look at the node. A guess may be wrong or missing, and is no more than a reason to look there
 /// first.
 #[derive(Debug)]
-struct Guesses(Box<[Ino]>);
+struct Guesses(Box<[(u64, Ino)]>);
 
 impl Default for Guesses {
     fn default() -> Guesses {
-        Guesses(vec![0; Guesses::MOST].into())
+        Guesses(vec![(0, 0); Guesses::MOST].into())
     }
 }
 
@@ -97,9 +101,15 @@ impl Guesses {
     /// Enough for the directories that are in use at the same time.
     const MOST: usize = 1024;
 
-    fn at(&mut self, directory: Ino, name: &[u8]) -> &mut Ino {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((directory, name));
-        &mut self.0[hash as usize % Guesses::MOST]
+    fn get(&self, directory: Ino, name: &[u8]) -> Option<Ino> {
+        let hash = Hasher::default().hash_one((directory, name));
+        let (guessed, ino) = self.0[hash as usize % Guesses::MOST];
+        (guessed == hash).then_some(ino)
+    }
+
+    fn set(&mut self, directory: Ino, name: &[u8], ino: Ino) {
+        let hash = Hasher::default().hash_one((directory, name));
+        self.0[hash as usize % Guesses::MOST] = (hash, ino);
     }
 }
 
@@ -200,9 +210,9 @@ impl InodeTable {
 
     /// Whether what stands at `name` is probably a node that is held by a descriptor.
     pub fn is_likely_held(&self, directory: Ino, name: &[u8]) -> bool {
-        let mut inner = self.lock();
-        let guess = *inner.guesses.at(directory, name);
-        inner.nodes.get(&guess).is_some_and(|node| node.is_held() && node.place.is(directory, name))
+        let inner = self.lock();
+        let guessed = inner.guesses.get(directory, name).and_then(|ino| inner.nodes.get(&ino));
+        guessed.is_some_and(|node| node.is_held() && node.place.is(directory, name))
     }
 
     /// The node of an inode found at `name`, if it is held by a descriptor, with one more lookup.
@@ -356,7 +366,15 @@ impl InodeTable {
         (inner.nodes.len(), inner.descriptors)
     }
 
-    /// The descriptor on the real inode, opened again if it had been closed.
+    /// The descriptor on the real inode, if it is held.
+    pub fn held(&self, ino: Ino) -> Option<Arc<OwnedFd>> {
+        let mut inner = self.lock();
+        let node = inner.nodes.get_mut(&ino)?;
+        node.warm = true;
+        if let Reach::Descriptor(descriptor) = &node.reach { Some(descriptor.clone()) } else { None }
+    }
+
+    /// The same, opened again if it is not.
     ///
     /// # Errors
     /// ESTALE if the inode is not to be found any more, or never was (it has not landed).
@@ -402,18 +420,19 @@ impl InodeTable {
     pub fn retrying<T>(&self, mut call: impl FnMut() -> Result<T>) -> Result<T> {
         match call() {
             Err(error) if error.is(Error::TooManyOpen) => {
-                self.close_down_to(self.size().1 / 2);
+                let held = self.size().1;
+                self.close_down_to(held / 2, 2 * held);
                 call()
             }
             result => result,
         }
     }
 
+    /// Keeps to the bound. A few at a time: there may be any number that cannot be closed, and one that is opened must
+    /// not look at all of them.
     fn close_coldest(&self) {
-        let bound = self.share.size();
-        if self.size().1 > bound {
-            self.close_down_to(bound - bound / 8);
-        }
+        const TRIES: usize = 4;
+        self.close_down_to(self.share.size(), TRIES);
     }
 
     fn is_findable(&self, ino: Ino, descriptor: BorrowedFd<'_>, handle: Option<&FileHandle>) -> bool {
@@ -428,11 +447,14 @@ impl InodeTable {
         Ok(sys::stat_at(directory.as_fd(), &place.name)?.identity == *identity)
     }
 
-    fn close_down_to(&self, target: usize) {
-        let mut tries = 2 * self.size().1;
-        while self.size().1 > target && tries > 0 {
-            tries -= 1;
-            let Some((id, descriptor)) = self.lock().coldest() else { break };
+    /// Closes descriptors until there are `target`, in so many tries at most.
+    fn close_down_to(&self, target: usize, tries: usize) {
+        for _ in 0..tries {
+            let coldest = {
+                let mut inner = self.lock();
+                if inner.descriptors > target { inner.coldest() } else { None }
+            };
+            let Some((id, descriptor)) = coldest else { break };
             let handle = if sys::is_root() { sys::file_handle(descriptor.as_fd()).ok() } else { None };
             // One that could not be found again, having lost its name or got another, keeps its descriptor.
             let findable = self.is_findable(id.ino, descriptor.as_fd(), handle.as_ref());
@@ -488,7 +510,7 @@ impl Inner {
 
     /// A lookup has found a node at this place.
     fn found_at(&mut self, ino: Ino, directory: Ino, name: &[u8]) -> NodeId {
-        *self.guesses.at(directory, name) = ino;
+        self.guesses.set(directory, name, ino);
         let node = self.node(ino);
         node.lookups += 1;
         node.warm = true;
@@ -740,7 +762,7 @@ mod tests {
         for _ in 0..2 {
             let held = table.descriptor(file).expect("a descriptor");
             let identity = sys::stat(held.as_fd()).expect("what it is").identity;
-            table.close_down_to(0);
+            table.close_down_to(0, 10);
             assert!(!table.is_likely_held(ROOT, b"f"));
             assert_eq!(table.identity(file), Some(identity));
         }

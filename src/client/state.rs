@@ -8,11 +8,9 @@ use super::{
 };
 use crate::{
     backing::NodeId,
-    consistency::{
-        Attributes, Belief, InFlight, Ino, Known, Place,
-        hashing::{HashMap, HashSet},
-    },
+    consistency::{Attributes, Belief, InFlight, Ino, Known, Place},
     error::Error,
+    hashing::{HashMap, HashSet},
     knobs::Knobs,
     time::{Time, Timestamp},
 };

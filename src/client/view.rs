@@ -10,8 +10,9 @@ use std::{
 use super::{Client, Lease, Looked, MOST_ROUNDS, Source, State, Trace};
 use crate::{
     backing::{NodeId, Stat, sys},
-    consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Name, Place, hashing::HashSet},
+    consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Name, Place},
     error::Error,
+    hashing::HashSet,
     time::Timestamp,
 };
 

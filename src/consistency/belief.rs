@@ -6,11 +6,13 @@ use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 use super::{
     attributes::{Attributes, Ino, Kind},
     extents::{Extents, Segment},
-    hashing::{HashMap, HashSet},
     mutation::{Change, Place},
     ttl_cache::{Believed, Ticket, TtlCache},
 };
-use crate::time::{Time, Timestamp};
+use crate::{
+    hashing::{HashMap, HashSet},
+    time::{Time, Timestamp},
+};
 
 /// How many bytes of file content a client keeps at most, with [`PIECE_COST`] for each piece. Past it the file read
 /// first is dropped whole, attributes and all: a file of which half were old and half new would be no state that the

@@ -12,11 +12,13 @@ use std::{
 
 use super::{
     attributes::Ino,
-    hashing::HashMap,
     mutation::{Access, Change, Mutation, MutationId, Thing},
     overlay::Overlay,
 };
-use crate::time::{Time, Timestamp};
+use crate::{
+    hashing::HashMap,
+    time::{Time, Timestamp},
+};
 
 /// Room in tables for so many entries is not given back: it costs little and will be wanted again.
 const KEPT_ROOM: usize = 256;

@@ -30,7 +30,6 @@ pub mod acl;
 pub mod attributes;
 pub mod belief;
 pub mod extents;
-pub mod hashing;
 #[cfg(test)]
 mod histories;
 pub mod in_flight;

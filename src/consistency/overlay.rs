@@ -13,10 +13,9 @@ use std::{
 use super::{
     attributes::{Attributes, Ino, Kind},
     extents::{Extents, Layout, Patch},
-    hashing::HashMap,
     mutation::{Change, KEEP_SIZE, Mutation, MutationId, Name, PUNCH_HOLE, Place, RenameHow},
 };
-use crate::time::Timestamp;
+use crate::{hashing::HashMap, time::Timestamp};
 
 /// What stands at a name, as this client's mutations in flight have it.
 #[expect(missing_docs, reason = "the variants say it")]

@@ -16,8 +16,7 @@ use std::{
 
 use indexmap::{IndexMap, map};
 
-use super::hashing::Hasher;
-use crate::time::Time;
+use crate::{hashing::Hasher, time::Time};
 
 /// A fetch under way. The epoch belongs to a group of keys: a ticket may be refused although its own key was not
 /// touched (once in `GROUPS` times), which costs a second fetch and never truth.

@@ -12,16 +12,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("mount", &["fuse", "client", "event", "knobs", "clock", "dice", "error"]),
     ("harness", &["mount"]),
     ("fuse", &["client", "backing", "error"]),
-    ("client", &["consistency", "fault", "dice", "backing", "event", "knobs", "clock", "time", "error"]),
-    ("consistency", &["time", "knobs"]),
+    (
+        "client",
+        &["consistency", "fault", "dice", "backing", "event", "knobs", "clock", "time", "hashing", "error"],
+    ),
+    ("consistency", &["time", "knobs", "hashing"]),
     // A rule says with which error an operation fails.
     ("fault", &["time", "knobs", "dice", "error"]),
-    ("backing", &["error"]),
+    ("backing", &["hashing", "error"]),
     ("event", &["time"]),
     ("knobs", &["error"]),
     ("dice", &["time"]),
     ("clock", &["time"]),
     ("time", &[]),
+    ("hashing", &[]),
     ("error", &[]),
 ];
 
