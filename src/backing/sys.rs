@@ -14,7 +14,7 @@ use std::{
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::Path,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use nix::{
@@ -357,14 +357,39 @@ pub fn set_times(fd: BorrowedFd<'_>, atime: Option<WallTime>, mtime: Option<Wall
 
 /// `pread(2)` until `buffer` is full or the file ends; returns how much there was.
 pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    read_on(buffer.len(), |done| {
+        Ok(nix::sys::uio::pread(fd, &mut buffer[done..], signed(offset + done as u64)?)?)
+    })
+}
+
+/// The same into a new buffer, for bytes that will be shared.
+pub fn read_shared(fd: BorrowedFd<'_>, length: usize, offset: u64) -> Result<Arc<[u8]>> {
+    let mut buffer = Arc::<[u8]>::new_uninit_slice(length);
+    let room = Arc::get_mut(&mut buffer).expect("nobody else has it yet");
+    let read = read_on(length, |done| {
+        let (rest, at) = (&mut room[done..], signed(offset + done as u64)?);
+        // SAFETY: the call writes into `rest`, which is alive meanwhile, and not past its end.
+        check_length(unsafe { libc::pread(fd.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), at) })
+    })?;
+    // SAFETY: so many bytes from the start on have been read.
+    let bytes = unsafe { std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), read) };
+    if read < length {
+        return Ok(bytes.into());
+    }
+    // SAFETY: all of them have been read.
+    Ok(unsafe { buffer.assume_init() })
+}
+
+/// Calls `read` with how much has been read until that is `length` or the file ends.
+fn read_on(length: usize, mut read: impl FnMut(usize) -> Result<usize>) -> Result<usize> {
     let mut done = 0;
-    while done < buffer.len() {
-        match nix::sys::uio::pread(fd, &mut buffer[done..], signed(offset + done as u64)?) {
+    while done < length {
+        match read(done) {
             Ok(0) => break,
             Ok(count) => done += count,
-            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) if error.is(Error::Interrupted) => {}
             Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno.into()),
+            Err(error) => return Err(error),
         }
     }
     Ok(done)
@@ -430,10 +455,19 @@ pub fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8], flags: i32) -> R
         .map(drop)
 }
 
-/// `getxattr(2)` of the inode behind `fd`.
+/// `getxattr(2)` of the inode behind `fd`: at once if that is open, for a file is asked for `security.capability` each
+/// time it is written to.
 pub fn get_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
-    let (path, name) = (proc_path(fd), c_name(name)?);
+    let name = c_name(name)?;
     // SAFETY: as above; the buffer has the given length.
+    let value = read_growing(|buffer| unsafe {
+        libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
+    });
+    if !matches!(&value, Err(error) if error.is(Error::BadHandle)) {
+        return value;
+    }
+    let path = proc_path(fd);
+    // SAFETY: as above.
     read_growing(|buffer| unsafe {
         libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
     })

@@ -10,12 +10,15 @@ use std::{
 
 use super::locked;
 use crate::{
-    consistency::{Ino, Listing, hashing::HashMap},
+    consistency::{Ino, Listing},
     error::Error,
+    hashing::HashMap,
 };
 
 const ACCESS_MODE: i32 = 0o3;
+const READ_ONLY: i32 = 0o0;
 const WRITE_ONLY: i32 = 0o1;
+const READ_WRITE: i32 = 0o2;
 
 /// One open file.
 #[derive(Debug)]
@@ -57,14 +60,14 @@ impl OpenFile {
         self.is_kept.load(Ordering::Relaxed)
     }
 
-    /// Whether it may be written through.
+    /// Whether it may be written through. There is a fourth access mode, which allows neither (`open(2)`).
     pub fn is_writable(&self) -> bool {
-        self.flags & ACCESS_MODE != 0
+        matches!(self.flags & ACCESS_MODE, WRITE_ONLY | READ_WRITE)
     }
 
     /// Whether it may be read through.
     pub fn is_readable(&self) -> bool {
-        self.flags & ACCESS_MODE != WRITE_ONLY
+        matches!(self.flags & ACCESS_MODE, READ_ONLY | READ_WRITE)
     }
 
     /// Takes note of landing error number `latest`; whether it was news.

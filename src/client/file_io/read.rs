@@ -1,13 +1,13 @@
 //! Reading in this client's view.
 
 use std::{
-    ops::Deref,
+    ops::{Deref, Range},
     os::fd::AsFd,
     sync::{Arc, Mutex},
 };
 
 use super::{Client, OpenFile, Trace};
-use crate::{backing::sys, client::locked, consistency::extents::Patch, error::Error};
+use crate::{backing::sys, client::locked, consistency::extents::Patch, error::Error, time::Time};
 
 /// How many buffers this process keeps for the next reads, and how large ones: to clear a new one for each read takes
 /// longer than a small read.
@@ -18,31 +18,43 @@ static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// Bytes that were read.
 #[derive(Debug)]
-pub struct Bytes {
-    buffer: Vec<u8>,
-    length: usize,
-}
-
-impl Bytes {
-    /// Room for `length` bytes, with anything in it.
-    fn room(length: usize) -> Bytes {
-        let mut buffer = locked(&SPARE).pop().unwrap_or_default();
-        if buffer.len() < length {
-            buffer.resize(length, 0);
-        }
-        Bytes { buffer, length }
-    }
+pub enum Bytes {
+    /// Into a buffer that is used again.
+    Copied(Copied),
+    /// And are believed.
+    Shared(Arc<[u8]>),
 }
 
 impl Deref for Bytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.buffer[..self.length]
+        match self {
+            Bytes::Copied(copied) => &copied.buffer[..copied.length],
+            Bytes::Shared(bytes) => bytes,
+        }
     }
 }
 
-impl Drop for Bytes {
+/// The first `length` bytes of a buffer that goes back to the spare ones.
+#[derive(Debug)]
+pub struct Copied {
+    buffer: Vec<u8>,
+    length: usize,
+}
+
+impl Copied {
+    /// Room for `length` bytes, with anything in it.
+    fn room(length: usize) -> Copied {
+        let mut buffer = locked(&SPARE).pop().unwrap_or_default();
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        Copied { buffer, length }
+    }
+}
+
+impl Drop for Copied {
     fn drop(&mut self) {
         let mut spare = locked(&SPARE);
         if self.buffer.len() <= LARGEST_SPARE && spare.len() < MOST_SPARE {
@@ -66,10 +78,10 @@ impl Client {
                     return Err(Error::BadHandle);
                 }
                 if self.shows_backing_bytes(&file) {
-                    let mut bytes = Bytes::room(size);
+                    let mut bytes = Copied::room(size);
                     let room = &mut bytes.buffer[..size];
                     bytes.length = sys::read_at(self.real_file(&file)?.as_fd(), room, offset)?;
-                    return Ok(bytes);
+                    return Ok(Bytes::Copied(bytes));
                 }
                 self.read_view(&file, offset, size, trace)
             },
@@ -107,24 +119,35 @@ impl Client {
             let extends = own_data && overlay.has_data(file.ino);
             ((range.end - range.start) as usize, mine, believed, gaps, extends)
         })?;
-        let mut bytes = Bytes::room(length);
+        let all = offset..offset + length as u64;
+        if !extends && gaps == [all.clone()] {
+            return Ok(Bytes::Shared(self.read_gap(file, all, asked)?));
+        }
+        let mut bytes = Copied::room(length);
         let buffer = &mut bytes.buffer[..length];
         buffer.fill(0);
         believed.iter().for_each(|segment| segment.lay_over(buffer, offset));
         let mut end = length;
         for gap in gaps.into_iter().filter(|gap| !gap.is_empty()) {
             let (from, to) = ((gap.start - offset) as usize, (gap.end - offset) as usize);
-            let read = sys::read_at(self.real_file(file)?.as_fd(), &mut buffer[from..to], gap.start)?;
-            let bytes: Arc<[u8]> = buffer[from..from + read].into();
-            let now = self.now();
-            self.lock().belief.believe_bytes(file.ino, asked, gap.start, &bytes, now);
-            if read < to - from && !extends {
+            let read = self.read_gap(file, gap, asked)?;
+            buffer[from..from + read.len()].copy_from_slice(&read);
+            if read.len() < to - from && !extends {
                 // Somebody has made the file shorter: there is nothing where the believed size says there is.
-                end = end.min(from + read);
+                end = end.min(from + read.len());
             }
         }
         mine.lay_over(&mut buffer[..end], offset);
         bytes.length = end;
+        Ok(Bytes::Copied(bytes))
+    }
+
+    /// Reads what nobody has read yet, as far as it goes, and believes it.
+    fn read_gap(&self, file: &OpenFile, gap: Range<u64>, asked: Time) -> Result<Arc<[u8]>, Error> {
+        let length = (gap.end - gap.start) as usize;
+        let bytes = sys::read_shared(self.real_file(file)?.as_fd(), length, gap.start)?;
+        let now = self.now();
+        self.lock().belief.believe_bytes(file.ino, asked, gap.start, &bytes, now);
         Ok(bytes)
     }
 }
@@ -135,13 +158,14 @@ mod tests {
 
     #[test]
     fn a_buffer_shows_as_much_as_was_read_whatever_it_held_before() {
-        let mut before = Bytes::room(LARGEST_SPARE);
+        let room = |length| Bytes::Copied(Copied::room(length));
+        let mut before = Copied::room(LARGEST_SPARE);
         before.buffer.fill(b'x');
         drop(before);
         for length in [0, 3, LARGEST_SPARE, LARGEST_SPARE + 1] {
-            assert_eq!(Bytes::room(length).len(), length);
+            assert_eq!(room(length).len(), length);
         }
-        drop((0..2 * MOST_SPARE).map(|_| Bytes::room(LARGEST_SPARE)).collect::<Vec<_>>());
+        drop((0..2 * MOST_SPARE).map(|_| room(LARGEST_SPARE)).collect::<Vec<_>>());
         let spare = locked(&SPARE);
         assert!(spare.len() <= MOST_SPARE && spare.iter().all(|buffer| buffer.len() <= LARGEST_SPARE));
     }
