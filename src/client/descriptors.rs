@@ -2,9 +2,9 @@
 //!
 //! | wanted | is | where that fails |
 //! |---|---|---|
-//! | an inode | the node's `O_PATH` descriptor | ESTALE: one of a file that is open and has lost its name |
+//! | an inode | the node's `O_PATH` descriptor if it is held, else that of an open file, else opened by name or handle | |
 //! | to read or write an open file | its own descriptor, opened with it | not landed then: opened, or given to it on landing |
-//! | to land data | one kept since the file was made or closed, else opened now | EACCES: an open file's, else the owner lets himself in |
+//! | to land data | one kept since the file was made or closed, else an open file's, else opened now | EACCES: the owner lets himself in |
 //!
 //! The kernel checks permissions by this client's view, the store by its own state. Where a change of permissions of
 //! ours is still in flight the store may say EACCES to what the view allows: then that change lands early, as for an
@@ -30,16 +30,16 @@ const OWNER_MAY_WRITE: u32 = 0o200;
 pub(super) const OWNER_READS_AND_WRITES: u32 = 0o600;
 
 impl Client {
-    /// A descriptor on the real inode. An inode that has lost its name is still there for those who have it open; one
-    /// that is lost is not believed in any longer.
+    /// A descriptor on the real inode. One that is lost is not believed in any longer.
     pub(super) fn descriptor(&self, ino: Ino) -> Result<Arc<OwnedFd>, Error> {
-        match self.table.descriptor(ino) {
-            Err(error) if error.is(Error::Stale) => self.files.descriptor(ino, false).ok_or_else(|| {
-                self.distrust(ino);
-                error
-            }),
-            result => result,
+        if let Some(descriptor) = self.table.held(ino).or_else(|| self.files.descriptor(ino, false)) {
+            return Ok(descriptor);
         }
+        self.table.descriptor(ino).inspect_err(|error| {
+            if error.is(Error::Stale) {
+                self.distrust(ino);
+            }
+        })
     }
 
     /// An inode could not be found any more: what leads to it is not believed any longer, so that the kernel's second
@@ -113,11 +113,12 @@ impl Client {
         if let Some(kept) = self.lock().writers.get(&ino).cloned() {
             return Ok(kept);
         }
+        if let Some(opened) = self.files.descriptor(ino, true) {
+            return Ok(opened);
+        }
         let node = self.descriptor(ino)?;
         let opened = match self.table.retrying(|| sys::reopen(node.as_fd(), WRITE_ONLY)) {
-            Err(error) if error.is(Error::AccessDenied) => {
-                self.files.descriptor(ino, true).map_or_else(|| self.let_oneself_in(node.as_fd(), error), Ok)
-            }
+            Err(error) if error.is(Error::AccessDenied) => self.let_oneself_in(node.as_fd(), error),
             result => result.map(Arc::new),
         }?;
         if manner == Manner::Late {

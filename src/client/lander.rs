@@ -83,10 +83,11 @@ impl Client {
                 continue;
             }
             let until_due = due.filter(|_| !is_manual).map(|due| due.since(now));
-            let waiters = (!state.waits.is_empty()).then_some(LOOK_AFTER_WAITERS);
+            let waiters = state.waits.want_a_look().then_some(LOOK_AFTER_WAITERS);
             let retries = (is_manual && state.leaving && due.is_some()).then_some(LAST_RETRY);
             let span = until_due.into_iter().chain(waiters).chain(retries).chain(until_tidy).min();
-            state.alarms.set(number, due);
+            let alarm = if is_manual { due } else { span.map(|span| now + span) };
+            state.alarms.set(number, alarm);
             state = Clock::wait_in_real_time(&self.work, state, span);
             state.alarms.off(number);
             if is_manual && state.leaving {
@@ -103,7 +104,7 @@ impl Client {
         self.land_until(Client::now);
     }
 
-    fn land_until(&self, time: fn(&Client) -> Time) {
+    pub(super) fn land_until(&self, time: fn(&Client) -> Time) {
         loop {
             let mut state = self.lock();
             let Some(mutation) = state.in_flight.start_due(time(self)) else {
@@ -120,6 +121,13 @@ impl Client {
     /// Wakes a landing thread if none would be there in time for what is due next.
     pub(super) fn wake_lander(&self, state: &State) {
         if state.alarms.are_late_for(state.in_flight.next_due()) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Somebody waits for what another thread lands, who may be killed meanwhile: a landing thread looks now and then.
+    pub(super) fn let_waiters_be_looked_after(&self, state: &State) {
+        if state.alarms.are_late_for(Some(self.now() + LOOK_AFTER_WAITERS)) {
             self.work.notify_one();
         }
     }

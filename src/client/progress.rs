@@ -48,14 +48,15 @@ impl Progress {
     }
 }
 
-/// Until when each of the landing threads that sleep will do so if nobody wakes them, by their numbers.
+/// When each of the landing threads that sleep will wake by itself, by their numbers. On a clock that is moved by hand:
+/// what it knows to be due.
 #[derive(Debug, Default)]
 pub(super) struct Alarms(BTreeMap<usize, Time>);
 
 impl Alarms {
-    /// A thread goes to sleep, until `due` if anything is.
-    pub(super) fn set(&mut self, thread: usize, due: Option<Time>) {
-        self.0.insert(thread, due.unwrap_or(Time::NEVER));
+    /// A thread goes to sleep, for good if nobody wakes it and it has no alarm.
+    pub(super) fn set(&mut self, thread: usize, alarm: Option<Time>) {
+        self.0.insert(thread, alarm.unwrap_or(Time::NEVER));
     }
 
     /// A thread is awake.

@@ -1,9 +1,10 @@
 //! `fsync(2)`: landing early what a program wants to be safe, and syncing it.
 
 use std::{
+    cell::Cell,
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -13,6 +14,7 @@ use crate::{
     backing::{ROOT, sys},
     consistency::{Ino, MutationId},
     error::Error,
+    time::Time,
 };
 
 /// How many slow calls at most run in the threads that serve requests; more get threads of their own.
@@ -45,8 +47,19 @@ impl Client {
             Err(error) => done(Err(error)),
         });
         state.waits.for_landing(missing, thread, then);
+        self.land_hurried(state);
+    }
+
+    /// Lands what is hurried, here and now: to wake a landing thread takes longer than most landings. Only on a clock
+    /// that is moved by hand, where everything lands in one order, it is left to the one landing thread.
+    fn land_hurried(self: &Arc<Self>, state: MutexGuard<'_, State>) {
+        if self.clock.is_manual() {
+            return self.work.notify_all();
+        }
+        self.let_waiters_be_looked_after(&state);
         drop(state);
-        self.work.notify_all();
+        let client = self.clone();
+        run_slow_call(Box::new(move || client.land_until(|_| Time::ZERO)));
     }
 
     /// The mutations that put an inode, its name and its directories where programs have been told they are.
@@ -121,8 +134,12 @@ impl Client {
     }
 }
 
+thread_local! {
+    static IN_SLOW_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Runs a call that may take long here while few do, else in a thread of its own: slow calls never take all the threads
-/// that serve requests.
+/// that serve requests. One that is made in the course of another is a part of it.
 fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
     struct Running;
     impl Drop for Running {
@@ -130,11 +147,16 @@ fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
             SLOW_CALLS.fetch_sub(1, Ordering::SeqCst);
         }
     }
+    if IN_SLOW_CALL.get() {
+        return call();
+    }
     let running = SLOW_CALLS.fetch_add(1, Ordering::SeqCst);
     let guard = Running;
     let counted = move || {
         let _guard = guard;
+        IN_SLOW_CALL.set(true);
         call();
+        IN_SLOW_CALL.set(false);
     };
     if running < SLOW_CALLS_INLINE {
         return counted();

@@ -41,12 +41,20 @@ struct Waiter {
 pub struct Waits {
     landings: Vec<Waiter>,
     room: VecDeque<Waiter>,
+    /// Somebody has come since the last look.
+    newcomers: bool,
 }
 
 impl Waits {
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.landings.is_empty() && self.room.is_empty()
+    }
+
+    /// Whether somebody waits, or has since this was asked last: where waits are short and many, the next one has
+    /// mostly begun when it is time to look.
+    pub fn want_a_look(&mut self) -> bool {
+        std::mem::take(&mut self.newcomers) || !self.is_empty()
     }
 
     /// The threads that wait.
@@ -56,11 +64,13 @@ impl Waits {
 
     /// Waits until all of `missing` have landed.
     pub fn for_landing(&mut self, missing: BTreeSet<MutationId>, thread: u32, done: Done) {
+        self.newcomers = true;
         self.landings.push(Waiter { missing, bytes: 0, thread, done });
     }
 
     /// Waits until there is room for so many bytes.
     pub fn for_room(&mut self, bytes: usize, thread: u32, done: Done) {
+        self.newcomers = true;
         self.room.push_back(Waiter { missing: BTreeSet::new(), bytes, thread, done });
     }
 
@@ -122,6 +132,19 @@ mod tests {
         waits.landed(2, Ok(())).into_iter().for_each(Over::go_on);
         assert_eq!(*results.lock().unwrap(), [Ok(())]);
         assert!(waits.is_empty());
+    }
+
+    #[test]
+    fn a_look_is_wanted_while_somebody_waits_and_once_after_a_short_wait() {
+        let (mut waits, results) = (Waits::default(), Results::default());
+        assert!(!waits.want_a_look());
+        waits.for_landing([1].into(), 0, note(&results));
+        assert!(waits.want_a_look() && waits.want_a_look());
+        drop(waits.landed(1, Ok(())));
+        assert!(!waits.want_a_look());
+        waits.for_room(0, 0, note(&results));
+        drop(waits.next_for_room());
+        assert!(waits.want_a_look() && !waits.want_a_look());
     }
 
     #[test]
