@@ -11,6 +11,7 @@
 //! | file | what |
 //! |---|---|
 //! | `mounts.rs` | what is compared, and how each is started and stopped |
+//! | `floor.rs` | what nothing on the same crate can be faster than |
 //! | `ground.rs` | what all of it stands on: the directories, and what workloads read |
 //! | `workloads.rs` | what is done and timed |
 //! | `results.rs` | what came out: medians of ratios |
@@ -25,6 +26,7 @@
 //! - Nothing is deleted before the end: ext4 does not reuse an inode for a while and scans past it.
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
+mod floor;
 mod ground;
 mod mounts;
 mod picture;
@@ -65,6 +67,9 @@ struct Arguments {
     /// Where the two files are written
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/doc"), value_name = "DIR")]
     output: PathBuf,
+    /// Serve the floor there, for a comparison that has started this
+    #[arg(long, hide = true, value_name = "MOUNTPOINT")]
+    serve_floor: Option<PathBuf>,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -77,7 +82,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::parse();
-    match compare(&arguments) {
+    let outcome = match &arguments.serve_floor {
+        Some(mountpoint) => floor::serve(mountpoint),
+        None => compare(&arguments),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -142,7 +151,8 @@ fn run(
     (workload.run)(&site).with_context(|| format!("{} fails on the plain directory", workload.name))?;
     let first = round as usize % mounts.len();
     for mount in mounts[first..].iter().chain(&mounts[..first]) {
-        if results.has_failed(workload.name, mount.kind) {
+        let has_nothing_to_say = mount.kind == Kind::Floor && !workload.is_on_names;
+        if has_nothing_to_say || results.has_failed(workload.name, mount.kind) {
             continue;
         }
         let site = Site::new(ground, mount, &format!("{}-{round}-{}", workload.name, mount.kind.name()))?;

@@ -1,6 +1,7 @@
 //! What is compared, and how each is started and stopped.
 
 use std::{
+    env,
     fs::{self, File},
     io,
     os::unix::process::CommandExt,
@@ -33,6 +34,8 @@ pub enum Kind {
     Bindfs0,
     /// The chaosfs 0.3.0 of PyPI without its delays
     Seed,
+    /// What answers at once without looking anywhere
+    Floor,
     /// All knobs zero
     Zero,
     /// All knobs at their defaults
@@ -72,8 +75,9 @@ impl Kind {
     }
 
     /// What serves `view` in the foreground.
-    fn command(self, ground: &Ground, view: &Path) -> Command {
+    fn command(self, ground: &Ground, view: &Path) -> Result<Command> {
         let program = match self {
+            Kind::Floor => env::current_exe()?,
             Kind::Bindfs | Kind::Bindfs0 => PathBuf::from("bindfs"),
             Kind::Seed => ground.seed(),
             _ => PathBuf::from(CHAOSFS),
@@ -84,6 +88,10 @@ impl Kind {
             Kind::Bindfs => command.arg("-f"),
             Kind::Bindfs0 => command.args(["-f", "-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0"]),
             Kind::Seed => command.arg("mount"),
+            Kind::Floor => {
+                command.arg("--serve-floor").arg(view);
+                return Ok(command);
+            }
             _ => command.arg("mount").args(self.flags()),
         };
         if self == Kind::Seed {
@@ -91,7 +99,7 @@ impl Kind {
             command.envs(knobs.map(|knob| (knob, "0")));
         }
         command.arg(&ground.backing).arg(view);
-        command
+        Ok(command)
     }
 }
 
@@ -138,7 +146,7 @@ impl Mount {
         }
         let view = ground.new_view()?;
         let said = view.with_extension("log");
-        let mut command = kind.command(ground, &view);
+        let mut command = kind.command(ground, &view)?;
         // In a process group of its own Ctrl-C does not reach it before its mount is taken away.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?).process_group(0);
         let daemon = command.spawn().context("taskset")?;

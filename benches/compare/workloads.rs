@@ -26,18 +26,21 @@ pub struct Workload {
     pub title: &'static str,
     /// `None` where there is nothing to do.
     pub run: fn(&Site) -> Result<Option<f64>>,
+    /// The floor can answer it.
+    pub is_on_names: bool,
 }
 
 /// All of them, in the order of the tables.
 pub const WORKLOADS: &[Workload] = &[
-    workload("stat", "`stat`, files not seen before", stat),
-    workload("missing", "`stat` of missing names", missing),
-    workload("open", "open and close", open),
-    workload("read-small", "read 1 KiB files", read_small),
-    workload("create", "create", create),
-    workload("rename", "rename", rename),
-    workload("unlink", "unlink", unlink),
-    workload("mkdir", "mkdir", mkdir),
+    on_names("stat", "`stat`, files not seen before", stat),
+    on_names("known", "`fstat` of an open file", known),
+    on_names("missing", "`stat` of missing names", missing),
+    on_names("open", "open and close", open),
+    on_names("read-small", "read 1 KiB files", read_small),
+    on_names("create", "create", create),
+    on_names("rename", "rename", rename),
+    on_names("unlink", "unlink", unlink),
+    on_names("mkdir", "mkdir", mkdir),
     workload("list-5k", "`ls -l`, 5,000 entries", list),
     workload("list-100k", "`ls -l`, 100,000 entries", list_crowd),
     workload("sequential-read", "sequential read", sequential_read),
@@ -63,7 +66,15 @@ const fn workload(
     title: &'static str,
     run: fn(&Site) -> Result<Option<f64>>,
 ) -> Workload {
-    Workload { name, title, run }
+    Workload { name, title, run, is_on_names: false }
+}
+
+const fn on_names(
+    name: &'static str,
+    title: &'static str,
+    run: fn(&Site) -> Result<Option<f64>>,
+) -> Workload {
+    Workload { name, title, run, is_on_names: true }
 }
 
 /// How long one workload may take on one mount, in seconds.
@@ -173,6 +184,12 @@ fn read_all(path: &Path, buffer: &mut [u8]) -> io::Result<()> {
 
 fn stat(site: &Site) -> Result<Option<f64>> {
     site.each(&site.thousands(0)?, |path| fs::symlink_metadata(path).map(drop))
+}
+
+fn known(site: &Site) -> Result<Option<f64>> {
+    let path = site.fill(1, 0)?.remove(0);
+    let file = File::open(path)?;
+    site.each(&vec![(); site.ground.scaled(20_000)], |()| file.metadata().map(drop))
 }
 
 fn missing(site: &Site) -> Result<Option<f64>> {
