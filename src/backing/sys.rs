@@ -186,7 +186,8 @@ pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat> {
 
 /// `statx(2)` of `name` in a directory; a symlink is not followed.
 pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
-    statx(directory, &c_name(name)?, 0)
+    // Short names need no memory of their own.
+    nix::NixPath::with_nix_path(name, |name| statx(directory, name, 0))?
 }
 
 fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> {

@@ -273,6 +273,11 @@ impl Client {
         self.is_root()
     }
 
+    /// Whether answers are believed for some time.
+    pub fn believes(&self) -> bool {
+        !self.lock().belief.is_off()
+    }
+
     fn is_root(&self) -> bool {
         self.own_ids.0 == 0
     }

@@ -135,8 +135,9 @@ impl fuser::Filesystem for Adapter {
             InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
             InitFlags::FUSE_AUTO_INVAL_DATA,
         ];
-        if self.client.may_look_everywhere() {
-            // An ordinary user may list a directory whose entries he may not look at.
+        if self.client.may_look_everywhere() && self.client.believes() {
+            // An ordinary user may list a directory whose entries he may not look at. And attributes that are not even
+            // believed here are asked for again at once.
             wanted.extend([InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO]);
         }
         if self.client.lends() {

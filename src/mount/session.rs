@@ -12,8 +12,10 @@ use fuser::SessionACL;
 
 use crate::{client::prepare_thread, clock::Clock, error::Refusal, fuse::Adapter};
 
-/// How many requests are taken up at the same time.
-const LOOPS: usize = 4;
+/// How many requests are taken up at the same time. The kernel gives the next one to the thread that has waited longest:
+/// more threads answer no more requests and share the processor's caches among them. What takes long is handed to
+/// others ([`Client::sync`](crate::client::Client::sync)) or parked.
+const LOOPS: usize = 2;
 
 /// A running session.
 #[derive(Debug)]
