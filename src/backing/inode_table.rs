@@ -773,6 +773,24 @@ mod tests {
     }
 
     #[test]
+    fn among_any_number_that_cannot_be_closed_the_one_that_can_is_found_in_a_few_tries_at_a_time() {
+        const GONE: usize = 120;
+        let (folder, table) = table();
+        let hold = |name: String| {
+            fs::write(folder.path().join(&name), "").expect("a file");
+            table.descriptor(look_up(&table, ROOT, &name)).expect("a descriptor");
+            name
+        };
+        for number in 0..GONE {
+            fs::remove_file(folder.path().join(hold(format!("gone{number}")))).expect("it has no name");
+        }
+        hold("stays".to_string());
+        assert_eq!(table.size().1, GONE + 1);
+        (0..GONE).for_each(|_| table.close_coldest());
+        assert_eq!((table.size().1, table.is_likely_held(ROOT, b"stays")), (GONE, false));
+    }
+
+    #[test]
     fn a_guess_is_only_of_what_is_held_and_never_taken_for_what_has_come_in_its_place() {
         let (folder, table) = table();
         fs::write(folder.path().join("f"), "").expect("a file");

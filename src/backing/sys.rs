@@ -657,3 +657,19 @@ pub fn map_large_allocations() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_to_be_shared_ends_where_the_file_does() {
+        let mut file = tempfile::tempfile().expect("a file");
+        io::Write::write_all(&mut file, b"abcdef").expect("some bytes");
+        for (length, offset, read) in [(3, 0, "abc"), (6, 0, "abcdef"), (9, 4, "ef"), (4, 6, ""), (0, 0, "")]
+        {
+            let shared = read_shared(file.as_fd(), length, offset).expect("it can be read");
+            assert_eq!(*shared, *read.as_bytes(), "{length} from {offset}");
+        }
+    }
+}

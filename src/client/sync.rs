@@ -144,6 +144,7 @@ fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
     struct Running;
     impl Drop for Running {
         fn drop(&mut self) {
+            IN_SLOW_CALL.set(false);
             SLOW_CALLS.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -156,7 +157,6 @@ fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
         let _guard = guard;
         IN_SLOW_CALL.set(true);
         call();
-        IN_SLOW_CALL.set(false);
     };
     if running < SLOW_CALLS_INLINE {
         return counted();
@@ -181,6 +181,20 @@ fn run_slow_call(call: Box<dyn FnOnce() + Send>) {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    #[test]
+    fn what_a_slow_call_calls_is_a_part_of_it_also_after_a_panic() {
+        let here = || std::thread::current().id();
+        let (made, calls) = mpsc::channel();
+        let panics = || run_slow_call(Box::new(|| panic!("on purpose")));
+        let _ = std::panic::catch_unwind(panics);
+        assert!(!IN_SLOW_CALL.get());
+        run_slow_call(Box::new(move || {
+            let outer = here();
+            run_slow_call(Box::new(move || made.send(here() == outer).expect("the test listens")));
+        }));
+        assert!(calls.recv().expect("a call"));
+    }
 
     #[test]
     fn every_slow_call_is_made_once_however_many_there_are() {
