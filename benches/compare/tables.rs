@@ -58,7 +58,7 @@ one processor.
 - **native**: the backing directory itself.
 - **bindfs**: a plain passthrough, as it comes: the kernel caches names, attributes and pages.
 - **bindfs0**: bindfs with `-o attr_timeout=0,entry_timeout=0,negative_timeout=0`.
-- **seed**: the `chaosfs` 0.3.0 of PyPI, a Python program, without its delays.
+- **seed**: the `chaosfs` 0.3.0 of PyPI, a Python program, without its delays, in the first two rounds.
 - **floor**: a FUSE file system on the same crate that keeps nothing and answers every request at once without looking
   anywhere. What it takes is the kernel's: where every request is observed nothing can be faster.
 
