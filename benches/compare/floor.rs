@@ -2,7 +2,12 @@
 //! workloads on names at once, with what they want to hear, and asks for them as often as chaosfs does when nothing is
 //! kept. What it takes is the kernel's and the crate's; chaosfs cannot be faster.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::Duration, time::UNIX_EPOCH};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use anyhow::Result;
 use fuser::{
@@ -38,10 +43,15 @@ fn is_directory(ino: u64) -> bool {
     ino == ROOT || ino & DIRECTORY != 0
 }
 
+/// The number of a file at a name.
+fn number(parent: u64, name: &[u8]) -> u64 {
+    let hash = name.iter().fold(parent, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    (hash & (EMPTY - 1)) | 2
+}
+
 /// What stands at a name, as the workloads need it: directories in the root, files in them.
 fn found(parent: u64, name: &[u8]) -> Option<u64> {
-    let hash = name.iter().fold(parent, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-    let number = (hash & (EMPTY - 1)) | 2;
+    let number = number(parent, name);
     let is_missing = [&b".missing"[..], b".new"].into_iter().any(|end| name.ends_with(end));
     match parent {
         ROOT if [&b"create"[..], b"mkdir"].into_iter().any(|start| name.starts_with(start)) => {
@@ -82,8 +92,6 @@ impl Filesystem for Floor {
         }
     }
 
-    fn forget(&self, _request: &Request, _ino: INodeNo, _count: u64) {}
-
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         reply.attr(&Duration::ZERO, &attributes(ino.0));
     }
@@ -106,19 +114,6 @@ impl Filesystem for Floor {
         reply.data(CONTENT.get(offset as usize..).unwrap_or_default());
     }
 
-    fn release(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _flags: OpenFlags,
-        _owner: Option<LockOwner>,
-        _flush: bool,
-        reply: ReplyEmpty,
-    ) {
-        reply.ok();
-    }
-
     fn create(
         &self,
         _request: &Request,
@@ -129,7 +124,7 @@ impl Filesystem for Floor {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let made = attributes(found(parent.0 & !EMPTY, name.as_bytes()).unwrap_or(2));
+        let made = attributes(number(parent.0, name.as_bytes()));
         reply.created(&Duration::ZERO, &made, Generation(0), FileHandle(0), HOW);
     }
 
@@ -142,8 +137,8 @@ impl Filesystem for Floor {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let made = found(parent.0 & !EMPTY, name.as_bytes()).unwrap_or(2) | DIRECTORY;
-        reply.entry(&Duration::ZERO, &attributes(made), Generation(0));
+        let made = attributes(number(parent.0, name.as_bytes()) | DIRECTORY);
+        reply.entry(&Duration::ZERO, &made, Generation(0));
     }
 
     fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {

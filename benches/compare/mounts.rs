@@ -88,17 +88,17 @@ impl Kind {
             Kind::Bindfs => command.arg("-f"),
             Kind::Bindfs0 => command.args(["-f", "-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0"]),
             Kind::Seed => command.arg("mount"),
-            Kind::Floor => {
-                command.arg("--serve-floor").arg(view);
-                return Ok(command);
-            }
+            Kind::Floor => command.arg("--serve-floor"),
             _ => command.arg("mount").args(self.flags()),
         };
         if self == Kind::Seed {
             let knobs = ["CHAOSFS_WRITE_DELAY_MS", "CHAOSFS_RENAME_DELAY_MS", "CHAOSFS_META_TTL_MS"];
             command.envs(knobs.map(|knob| (knob, "0")));
         }
-        command.arg(&ground.backing).arg(view);
+        if self != Kind::Floor {
+            command.arg(&ground.backing);
+        }
+        command.arg(view);
         Ok(command)
     }
 }

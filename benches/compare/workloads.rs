@@ -19,13 +19,16 @@ use crate::{
     mounts::{CHAOSFS, Kind, Mount},
 };
 
+/// Does it once.
+type Run = fn(&Site) -> Result<Option<f64>>;
+
 /// Something programs do.
 pub struct Workload {
     pub name: &'static str,
     /// In the words of a table.
     pub title: &'static str,
     /// `None` where there is nothing to do.
-    pub run: fn(&Site) -> Result<Option<f64>>,
+    pub run: Run,
     /// The floor can answer it.
     pub is_on_names: bool,
 }
@@ -61,20 +64,12 @@ pub const WORKLOADS: &[Workload] = &[
     workload("ready", "from start to serving", ready),
 ];
 
-const fn workload(
-    name: &'static str,
-    title: &'static str,
-    run: fn(&Site) -> Result<Option<f64>>,
-) -> Workload {
+const fn workload(name: &'static str, title: &'static str, run: Run) -> Workload {
     Workload { name, title, run, is_on_names: false }
 }
 
-const fn on_names(
-    name: &'static str,
-    title: &'static str,
-    run: fn(&Site) -> Result<Option<f64>>,
-) -> Workload {
-    Workload { name, title, run, is_on_names: true }
+const fn on_names(name: &'static str, title: &'static str, run: Run) -> Workload {
+    Workload { is_on_names: true, ..workload(name, title, run) }
 }
 
 /// How long one workload may take on one mount, in seconds.

@@ -120,16 +120,18 @@ impl Client {
 
     /// Wakes a landing thread if none would be there in time for what is due next.
     pub(super) fn wake_lander(&self, state: &State) {
-        if state.alarms.are_late_for(state.in_flight.next_due()) {
+        self.wake_lander_for(state, state.in_flight.next_due());
+    }
+
+    fn wake_lander_for(&self, state: &State, due: Option<Time>) {
+        if state.alarms.are_late_for(due) {
             self.work.notify_one();
         }
     }
 
     /// Somebody waits for what another thread lands, who may be killed meanwhile: a landing thread looks now and then.
     pub(super) fn let_waiters_be_looked_after(&self, state: &State) {
-        if state.alarms.are_late_for(Some(self.now() + LOOK_AFTER_WAITERS)) {
-            self.work.notify_one();
-        }
+        self.wake_lander_for(state, Some(self.now() + LOOK_AFTER_WAITERS));
     }
 
     fn look_after_waiters(&self) {

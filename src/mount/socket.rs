@@ -37,7 +37,7 @@ type Made = (u64, i64, i64);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _alone = self.path.parent().map(alone_in);
+        let _alone = alone_beside(&self.path);
         if fs::symlink_metadata(&self.path).is_ok_and(|facts| made(&facts) == self.made) {
             remove(&self.path);
         }
@@ -48,9 +48,9 @@ fn made(facts: &Metadata) -> Made {
     (facts.ino(), facts.ctime(), facts.ctime_nsec())
 }
 
-/// Keeps others from coming and going in a folder until it is dropped.
-fn alone_in(folder: &Path) -> io::Result<File> {
-    let folder = File::open(folder)?;
+/// Keeps others from coming and going in the folder of a socket until it is dropped.
+fn alone_beside(socket: &Path) -> io::Result<File> {
+    let folder = File::open(socket.parent().unwrap_or(Path::new(".")))?;
     lock(&folder)?;
     Ok(folder)
 }
@@ -85,8 +85,8 @@ fn listen_in(folder: PathBuf, device: Device, backing: &Path) -> io::Result<(Uni
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => check_private(&folder, geteuid().as_raw())?,
     }
-    let _alone = alone_in(&folder)?;
     let path = folder.join(socket_name(device));
+    let _alone = alone_beside(&path)?;
     // The device number is ours now: whoever left a socket of this name is gone or was unmounted.
     remove(&path);
     let socket = UnixListener::bind(&path)?;
@@ -111,7 +111,7 @@ pub fn reach(entry: &Entry) -> Option<(UnixStream, PathBuf)> {
 /// Removes what the daemon of this mount has left behind when it died. One who answers has not left it.
 pub fn forget(entry: &Entry) {
     for socket in sockets(entry) {
-        let _alone = socket.parent().map(alone_in);
+        let _alone = alone_beside(&socket);
         if UnixStream::connect(&socket).is_err() {
             remove(&socket);
         }
