@@ -1,0 +1,151 @@
+//! The flags that tune a client, the same for `mount` and `run`.
+
+use std::time::Duration;
+
+use chaosfs::{
+    Clock, Delay, Knobs, Refusal,
+    client::check_lending,
+    knobs::{parse_bytes, parse_delay, parse_probability, parse_span, parse_switch},
+};
+use clap::{ArgAction, Args, Error, error::ErrorKind};
+
+use super::{CONSISTENCY, FAULTS};
+
+/// What tunes a client and its chance, the same for every command that mounts.
+#[derive(Clone, Debug, Args)]
+pub struct KnobArgs {
+    /// Believe fetched attributes, names, absences and listings for this long; 0 asks every time
+    #[arg(
+        long,
+        env = "CHAOSFS_META_TTL_MS",
+        hide_env_values = true,
+        value_name = "TIME",
+        default_value = "1500"
+    )]
+    #[arg(value_parser = parse_span, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub meta_ttl: Duration,
+
+    /// Let others see data changes and new files after this long; 0 writes through
+    #[arg(
+        long,
+        env = "CHAOSFS_WRITE_DELAY_MS",
+        hide_env_values = true,
+        value_name = "DELAY",
+        default_value = "800"
+    )]
+    #[arg(value_parser = parse_delay, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub write_delay: Delay,
+
+    /// Let others see changes of names, directories and attributes after this long; 0 writes through
+    #[arg(
+        long,
+        env = "CHAOSFS_RENAME_DELAY_MS",
+        hide_env_values = true,
+        value_name = "DELAY",
+        default_value = "1200"
+    )]
+    #[arg(value_parser = parse_delay, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub rename_delay: Delay,
+
+    /// Show this client its own changes before they have landed (true or false)
+    #[arg(
+        long,
+        env = "CHAOSFS_READ_YOUR_WRITES",
+        hide_env_values = true,
+        value_name = "BOOL",
+        default_value = "true"
+    )]
+    #[arg(value_parser = parse_switch, action = ArgAction::Set, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub read_your_writes: bool,
+
+    /// Let writers wait while more data than this has not landed (bytes, or with KiB, MiB, GiB)
+    #[arg(
+        long,
+        env = "CHAOSFS_MAX_IN_FLIGHT",
+        hide_env_values = true,
+        value_name = "SIZE",
+        default_value = "256MiB"
+    )]
+    #[arg(value_parser = parse_bytes, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub max_in_flight: u64,
+
+    /// Fail each operation with EIO with this probability (0 to 1)
+    #[arg(
+        long,
+        env = "CHAOSFS_DROP_PROB",
+        hide_env_values = true,
+        value_name = "PROBABILITY",
+        default_value = "0"
+    )]
+    #[arg(value_parser = parse_probability, allow_hyphen_values = true, help_heading = FAULTS)]
+    pub drop_prob: f64,
+
+    /// Repeat the faults and delays of the run with this seed [default: drawn, and logged]
+    #[arg(long, env = "CHAOSFS_SEED", hide_env_values = true, value_name = "NUMBER")]
+    #[arg(value_parser = parse_seed, allow_hyphen_values = true, help_heading = FAULTS)]
+    pub seed: Option<u64>,
+
+    /// Take time from the machine (`real`) or let it stand still until `chaosfs advance` moves it (`manual`)
+    #[arg(long, env = "CHAOSFS_CLOCK", hide_env_values = true, value_name = "CLOCK", default_value = "real")]
+    #[arg(value_parser = parse_clock, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub clock: Clock,
+
+    /// Let the kernel keep answers for as long as they are believed, and serve files itself where it can
+    ///
+    /// Faster, and not every operation is seen: cannot be used with --drop-prob, --debug, --clock manual or
+    /// --read-your-writes false. What programs see is the same.
+    #[arg(long, env = "CHAOSFS_KERNEL_CACHE", hide_env_values = true, value_name = "BOOL", num_args = 0..=1)]
+    #[arg(require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_switch)]
+    #[arg(action = ArgAction::Set, help_heading = CONSISTENCY)]
+    pub kernel_cache: bool,
+}
+
+impl KnobArgs {
+    /// The tunables of the client.
+    pub fn knobs(&self) -> Knobs {
+        Knobs {
+            meta_ttl: self.meta_ttl,
+            write_delay: self.write_delay,
+            rename_delay: self.rename_delay,
+            failure_probability: self.drop_prob,
+            read_your_writes: self.read_your_writes,
+            max_in_flight: self.max_in_flight,
+            ..Knobs::default()
+        }
+    }
+}
+
+/// What cannot be had while the kernel keeps answers.
+pub fn refuse_to_lend(args: &KnobArgs, knobs: &Knobs, debug: bool) -> Result<(), Error> {
+    if !args.kernel_cache {
+        return Ok(());
+    }
+    let refused = |refusal| Error::raw(ErrorKind::ArgumentConflict, format!("{refusal}\n"));
+    check_lending(knobs, &args.clock, debug).map_err(refused)
+}
+
+/// Sets the seed or a knob, by the name of its flag.
+///
+/// # Errors
+/// Says which names there are, or names the knob and says what is wrong with the value.
+pub fn set_knob(knobs: &mut Knobs, seed: &mut Option<u64>, name: &str, value: &str) -> Result<(), Refusal> {
+    if name != "seed" {
+        return knobs.set(name, value);
+    }
+    *seed = Some(parse_seed(value).map_err(|refusal| Refusal::new(format!("seed: {refusal}")))?);
+    Ok(())
+}
+
+fn parse_seed(text: &str) -> Result<u64, Refusal> {
+    let wrong =
+        |_| Refusal::new(format!("`{text}` is not a seed; write a whole number from 0 to {}", u64::MAX));
+    text.parse().map_err(wrong)
+}
+
+fn parse_clock(text: &str) -> Result<Clock, Refusal> {
+    match text {
+        "real" => Ok(Clock::Monotonic),
+        "manual" => Ok(Clock::manual()),
+        _ => Err(Refusal::new(format!("`{text}` is not a clock; write `real` or `manual`"))),
+    }
+}

@@ -1,0 +1,95 @@
+//! The arguments of `chaosfs mount`.
+
+use std::path::PathBuf;
+
+use chaosfs::{Refusal, check_client_id};
+use clap::{ArgMatches, Args, Error, error::ErrorKind};
+use rustix::process::Pid;
+
+use super::{KnobArgs, LOG, PROCESS, is_flag};
+
+/// Mount one client over a backing directory
+///
+/// A TIME is a number of milliseconds or has a unit: `1.5s`, `200ms`, `2m`. A DELAY is a TIME or a range of them,
+/// `500..1200`, from which each change draws its own. A flag goes before its variable, a variable before the default.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Directory that all clients share
+    #[arg(value_name = "BACKING")]
+    pub backing: PathBuf,
+
+    /// Empty directory on which this client's view appears
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+
+    #[command(flatten)]
+    pub knobs: KnobArgs,
+
+    /// Name this client in logs, in the mount table and in the draws
+    #[arg(
+        long,
+        env = "CHAOSFS_CLIENT_ID",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = "client"
+    )]
+    #[arg(value_parser = parse_client_id, allow_hyphen_values = true, help_heading = PROCESS)]
+    pub client_id: String,
+
+    /// Return once the mount serves, and go on in the background
+    #[arg(long, help_heading = PROCESS)]
+    pub background: bool,
+
+    /// Leave, as on SIGTERM, once this process has ended, however it ended
+    #[arg(long, value_name = "PID", value_parser = parse_pid, allow_hyphen_values = true, help_heading = PROCESS)]
+    pub until_exit: Option<Pid>,
+
+    /// Let other users in; the kernel then checks permissions, and new files belong to their callers
+    #[arg(long, help_heading = PROCESS)]
+    pub allow_other: bool,
+
+    /// Append the log to this file [default: standard error]
+    #[arg(long, value_name = "FILE", help_heading = LOG)]
+    pub log_file: Option<PathBuf>,
+
+    /// Append the log to <client-id>.log in this directory
+    #[arg(long, env = "LOG_DIR", hide_env_values = true, value_name = "DIR", help_heading = LOG)]
+    pub log_dir: Option<PathBuf>,
+
+    /// Log every operation: its outcome, where its answer came from and how old that was
+    #[arg(long, help_heading = LOG)]
+    pub debug: bool,
+}
+
+impl MountArgs {
+    /// The file that the log goes to, if it goes to one.
+    pub fn log_path(&self) -> Option<PathBuf> {
+        let in_folder = || self.log_dir.as_ref().map(|folder| folder.join(format!("{}.log", self.client_id)));
+        self.log_file.clone().or_else(in_folder)
+    }
+}
+
+/// One of the two flags, before the variable of the other.
+pub fn prefer_log_flag(args: &mut MountArgs, given: &ArgMatches) -> Result<(), Error> {
+    match (args.log_file.is_some(), is_flag(given, "log_dir")) {
+        (true, true) => {
+            let text = "--log-file and --log-dir cannot be used together; give one of them\n";
+            Err(Error::raw(ErrorKind::ArgumentConflict, text))
+        }
+        (true, false) => {
+            args.log_dir = None;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parse_pid(text: &str) -> Result<Pid, Refusal> {
+    let wrong =
+        || Refusal::new(format!("`{text}` is not the number of a process; write one above 0, such as `$$`"));
+    text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw).ok_or_else(wrong)
+}
+
+fn parse_client_id(text: &str) -> Result<String, Refusal> {
+    check_client_id(text).map(|()| text.to_string())
+}
