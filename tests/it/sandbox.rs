@@ -204,8 +204,8 @@ impl Sandbox {
     pub fn for_ordinary_users() -> Sandbox {
         let sandbox = Sandbox::for_mounting();
         fs::copy(CHAOSFS, sandbox.binary()).expect("a copy that everybody may execute");
-        fs::create_dir(sandbox.path("tmp")).expect("a folder");
-        for (name, mode) in [("", 0o755), ("tmp", 0o777)] {
+        for (name, mode) in [("", 0o755), ("tmp", 0o777), ("device", 0o755)] {
+            fs::create_dir_all(sandbox.path(name)).expect("a folder");
             fs::set_permissions(sandbox.path(name), fs::Permissions::from_mode(mode)).expect("own folders");
         }
         sandbox
@@ -216,11 +216,19 @@ impl Sandbox {
         self.path("chaosfs")
     }
 
-    /// A command as an ordinary user: this one, or nobody when this one is root.
+    /// A command as an ordinary user: this one, or nobody when this one is root. Some machines keep `/dev/fuse` for root,
+    /// so nobody gets a device of its own, which only that command sees.
     pub fn as_ordinary_user(&self, args: &[&str]) -> Command {
+        // On a tmpfs: a device in the test's folder does not open where /tmp is mounted `nodev`.
+        const AS_NOBODY: &str = "mount -t tmpfs tmpfs \"$1\" && mknod -m 666 \"$1/fuse\" c 10 229 && \
+             mount --bind \"$1/fuse\" /dev/fuse && shift && \
+             exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
         let mut command = if geteuid().is_root() {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(self.binary());
+            let mut command = Command::new("unshare");
+            command
+                .args(["--mount", "sh", "-c", AS_NOBODY, "sh"])
+                .arg(self.path("device"))
+                .arg(self.binary());
             command
         } else {
             Command::new(self.binary())
