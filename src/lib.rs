@@ -101,3 +101,8 @@ pub use mount::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// What `docs/rust.md` says in Rust.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rust.md")]
+struct TestsInRust;

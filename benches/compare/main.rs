@@ -4,8 +4,8 @@
 //! cargo bench --bench compare -- --rounds 5
 //! ```
 //!
-//! It builds chaosfs, mounts everything over one directory, runs every workload on every mount, writes `doc/speed.md` and
-//! `doc/speed.svg`, and takes everything away again, also on Ctrl-C. As root; it needs `bindfs`, `libfuse2`, `git`,
+//! It builds chaosfs, mounts everything over one directory, runs every workload on every mount, writes `docs/speed.md` and
+//! `docs/speed.svg`, and takes everything away again, also on Ctrl-C. As root; it needs `bindfs`, `libfuse2`, `git`,
 //! `python3-venv` and the network (for PyPI).
 //!
 //! | file | what |
@@ -45,7 +45,7 @@ use mounts::{Kind, Mount};
 use results::Results;
 use workloads::{Site, WORKLOADS, Workload};
 
-/// Compare chaosfs with other file systems and write doc/speed.md and doc/speed.svg
+/// Compare chaosfs with other file systems and write docs/speed.md and docs/speed.svg
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench compare --")]
 struct Arguments {

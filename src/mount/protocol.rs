@@ -1,4 +1,4 @@
-//! What is said on a control socket: one JSON object a line, one answer for each request. `doc/control.md` tells it to
+//! What is said on a control socket: one JSON object a line, one answer for each request. `docs/control.md` tells it to
 //! other languages.
 
 use std::{collections::BTreeMap, time::Duration};

@@ -50,7 +50,7 @@ fn status(sandbox: &Sandbox, name: &str) -> Status {
         .expect("it tells about itself")
 }
 
-/// The socket behind a mount, found as `doc/control.md` says.
+/// The socket behind a mount, found as `docs/control.md` says.
 fn socket(sandbox: &Sandbox, name: &str) -> UnixStream {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let path = sandbox.path(name);

@@ -1,4 +1,4 @@
-"""The control socket of a client, found by its mountpoint. What is spoken there: doc/control.md in the repository."""
+"""The control socket of a client, found by its mountpoint. What is spoken there: docs/control.md in the repository."""
 
 from __future__ import annotations
 
