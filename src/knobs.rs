@@ -43,7 +43,7 @@ pub struct Knobs {
     pub rename_delay: Delay,
     /// The probability, 0 to 1, that an operation which can fail does so with EIO before it has any effect.
     /// Default 0.
-    pub failure_probability: f64,
+    pub drop_prob: f64,
     /// Whether this client's own reads and sizes show its writes that have not landed yet. Default true; false
     /// shows the old content until it lands, which no program alone on one host would meet.
     pub read_your_writes: bool,
@@ -59,7 +59,7 @@ impl Default for Knobs {
             meta_ttl: Duration::from_millis(1500),
             write_delay: Delay::fixed_millis(800),
             rename_delay: Delay::fixed_millis(1200),
-            failure_probability: 0.0,
+            drop_prob: 0.0,
             read_your_writes: true,
             max_in_flight: 256 << 20,
             max_mutations: 1_000_000,
@@ -106,7 +106,7 @@ impl Knobs {
             "meta_ttl" => self.meta_ttl = parse_span(text).map_err(named)?,
             "write_delay" => self.write_delay = parse_delay(text).map_err(named)?,
             "rename_delay" => self.rename_delay = parse_delay(text).map_err(named)?,
-            "drop_prob" => self.failure_probability = parse_probability(text).map_err(named)?,
+            "drop_prob" => self.drop_prob = parse_probability(text).map_err(named)?,
             "read_your_writes" => self.read_your_writes = parse_switch(text).map_err(named)?,
             "max_in_flight" => self.max_in_flight = parse_bytes(text).map_err(named)?,
             "max_mutations" => self.max_mutations = parse_count(text).map_err(named)?,
@@ -124,7 +124,7 @@ impl Knobs {
             Span(self.meta_ttl).to_string(),
             self.write_delay.to_string(),
             self.rename_delay.to_string(),
-            self.failure_probability.to_string(),
+            self.drop_prob.to_string(),
             self.read_your_writes.to_string(),
             self.max_in_flight.to_string(),
             self.max_mutations.to_string(),
@@ -362,7 +362,7 @@ mod tests {
                 .0
                 .contains("write_delay")
         );
-        assert!(Knobs { failure_probability: 1.5, ..Knobs::default() }.check().is_err());
+        assert!(Knobs { drop_prob: 1.5, ..Knobs::default() }.check().is_err());
         assert!(Knobs { max_in_flight: 0, ..Knobs::default() }.check().is_err());
     }
 

@@ -44,7 +44,7 @@ impl Lease {
 /// Names the first such wish.
 pub fn check_lending(knobs: &Knobs, clock: &Clock, logs_operations: bool) -> Result<(), Refusal> {
     let reasons = [
-        (knobs.failure_probability > 0.0, "--drop-prob: a fault could not strike what the kernel answers"),
+        (knobs.drop_prob > 0.0, "--drop-prob: a fault could not strike what the kernel answers"),
         (logs_operations, "--debug: what the kernel answers could not be logged"),
         (clock.is_manual(), "--clock manual: the kernel's time goes by itself"),
         (!knobs.read_your_writes, "--read-your-writes false: the kernel shows a program what it has written"),

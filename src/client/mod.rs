@@ -136,7 +136,7 @@ struct InForce {
 
 impl InForce {
     fn new(knobs: Knobs) -> InForce {
-        InForce { injector: Injector::new(knobs.failure_probability), knobs }
+        InForce { injector: Injector::new(knobs.drop_prob), knobs }
     }
 }
 

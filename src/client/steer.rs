@@ -372,7 +372,7 @@ mod tests {
         });
         assert!(refused.is_err());
         let meaningless = bench.client.set(|knobs| {
-            knobs.failure_probability = 2.0;
+            knobs.drop_prob = 2.0;
             Ok(())
         });
         assert!(meaningless.unwrap_err().0.starts_with("drop_prob: "));

@@ -71,7 +71,7 @@ pub struct MountOptions {
     /// Whether other users may come in; new files then belong to their callers. Default: no.
     pub allow_other: bool,
     /// Whether the kernel may keep answers for as long as the client would repeat them, and be handed files whole. Faster,
-    /// and not every operation is seen: no failure probability, no log of operations, no manual clock, and
+    /// and not every operation is seen: no `drop_prob`, no log of operations, no manual clock, and
     /// `read_your_writes` stays true. Default: no.
     pub kernel_cache: bool,
     /// Where its time comes from. Default: `CLOCK_MONOTONIC`.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// Each module of the library and the modules it may import.
@@ -39,19 +40,19 @@ const STAYS_IN: &[(&[&str], &[&str])] = &[
     (&["serde_json"], &["mount/protocol.rs", "mount/remote.rs", "bin/chaosfs/steer.rs"]),
     (&["tempfile"], &["mount/clients.rs"]),
     (&["rand", "rand_chacha", "rand_core"], &["dice.rs"]),
-    (
-        &[
-            "clap",
-            "clap_complete",
-            "clap_mangen",
-            "anyhow",
-            "daemonize",
-            "fork",
-            "tracing_subscriber",
-            "tracing_appender",
-        ],
-        &["bin/"],
-    ),
+    (FOR_THE_COMMAND, &["bin/"]),
+];
+
+/// What only the command line needs: behind the feature `cli`, so that a test that mounts clients builds without it.
+const FOR_THE_COMMAND: &[&str] = &[
+    "clap",
+    "clap_complete",
+    "clap_mangen",
+    "anyhow",
+    "daemonize",
+    "fork",
+    "tracing_subscriber",
+    "tracing_appender",
 ];
 
 /// What the pure middle must not name.
@@ -235,6 +236,27 @@ fn each_crate_of_the_edge_stays_in_its_files() {
         }
     }
     assert_none(&broken);
+}
+
+/// The crates that are built with the library, by their names in code.
+fn dependencies(more: &[&str]) -> BTreeSet<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"]).args(more);
+    let tree = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo is there");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let lines = String::from_utf8(tree.stdout).expect("cargo speaks UTF-8");
+    lines.lines().filter_map(|line| Some(line.split(' ').next()?.replace('-', "_"))).collect()
+}
+
+#[test]
+fn the_library_alone_builds_without_what_only_the_command_needs() {
+    let of_the_command = |more: &[&str]| {
+        let mut all = dependencies(more);
+        all.retain(|name| FOR_THE_COMMAND.contains(&name.as_str()));
+        all
+    };
+    assert!(of_the_command(&[]).contains("clap"));
+    assert_eq!(of_the_command(&["--no-default-features"]), BTreeSet::new());
 }
 
 #[test]

@@ -488,7 +488,7 @@ fn a_set_refuses_what_makes_no_sense_and_leaves_nothing_mounted() {
     assert!(refusal(here()).contains("needs at least one"));
     assert!(refusal(here().client("a").client("a")).contains("two clients named `a`"));
     assert!(refusal(here().client("a").client("../x")).contains("is not a client id"));
-    assert!(refusal(here().client_with("a", |knobs| knobs.failure_probability = 7.0)).contains("drop_prob"));
+    assert!(refusal(here().client_with("a", |knobs| knobs.drop_prob = 7.0)).contains("drop_prob"));
     assert!(refusal(silent().backing("/no/such").client("a")).contains("does not exist"));
     assert!(mounts_below(&sandbox.path("")).unwrap().is_empty());
 }

@@ -55,13 +55,8 @@ fn faults(programs: [&Program; 2], turns: &[bool]) -> [Vec<String>; 2] {
     let folder = scratch();
     let [shared, _] = folders(folder.path());
     let clock = Clock::manual();
-    let host = Host::new(
-        &shared,
-        "a",
-        Knobs { failure_probability: 0.2, ..Knobs::default() },
-        &clock,
-        Kernel::Remembers,
-    );
+    let host =
+        Host::new(&shared, "a", Knobs { drop_prob: 0.2, ..Knobs::default() }, &clock, Kernel::Remembers);
     let mut queues = programs.map(|program| program.0.iter().enumerate());
     let mut files = [Vec::new(), Vec::new()];
     let mut turns = turns.iter().copied().chain(std::iter::repeat(false));

@@ -107,7 +107,7 @@ impl KnobArgs {
             meta_ttl: self.meta_ttl,
             write_delay: self.write_delay,
             rename_delay: self.rename_delay,
-            failure_probability: self.drop_prob,
+            drop_prob: self.drop_prob,
             read_your_writes: self.read_your_writes,
             max_in_flight: self.max_in_flight,
             ..Knobs::default()

@@ -116,7 +116,7 @@ fn enter(run: &Run, client: &ClientPlan) -> anyhow::Result<()> {
     let mut tries = 0;
     while let Err(error) = env::set_current_dir(here) {
         tries += 1;
-        let injected = client.knobs.failure_probability > 0.0 && tries < MOST_TRIES;
+        let injected = client.knobs.drop_prob > 0.0 && tries < MOST_TRIES;
         anyhow::ensure!(injected, "cannot enter {}: {}", here.display(), plain(&error));
     }
     Ok(())
