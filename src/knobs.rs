@@ -4,6 +4,10 @@ use std::{fmt, time::Duration};
 
 use crate::error::Refusal;
 
+mod values;
+
+pub use values::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch};
+
 /// How long one kind of mutation takes to land: always the same, or drawn evenly from a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delay {
@@ -143,109 +147,6 @@ impl Knobs {
     }
 }
 
-/// Reads a span of time: a bare number is milliseconds, `us`, `ms`, `s`, `m` and `h` say otherwise.
-///
-/// # Errors
-/// Says what a span looks like. Spans over 100 years are refused.
-pub fn parse_span(text: &str) -> Result<Duration, Refusal> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let millis_per_unit = match unit {
-        "" | "ms" => 1.0,
-        "us" => 0.001,
-        "s" => 1_000.0,
-        "m" => 60_000.0,
-        "h" => 3_600_000.0,
-        _ => return Err(wrong_span(text)),
-    };
-    const LONGEST_MILLIS: f64 = 100.0 * 365.25 * 86_400_000.0;
-    match number.parse::<f64>() {
-        Ok(number) if number * millis_per_unit <= LONGEST_MILLIS => {
-            Ok(Duration::from_nanos((number * millis_per_unit * 1_000_000.0).round() as u64))
-        }
-        _ => Err(wrong_span(text)),
-    }
-}
-
-fn wrong_span(text: &str) -> Refusal {
-    Refusal::new(format!(
-        "`{text}` is not a span of time; write milliseconds (`800`) or a unit (`1.5s`, `200ms`, `2m`)"
-    ))
-}
-
-/// Reads a delay: a span, or a range of spans such as `500..1200` or `0.5s..2s`.
-///
-/// # Errors
-/// Says what a delay looks like, or that the range runs backwards.
-pub fn parse_delay(text: &str) -> Result<Delay, Refusal> {
-    let Some((min, max)) = text.split_once("..") else {
-        let span = parse_span(text)?;
-        return Ok(Delay { min: span, max: span });
-    };
-    let (min, max) = (parse_span(min)?, parse_span(max)?);
-    if min > max {
-        return Err(Refusal::new(format!("`{text}` runs backwards; write the shorter span first")));
-    }
-    Ok(Delay { min, max })
-}
-
-/// Reads a probability between 0 and 1.
-///
-/// # Errors
-/// Says what the range is.
-pub fn parse_probability(text: &str) -> Result<f64, Refusal> {
-    match text.parse::<f64>() {
-        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
-        _ => Err(Refusal::new(format!("`{text}` is not a probability; write a number from 0 to 1"))),
-    }
-}
-
-/// Reads a number of bytes: a bare number, or one with `KiB`, `MiB`, `GiB` (also `K`, `M`, `G`).
-///
-/// # Errors
-/// Says what a size looks like. Zero is refused: nothing could ever be in flight.
-pub fn parse_bytes(text: &str) -> Result<u64, Refusal> {
-    let wrong =
-        || Refusal::new(format!("`{text}` is not a size above 0; write bytes or a unit (`64MiB`, `1GiB`)"));
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit {
-        "" | "B" => 0,
-        "K" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        _ => return Err(wrong()),
-    };
-    let number = number.parse::<u64>().map_err(|_| wrong())?;
-    match number.checked_mul(1 << shift) {
-        Some(bytes) if bytes > 0 => Ok(bytes),
-        _ => Err(wrong()),
-    }
-}
-
-/// Reads a number of things above zero.
-///
-/// # Errors
-/// Says what a number looks like. Zero is refused: nothing could ever be in flight.
-pub fn parse_count(text: &str) -> Result<usize, Refusal> {
-    match text.parse() {
-        Ok(count @ 1..) => Ok(count),
-        _ => Err(Refusal::new(format!("`{text}` is not a number above 0"))),
-    }
-}
-
-/// Reads `true` or `false`, also `1`, `0`, `yes`, `no`, `on`, `off`.
-///
-/// # Errors
-/// Says which words it takes.
-pub fn parse_switch(text: &str) -> Result<bool, Refusal> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(Refusal::new(format!("`{text}` is neither `true` nor `false`"))),
-    }
-}
-
 /// A span as people write it, the inverse of [`parse_span`] for whole milliseconds.
 pub struct Span(pub Duration);
 
@@ -283,49 +184,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_have_units_and_bare_numbers_are_milliseconds() {
-        for (text, millis) in
-            [("0", 0), ("800", 800), ("200ms", 200), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000)]
-        {
-            assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        assert_eq!(parse_span("250us"), Ok(Duration::from_micros(250)));
-    }
-
-    #[test]
-    fn wrong_spans_are_refused_and_quoted() {
-        for text in ["", "-1", "1x", "ms", "1.2.3", "1e9", "NaN", "inf", " 5", "99999999h"] {
-            assert!(parse_span(text).unwrap_err().0.contains(&format!("`{text}`")), "{text}");
-        }
-    }
-
-    #[test]
-    fn delays_may_be_ranges_but_not_backwards() {
-        assert_eq!(parse_delay("800"), Ok(Delay::fixed_millis(800)));
-        let range = parse_delay("500..1.2s").unwrap();
-        assert_eq!((range.min.as_millis(), range.max.as_millis()), (500, 1200));
-        assert_eq!(range.at(0.5).as_millis(), 850);
-        assert!(parse_delay("9..1").unwrap_err().0.contains("backwards"));
-        assert!(parse_delay("..1").is_err() && parse_delay("1..").is_err());
-    }
-
-    #[test]
-    fn probabilities_sizes_and_switches_are_never_clamped() {
-        assert_eq!(parse_probability("0.25"), Ok(0.25));
-        assert!(["1.01", "-0.1", "NaN", ""].iter().all(|text| parse_probability(text).is_err()));
-        assert_eq!(parse_bytes("256MiB"), Ok(256 << 20));
-        assert_eq!(parse_bytes("4096"), Ok(4096));
-        assert!(["0", "1TB", "-1", "99999999999999GiB", ""].iter().all(|text| parse_bytes(text).is_err()));
-        assert_eq!((parse_switch("True"), parse_switch("off")), (Ok(true), Ok(false)));
-        assert!(parse_switch("maybe").is_err());
-    }
-
-    #[test]
     fn knobs_are_set_by_name_and_show_what_can_be_set_again() {
         let mut knobs = Knobs::default();
         for (name, value) in [
             ("meta-ttl", "250us"),
-            ("write_delay", "1..2s"),
+            ("write_delay", "1ms..2s"),
             ("rename_delay", "0"),
             ("drop_prob", "0.5"),
             ("read-your-writes", "off"),

@@ -81,7 +81,7 @@ fn answer(stream: &UnixStream) -> Value {
 #[test]
 fn status_tells_what_a_client_does_and_has_in_flight() {
     let sandbox =
-        mounted(&[&MANUAL[..], &["--seed", "7", "--drop-prob", "0", "--rename-delay", "1..2s"]].concat());
+        mounted(&[&MANUAL[..], &["--seed", "7", "--drop-prob", "0", "--rename-delay", "1ms..2s"]].concat());
     fs::write(sandbox.path("a/f"), "text").unwrap();
     done(&sandbox, &["advance", "300", "a"]);
     let status = status(&sandbox, "a");
