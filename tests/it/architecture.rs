@@ -48,6 +48,7 @@ const FOR_THE_COMMAND: &[&str] = &[
     "clap",
     "clap_complete",
     "clap_mangen",
+    "strsim",
     "anyhow",
     "daemonize",
     "fork",

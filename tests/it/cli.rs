@@ -68,7 +68,11 @@ fn a_wrong_variable_is_refused_by_its_name_in_one_line() {
         ("CHAOSFS_META_TTL_MS", "", format!("`` {WRONG_SPAN}")),
         ("CHAOSFS_WRITE_DELAY_MS", "-5", format!("`-5` {WRONG_SPAN}")),
         ("CHAOSFS_RENAME_DELAY_MS", "9..1", "`9..1` runs backwards; write the shorter span first".into()),
-        ("CHAOSFS_DROP_PROB", "1.5", "`1.5` is not a probability; write a number from 0 to 1".into()),
+        (
+            "CHAOSFS_DROP_PROB",
+            "1.5",
+            "`1.5` is not a probability; write a number from 0 to 1, or a percentage (`10%`)".into(),
+        ),
         ("CHAOSFS_SEED", "x", format!("`x` is not a seed; write a whole number from 0 to {}", u64::MAX)),
         (
             "CHAOSFS_CLIENT_ID",
@@ -79,8 +83,10 @@ fn a_wrong_variable_is_refused_by_its_name_in_one_line() {
         (
             "CHAOSFS_MAX_IN_FLIGHT",
             "0",
-            "`0` is not a size above 0; write bytes or a unit (`64MiB`, `1GiB`)".into(),
+            "`0` is not a size above 0; write bytes or a unit (`64MiB`, `1GiB`; `10MB` is 10,000,000 bytes)"
+                .into(),
         ),
+        ("CHAOSFS_MAX_MUTATIONS", "0", "`0` is not a whole number above 0".into()),
         ("LOG_DIR", "", "it is empty or not text; set it to a value or unset it".into()),
     ] {
         let said = run(chaosfs(&["mount", "shared", "a"]).env(name, value));
@@ -97,6 +103,44 @@ fn a_wrong_variable_is_refused_even_where_a_flag_goes_before_it() {
 }
 
 #[test]
+fn a_variable_that_there_is_not_is_refused_with_the_one_that_was_meant() {
+    let meant = "CHAOSFS_WRITE_DELAY: there is no such variable; did you mean CHAOSFS_WRITE_DELAY_MS?";
+    let said = run(chaosfs(&["mount", "shared", "a"]).env("CHAOSFS_WRITE_DELAY", "5"));
+    assert_eq!((said.code, said.err), (Some(2), format!("error: {meant}\n")));
+    let said = run(chaosfs(&["mount", "shared", "a"]).env("CHAOSFS_HOME", "/"));
+    let reason =
+        "error: CHAOSFS_HOME: there is no such variable; unset it, or write one of CHAOSFS_META_TTL_MS, ";
+    assert!(said.code == Some(2) && said.err.starts_with(reason), "{}", said.err);
+    // A command that reads none of them does not mind, and what `run` sets is known.
+    assert_eq!(run(chaosfs(&["umount", "-m", "none"]).env("CHAOSFS_HOME", "/")).code, Some(1));
+    let mut command = chaosfs(&["mount", "none", "none"]);
+    for name in ["CHAOSFS", "CHAOSFS_BACKING", "CHAOSFS_MOUNTS", "CHAOSFS_MOUNT_A", "CHAOSFS_CLIENT"] {
+        command.env(name, "x");
+    }
+    assert_eq!(run(&mut command).code, Some(1));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_blamed_on_what_named_it() {
+    let sandbox = Sandbox::for_mounting();
+    fs::write(sandbox.path("file"), "").unwrap();
+    let mount = |args: &[&str], variable: &str| {
+        let mut command = sandbox.chaosfs(&[&["mount", "shared", "a"], args].concat());
+        run(command.envs((!variable.is_empty()).then_some(("LOG_DIR", variable))))
+    };
+    for (args, variable, reason) in [
+        (&[] as &[&str], "file", "LOG_DIR: cannot append to file/client.log: "),
+        (&["--log-dir", "file"], "file/x", "--log-dir: cannot append to file/client.log: "),
+        (&["--log-file", "shared"], "file", "--log-file: cannot append to shared: "),
+    ] {
+        let said = mount(args, variable);
+        assert!(said.err.starts_with(&format!("chaosfs: {reason}")) && said.code == Some(1), "{}", said.err);
+    }
+    let said = run(sandbox.run_command(&["--", "true"]).env("LOG_DIR", "file/x"));
+    assert!(said.err.starts_with("chaosfs: LOG_DIR: cannot make the directory file/x: "), "{}", said.err);
+}
+
+#[test]
 fn a_wrong_flag_is_refused_by_its_name() {
     for (flag, value) in [
         ("--meta-ttl", "-5"),
@@ -108,6 +152,9 @@ fn a_wrong_flag_is_refused_by_its_name() {
         ("--client-id", "../x"),
         ("--read-your-writes", "2"),
         ("--max-in-flight", "1TB"),
+        ("--max-mutations", "-1"),
+        ("--write-delay", "1..2s"),
+        ("--write-delay", "500-1200"),
     ] {
         let said = run(&mut chaosfs(&["mount", "shared", "a", flag, value]));
         let first = said.err.lines().next().unwrap_or_default();
@@ -195,6 +242,7 @@ fn bind_mounts_do_not_hide_that_one_lies_inside_the_other() {
     ] {
         // In a mount namespace of its own, so that nothing is left behind.
         let mut command = Command::new("unshare");
+        command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
         command.args(["--mount"]).args((!geteuid().is_root()).then_some("--map-root-user"));
         let script = format!("mount --bind {bound} a && exec {CHAOSFS} mount {backing} {mountpoint}");
         let said = run(command.args(["sh", "-c", &script]).current_dir(sandbox.path("")));

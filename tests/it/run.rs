@@ -435,6 +435,7 @@ fn after(sandbox: &Sandbox, first: &str, args: &[&str]) -> Command {
     let mut outer = Command::new("bash");
     outer.args(["-c", &format!("{first}; exec \"$@\""), "bash"]).arg(CHAOSFS).args(inner.get_args());
     outer
+        .env_clear()
         .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .current_dir(sandbox.path(""));
     outer
@@ -499,6 +500,7 @@ fn ctrl_c_on_the_terminal_reaches_the_command_once() {
     let mut outer = Command::new("setsid");
     outer.args(["--ctty", "--wait"]).arg(CHAOSFS).args(inner.get_args());
     outer
+        .env_clear()
         .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .current_dir(sandbox.path(""));
     let run = Foreground::start(outer.stdin(terminal.slave));
@@ -528,6 +530,7 @@ fn a_run_whose_parent_is_killed_goes_on_to_its_end() {
     let mut outer = Command::new("sh");
     outer.args(["-c", "\"$@\"; exit 1", "sh"]).arg(CHAOSFS).args(inner.get_args());
     outer
+        .env_clear()
         .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .current_dir(sandbox.path(""));
     let outer = Foreground::start(&mut outer);
@@ -689,6 +692,7 @@ fn what_cannot_land_is_named_and_is_a_failure() {
     let mut outer = Command::new("unshare");
     outer.args(["--mount", "sh", "-c", text, "sh"]).arg(CHAOSFS).args(inner.get_args());
     outer
+        .env_clear()
         .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .current_dir(sandbox.path(""));
     let run = Foreground::start(&mut outer);

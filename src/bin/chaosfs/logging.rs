@@ -8,7 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
+use crate::exec::plain;
+use anyhow::anyhow;
 use chaosfs::event::{EventLog, Level};
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -27,11 +28,9 @@ use tracing_subscriber::{
 /// # Errors
 /// Names the file and what the system said.
 pub fn open(path: &Path) -> anyhow::Result<File> {
-    let wrong = || format!("log file {}: cannot open for appending", path.display());
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(wrong)?;
-    }
-    File::options().create(true).append(true).open(path).with_context(wrong)
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let opened = made.and_then(|()| File::options().create(true).append(true).open(path));
+    opened.map_err(|error| anyhow!("cannot append to {}: {}", path.display(), plain(&error)))
 }
 
 /// Starts the log of this process. Every line is one write of its own and with the system when the event is over: it

@@ -15,15 +15,17 @@ use crate::{
 /// Mounts and serves until the mount is gone. With `--background` the caller's process returns when it serves.
 pub fn run(args: Box<MountArgs>) -> anyhow::Result<ExitCode> {
     chaosfs::prepare_process();
-    let log = args.log_path().map(|path| logging::open(&path)).transpose()?;
+    let log = args.log_path().map(|path| logging::open(&path)).transpose().context(args.log_named_by)?;
     if !args.background {
         return start(&args, log).map(|mount| serve(&mount));
     }
-    if log.is_none() {
-        complain("warning: events are not logged; give --log-file or --log-dir with --background");
-    }
     match daemon::detach(&[&args.backing, &args.mountpoint])? {
-        Side::Parent(code) => Ok(code),
+        Side::Parent(code) => {
+            if log.is_none() {
+                complain("warning: events are not logged; give --log-file or --log-dir with --background");
+            }
+            Ok(code)
+        }
         Side::Daemon(report) => start_in_background(&args, log, report),
     }
 }

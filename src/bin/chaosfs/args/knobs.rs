@@ -5,7 +5,7 @@ use std::time::Duration;
 use chaosfs::{
     Clock, Delay, Knobs, Refusal,
     client::check_lending,
-    knobs::{parse_bytes, parse_delay, parse_probability, parse_span, parse_switch},
+    knobs::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch},
 };
 use clap::{ArgAction, Args, Error, error::ErrorKind};
 
@@ -69,6 +69,19 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_bytes, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub max_in_flight: u64,
 
+    /// Make whoever changes something wait while this many changes have not landed
+    ///
+    /// A bound on memory, as --max-in-flight is: creating, writing, renaming and so on then go on as changes land.
+    #[arg(
+        long,
+        env = "CHAOSFS_MAX_MUTATIONS",
+        hide_env_values = true,
+        value_name = "N",
+        default_value = "1000000"
+    )]
+    #[arg(value_parser = parse_count, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub max_mutations: usize,
+
     /// Fail each operation with EIO with this probability (0 to 1)
     #[arg(
         long,
@@ -110,7 +123,7 @@ impl KnobArgs {
             drop_prob: self.drop_prob,
             read_your_writes: self.read_your_writes,
             max_in_flight: self.max_in_flight,
-            ..Knobs::default()
+            max_mutations: self.max_mutations,
         }
     }
 }

@@ -22,6 +22,7 @@ pub use mount::MountArgs;
 pub use run::{ClientArg, RunArgs, variable_of};
 pub use steer::{AdvanceArgs, SetArgs, StatusArgs, TargetArgs};
 pub use umount::UmountArgs;
+pub use variables::{BACKING, CLIENT, MOUNTS};
 
 const CLIENTS: &str = "Clients";
 const CONSISTENCY: &str = "Consistency";
@@ -103,18 +104,32 @@ fn read() -> Result<Command, Error> {
     match &mut command {
         Command::Mount(args) => {
             mount::prefer_log_flag(args, given)?;
+            args.log_named_by = log_named_by(given);
             knobs::refuse_to_lend(&args.knobs, &args.knobs.knobs(), args.debug)?;
         }
         Command::Set(args) => {
             args.read().map_err(|refusal| Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n")))?;
         }
-        Command::Run(args) => run::refuse_confusion(args)?,
+        Command::Run(args) => {
+            run::refuse_confusion(args)?;
+            args.log_named_by = log_named_by(given);
+        }
         Command::Umount(args) if !args.mounts.is_empty() && !is_flag(given, "mount_base") => {
             args.mount_base = None;
         }
         _ => {}
     }
     Ok(command)
+}
+
+/// By which name a place for the log was given: an error about it is about that flag or variable.
+fn log_named_by(given: &ArgMatches) -> &'static str {
+    let is_given = |id| given.try_contains_id(id).unwrap_or(false);
+    match () {
+        () if is_given("log_file") => "--log-file",
+        () if is_flag(given, "log_dir") => "--log-dir",
+        () => "LOG_DIR",
+    }
 }
 
 fn is_flag(given: &ArgMatches, id: &str) -> bool {

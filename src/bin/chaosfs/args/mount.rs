@@ -56,6 +56,9 @@ pub struct MountArgs {
     #[arg(long, env = "LOG_DIR", hide_env_values = true, value_name = "DIR", help_heading = LOG)]
     pub log_dir: Option<PathBuf>,
 
+    #[arg(skip)]
+    pub log_named_by: &'static str,
+
     /// Log every operation: its outcome, where its answer came from and how old that was
     #[arg(long, help_heading = LOG)]
     pub debug: bool,

@@ -8,6 +8,7 @@ use clap::{Args, Error, error::ErrorKind, value_parser};
 use super::{
     CLIENTS, KnobArgs, LOG, PROCESS,
     knobs::{refuse_to_lend, set_knob},
+    variables::MOUNT,
 };
 
 /// Run a command on clients that are mounted for it alone
@@ -51,6 +52,9 @@ pub struct RunArgs {
     /// Append the logs to <name>.log in this directory [default: a temporary one, kept on failure]
     #[arg(long, env = "LOG_DIR", hide_env_values = true, value_name = "DIR", help_heading = LOG)]
     pub log_dir: Option<PathBuf>,
+
+    #[arg(skip)]
+    pub log_named_by: &'static str,
 
     /// Log every operation: its outcome, where its answer came from and how old that was
     #[arg(long, help_heading = LOG)]
@@ -114,7 +118,7 @@ pub fn refuse_confusion(args: &RunArgs) -> Result<(), Error> {
 /// The variable in which COMMAND finds the mountpoint of a client.
 pub fn variable_of(client: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    format!("CHAOSFS_MOUNT_{}", client.chars().map(plain).collect::<String>())
+    format!("{MOUNT}{}", client.chars().map(plain).collect::<String>())
 }
 
 fn parse_client(text: &str) -> Result<ClientArg, Refusal> {

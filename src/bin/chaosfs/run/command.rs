@@ -23,6 +23,7 @@ use super::{
     signals::Signals,
     wire::{hear_failure, tell_failure},
 };
+use crate::args::CLIENT;
 use crate::exec::{ExecFailure, become_command, plain};
 
 /// What failed before the command itself could be executed.
@@ -105,7 +106,7 @@ fn prepare(
             .and_then(|()| dup2_stderr(&err))
             .context("output")?;
         enter(run, client)?;
-        variables.push(("CHAOSFS_CLIENT".to_string(), client.name.clone().into()));
+        variables.push((CLIENT.to_string(), client.name.clone().into()));
     }
     Ok(variables)
 }

@@ -73,7 +73,7 @@ impl Run {
     fn prepare(args: &RunArgs) -> anyhow::Result<Run> {
         sweep_runs();
         let at = args.at.as_deref().map(place).transpose()?;
-        let log_dir = args.log_dir.as_deref().map(made_directory).transpose()?;
+        let log_dir = args.log_dir.as_deref().map(made_directory).transpose().context(args.log_named_by)?;
         let claim = args.backing.as_deref().map(Claim::on).transpose()?;
         let mut clients = plan::clients(args);
         let names: Vec<_> = clients.iter().map(|client| client.name.as_str()).collect();
@@ -118,7 +118,7 @@ impl Run {
 
 fn made_directory(path: &Path) -> anyhow::Result<PathBuf> {
     let made = fs::create_dir_all(path).and_then(|()| path.canonicalize());
-    made.map_err(|error| anyhow!("log directory {}: {}", path.display(), plain(&error)))
+    made.map_err(|error| anyhow!("cannot make the directory {}: {}", path.display(), plain(&error)))
 }
 
 /// Mounts, runs the command, and leaves with its exit status when everything has landed and is gone.

@@ -8,7 +8,7 @@ use std::{
 
 use chaosfs::{Knobs, dice::Dice};
 
-use crate::args::{ClientArg, RunArgs, set_knob, variable_of};
+use crate::args::{BACKING, ClientArg, MOUNTS, RunArgs, set_knob, variable_of};
 
 /// How many clients a run has that is not told.
 const CLIENTS: u16 = 2;
@@ -52,10 +52,8 @@ fn letters(number: u16) -> String {
 /// The variables in which the command finds everything.
 pub fn variables(backing: &Path, clients: &[ClientPlan]) -> Vec<(String, OsString)> {
     let mountpoints: Vec<_> = clients.iter().map(|client| client.mountpoint.as_os_str()).collect();
-    let fixed = [
-        ("CHAOSFS_BACKING".to_string(), backing.into()),
-        ("CHAOSFS_MOUNTS".to_string(), mountpoints.join(OsStr::new(":"))),
-    ];
+    let fixed =
+        [(BACKING.to_string(), backing.into()), (MOUNTS.to_string(), mountpoints.join(OsStr::new(":")))];
     let each = clients.iter().map(|client| (variable_of(&client.name), client.mountpoint.clone().into()));
     fixed.into_iter().chain(each).collect()
 }
