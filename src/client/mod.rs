@@ -63,7 +63,7 @@ pub use crate::backing::sys::take_own_umask as prepare_thread;
 
 /// What operations are asked with and answer with.
 pub use crate::{
-    consistency::{Attributes, Ino, Kind, Listing, Passage, RenameHow},
+    consistency::{Attributes, Ino, Kind, Listing, Passage, RenameHow, Snapshot},
     time::Timestamp,
 };
 

@@ -10,7 +10,7 @@ use std::{
 
 use super::locked;
 use crate::{
-    consistency::{Ino, Listing},
+    consistency::{Ino, Listing, Snapshot},
     error::Error,
     hashing::HashMap,
 };
@@ -80,23 +80,27 @@ impl OpenFile {
 #[derive(Debug)]
 pub struct OpenDirectory {
     pub ino: Ino,
-    snapshot: Mutex<Option<Arc<Listing>>>,
+    snapshot: Mutex<Option<Snapshot>>,
 }
 
 impl OpenDirectory {
-    /// The snapshot that this handle reads, taken by `list` when reading starts, or starts again (`rewinddir(3)`).
+    /// What this handle shows: listed by `list` when reading starts, and again when it starts again (`rewinddir(3)`).
     pub fn snapshot(
         &self,
         from_start: bool,
         list: impl FnOnce() -> Result<Arc<Listing>, Error>,
-    ) -> Result<Arc<Listing>, Error> {
+    ) -> Result<Snapshot, Error> {
         let kept = if from_start { None } else { locked(&self.snapshot).clone() };
         if let Some(kept) = kept {
             return Ok(kept);
         }
         let listing = list()?;
-        *locked(&self.snapshot) = Some(listing.clone());
-        Ok(listing)
+        let mut kept = locked(&self.snapshot);
+        let snapshot = match &*kept {
+            Some(before) => before.refreshed(&listing),
+            None => Snapshot::new(listing),
+        };
+        Ok(kept.insert(snapshot).clone())
     }
 }
 

@@ -4,8 +4,9 @@
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use super::{
-    attributes::{Attributes, Ino, Kind},
+    attributes::{Attributes, Ino},
     extents::{Extents, Segment},
+    listing::Listing,
     mutation::{Change, Place},
     ttl_cache::{Believed, Ticket, TtlCache},
 };
@@ -28,43 +29,6 @@ const PIECE_COST: u64 = 256;
 pub struct Known {
     pub ino: Ino,
     pub serial: u64,
-}
-
-/// One snapshot of a directory. Compact: a directory of a million entries takes about 30 bytes an entry and its names.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    names: Vec<u8>,
-    entries: Vec<(usize, Ino, Kind)>,
-}
-
-impl Listing {
-    /// Adds an entry at the end.
-    pub fn push(&mut self, name: &[u8], ino: Ino, kind: Kind) {
-        self.names.extend_from_slice(name);
-        self.entries.push((self.names.len(), ino, kind));
-    }
-
-    /// The entry at `index`.
-    pub fn get(&self, index: usize) -> Option<(&[u8], Ino, Kind)> {
-        let (end, ino, kind) = *self.entries.get(index)?;
-        let start = index.checked_sub(1).map_or(0, |before| self.entries[before].0);
-        Some((&self.names[start..end], ino, kind))
-    }
-
-    /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// All entries in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Ino, Kind)> {
-        (0..self.len()).filter_map(|index| self.get(index))
-    }
 }
 
 /// Bytes of a file that were read while the attributes fetched at `of` were believed.
@@ -436,7 +400,7 @@ impl Belief {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consistency::mutation::RenameHow;
+    use crate::consistency::{Kind, RenameHow};
 
     const TTL: Duration = Duration::from_millis(1_500);
     const ROOT: Ino = 1;
@@ -783,16 +747,5 @@ mod tests {
         assert!(belief.attributes(FILE, millis(1_100)).is_none());
         assert_eq!((belief.contents.len(), belief.bytes_held, belief.read_order.len()), (0, 0, 0));
         assert_eq!(belief.believe_attributes(ticket, OTHER, file(5, 5)), None);
-    }
-
-    #[test]
-    fn a_listing_gives_back_what_was_put_in() {
-        let mut listing = Listing::default();
-        assert!(listing.is_empty() && listing.get(0).is_none());
-        let entries: [(&[u8], Ino, Kind); 3] =
-            [(b"a", FILE, Kind::File), (b"", OTHER, Kind::Fifo), (b"long name", ROOT, Kind::Directory)];
-        entries.iter().for_each(|(name, ino, kind)| listing.push(name, *ino, *kind));
-        assert_eq!(listing.iter().collect::<Vec<_>>(), entries);
-        assert_eq!((listing.len(), listing.get(3), listing.is_empty()), (3, None, false));
     }
 }

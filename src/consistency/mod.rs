@@ -34,13 +34,15 @@ pub mod extents;
 mod histories;
 pub mod in_flight;
 pub mod lease;
+pub mod listing;
 pub mod mutation;
 pub mod overlay;
 pub mod ttl_cache;
 
 pub use attributes::{AttributeChange, Attributes, Ino, Kind};
-pub use belief::{Belief, Known, Listing};
+pub use belief::{Belief, Known};
 pub use in_flight::InFlight;
 pub use lease::Passage;
+pub use listing::{Listing, Snapshot};
 pub use mutation::{Change, DelayClass, Mutation, MutationId, Name, Place, RenameHow};
 pub use overlay::{Binding, Overlay};

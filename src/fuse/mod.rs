@@ -458,13 +458,11 @@ impl fuser::Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let listing = match self.ask(|client| client.readdir(handle.0, offset)) {
-            Ok(listing) => listing,
+        let snapshot = match self.ask(|client| client.readdir(handle.0, offset)) {
+            Ok(snapshot) => snapshot,
             Err(error) => return reply.error(error),
         };
-        let mut at = offset;
-        while let Some(entry) = listed(&listing, at) {
-            at += 1;
+        for (at, entry) in listed(&snapshot, offset) {
             let full = match entry {
                 Listed::Dot => {
                     reply.add(INodeNo(self.client.shown_number(ino.0)), at, FileType::Directory, ".")
@@ -491,14 +489,13 @@ impl fuser::Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let listing = match self.ask(|client| client.readdir(handle.0, offset)) {
-            Ok(listing) => listing,
+        let snapshot = match self.ask(|client| client.readdir(handle.0, offset)) {
+            Ok(snapshot) => snapshot,
             Err(error) => return reply.error(error),
         };
         let directory = Attributes::new(Kind::Directory, 0o755, (0, 0), 0, 0, Timestamp::default());
-        let mut at = offset;
-        while let Some(entry) = listed(&listing, at) {
-            at += 1;
+        let mut is_empty = true;
+        for (at, entry) in listed(&snapshot, offset) {
             // The kernel takes only the number and the type of `.` and `..` (fuse_direntplus_link).
             let full = match entry {
                 Listed::Dot => {
@@ -515,7 +512,7 @@ impl fuser::Filesystem for Adapter {
                         // What has gone since the snapshot was taken has no attributes any more.
                         Err(error) if error.code() == Error::NotFound.errno() => continue,
                         // The first of an answer carries the error, any other ends the answer before it.
-                        Err(error) if at == offset + 1 => return reply.error(error),
+                        Err(error) if is_empty => return reply.error(error),
                         Err(_) => break,
                     };
                     let (attr, lease) = (file_attr(found.ino, &found.attributes), found.lease.both());
@@ -527,6 +524,7 @@ impl fuser::Filesystem for Adapter {
                     full
                 }
             };
+            is_empty = false;
             if full {
                 break;
             }

@@ -12,7 +12,7 @@ use fuser::{
 
 use super::{DO_NOT_KEEP, GENERATION};
 use crate::{
-    client::{Attributes, Caller, Entry, Ino, Kind, Listing, Missing, Shown, Timestamp},
+    client::{Attributes, Caller, Entry, Ino, Kind, Missing, Shown, Snapshot, Timestamp},
     error::Error,
 };
 
@@ -136,27 +136,29 @@ pub(super) fn reply_xattr(reply: ReplyXattr, room: u32, result: Result<Vec<u8>, 
     }
 }
 
-/// The entry of a directory at a readdir offset: `.`, `..`, then the listing.
+/// An entry of a directory.
 pub(super) enum Listed<'a> {
     Dot,
     DotDot,
     Name(&'a [u8], Ino, Kind),
 }
 
-pub(super) fn listed(listing: &Listing, offset: u64) -> Option<Listed<'_>> {
-    match offset {
-        0 => Some(Listed::Dot),
-        1 => Some(Listed::DotDot),
-        _ => {
-            let index = usize::try_from(offset - 2).ok()?;
-            listing.get(index).map(|(name, ino, kind)| Listed::Name(name, ino, kind))
-        }
-    }
+/// The entries from a readdir offset on, each with the offset behind it: `.`, `..`, then those of the snapshot.
+pub(super) fn listed(snapshot: &Snapshot, offset: u64) -> impl Iterator<Item = (u64, Listed<'_>)> {
+    const FIRST_NAME: u64 = 2;
+    let dots = [(1, Listed::Dot), (FIRST_NAME, Listed::DotDot)];
+    let names = snapshot.starting_at(offset.saturating_sub(FIRST_NAME));
+    dots.into_iter().filter(move |(behind, _)| *behind > offset).chain(
+        names.map(|(position, (name, ino, kind))| (position + FIRST_NAME + 1, Listed::Name(name, ino, kind))),
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::client::Listing;
 
     #[test]
     fn times_before_1970_survive_the_way_through_fuser() {
@@ -168,14 +170,27 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_listed_with_dot_and_dotdot_first() {
-        let mut listing = Listing::default();
-        listing.push(b"a", 7, Kind::File);
-        assert!(
-            matches!(listed(&listing, 0), Some(Listed::Dot))
-                && matches!(listed(&listing, 1), Some(Listed::DotDot))
-        );
-        assert!(matches!(listed(&listing, 2), Some(Listed::Name(b"a", 7, Kind::File))));
-        assert!(listed(&listing, 3).is_none());
+    fn a_directory_is_listed_with_dot_and_dotdot_first_and_offsets_follow_the_positions() {
+        let listing = |names: &[&[u8]]| {
+            let mut listing = Listing::default();
+            names.iter().for_each(|name| listing.push(name, 7, Kind::File));
+            Arc::new(listing)
+        };
+        let shown = |snapshot: &Snapshot, offset| {
+            let name = |entry: Listed<'_>| match entry {
+                Listed::Dot => ".".to_string(),
+                Listed::DotDot => "..".to_string(),
+                Listed::Name(name, ..) => String::from_utf8_lossy(name).into_owned(),
+            };
+            listed(snapshot, offset).map(|(behind, entry)| (behind, name(entry))).collect::<Vec<_>>()
+        };
+        let entry = |behind, name: &str| (behind, name.to_string());
+        let first = Snapshot::new(listing(&[b"a", b"b"]));
+        assert_eq!(shown(&first, 0), [entry(1, "."), entry(2, ".."), entry(3, "a"), entry(4, "b")]);
+        assert_eq!(shown(&first, 1), [entry(2, ".."), entry(3, "a"), entry(4, "b")]);
+        assert_eq!(shown(&first, 4), []);
+        let later = first.refreshed(&listing(&[b"b", b"c"]));
+        assert_eq!(shown(&later, 2), [entry(4, "b"), entry(5, "c")]);
+        assert_eq!(shown(&later, 4), [entry(5, "c")]);
     }
 }

@@ -236,3 +236,44 @@ os.close(f); os.unlink('sparse')
 ";
     assert_alike("python3", SCRIPT, "ls -A | wc -l; find . -name deep | wc -c");
 }
+
+#[test]
+fn positions_in_a_directory_stay_with_the_names() {
+    const SCRIPT: &str = "import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.opendir.restype = libc.readdir.restype = ctypes.c_void_p
+libc.telldir.restype = ctypes.c_long
+libc.telldir.argtypes = libc.rewinddir.argtypes = libc.readdir.argtypes = [ctypes.c_void_p]
+libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+os.mkdir('d')
+for n in range(500): open(f'd/{n}', 'w').close()
+d = libc.opendir(b'd')
+def name():
+    entry = libc.readdir(d)
+    return ctypes.string_at(entry + 19).decode() if entry else None
+def rest():
+    found = []
+    while True:
+        position, found_name = libc.telldir(d), name()
+        if found_name is None: return found
+        found.append((found_name, position))
+def at(position):
+    # A plain directory may have put a new name in front of an old one.
+    libc.seekdir(d, position); found = name()
+    while found and found not in dict(listed): found = name()
+    return found
+def misled(gone=()): return [n for n, position in listed[::7] if n not in gone and at(position) != n]
+def again(): libc.rewinddir(d); return rest()
+listed = rest(); print(len(listed), misled())
+os.unlink('d/7'); at(listed[0][1]); print(misled({'7'}))
+first = again(); print(len(first), misled({'7'}))
+for n in range(500, 550): open(f'd/{n}', 'w').close()
+os.mkdir('d/7'); os.rename('d/8', 'd/new'); os.unlink('d/9'); open('d/9', 'w').close()
+at(listed[0][1]); print(misled({'7', '8', '9'}))
+later = again(); print(len(later), misled({'7', '8', '9'}), sorted(n for n, _ in later) == sorted(['.', '..'] + os.listdir('d')))
+listed = later; print(misled())
+for n in range(20): again(); os.rename('d/new', f'd/new-{n}'); os.rename(f'd/new-{n}', 'd/new')
+print(misled({'new'}), len(again()))
+";
+    assert_alike("python3", SCRIPT, "ls d | wc -l");
+}

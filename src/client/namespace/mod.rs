@@ -9,13 +9,13 @@ mod make;
 mod remove;
 mod rename;
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::os::fd::AsFd;
 
 use crate::{
     backing::sys,
     client::{Caller, Client, Shown, Trace},
     consistency::{
-        AttributeChange, Attributes, Change, Ino, Kind, Listing, belief::Grounds, mutation::setid_lost,
+        AttributeChange, Attributes, Change, Ino, Kind, Snapshot, belief::Grounds, mutation::setid_lost,
     },
     error::Error,
     time::Timestamp,
@@ -177,12 +177,12 @@ impl Client {
         )
     }
 
-    /// The entries that a directory handle shows, without `.` and `..`: one snapshot, taken when reading starts at
-    /// offset 0, and taken anew when it starts there again.
+    /// What a directory handle shows, without `.` and `..`: the directory is listed when reading starts at offset 0, and
+    /// again when it starts there again. Every other offset leads where it led before.
     ///
     /// # Errors
     /// EBADF; whatever the backing directory answers.
-    pub fn readdir(&self, handle: u64, offset: u64) -> Result<Arc<Listing>, Error> {
+    pub fn readdir(&self, handle: u64, offset: u64) -> Result<Snapshot, Error> {
         let open = self.files.directory(handle)?;
         self.operate(
             "readdir",

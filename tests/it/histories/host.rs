@@ -662,16 +662,18 @@ impl Host {
 
     fn look_inside(&self, path: &str, directory: &Node<'_>, tree: &mut Tree) {
         let handle = self.client.opendir(directory.ino).expect("a directory can be opened");
-        let listing = self.client.readdir(handle, 0).expect("a directory can be listed");
+        let snapshot = self.client.readdir(handle, 0).expect("a directory can be listed");
         self.client.releasedir(handle);
-        let mut listed: Vec<&[u8]> = listing.iter().map(|(name, ..)| name).collect();
+        let mut listed: Vec<&[u8]> = snapshot.starting_at(0).map(|(_, (name, ..))| name).collect();
         listed.sort_unstable();
         let mut found: Vec<&[u8]> = Vec::new();
         for name in NAMES {
             let Ok(node) = self.lookup(directory.ino, name.as_bytes()) else { continue };
             found.push(name.as_bytes());
-            let (_, ino, kind) =
-                listing.iter().find(|(other, ..)| *other == name.as_bytes()).expect("it is listed");
+            let (_, (_, ino, kind)) = snapshot
+                .starting_at(0)
+                .find(|(_, (other, ..))| *other == name.as_bytes())
+                .expect("it is listed");
             // A believed listing may name a number that the kernel has forgotten since.
             let number = if self.kernel == Kernel::Forgets { ino } else { node.ino };
             assert_eq!((ino, kind), (number, node.attributes.kind), "{path}/{name}: listing and lookup");
@@ -735,10 +737,11 @@ impl Host {
     fn walk_below(&self, directory: &Node<'_>, show: &mut impl FnMut(&SeenInside)) {
         let number = self.client.shown_number(directory.ino);
         let Ok(handle) = self.client.opendir(directory.ino) else { return };
-        let listing = self.client.readdir(handle, 0);
+        let snapshot = self.client.readdir(handle, 0);
         self.client.releasedir(handle);
-        let Ok(listing) = listing else { return };
-        let listed = listing.iter().map(|(name, ..)| String::from_utf8_lossy(name).into_owned()).collect();
+        let Ok(snapshot) = snapshot else { return };
+        let names = snapshot.starting_at(0).map(|(_, (name, ..))| name);
+        let listed = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let mut seen = SeenInside { directory: number, listed, found: Vec::new() };
         let mut below = Vec::new();
         for name in NAMES {
