@@ -246,7 +246,7 @@ impl Moving for &Mount {
     }
 
     fn step(&mut self, by: Duration) -> Result<Moved, Refusal> {
-        let advanced = self.client.advance(by).map_err(|refusal| self.seat.named(&refusal))?;
+        let advanced = self.served.client.advance(by).map_err(|refusal| self.served.seat.named(&refusal))?;
         Ok(Moved { landed: advanced.landed, next_due: advanced.next_due })
     }
 }

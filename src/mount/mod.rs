@@ -15,6 +15,8 @@ mod protocol;
 mod refusals;
 mod remote;
 mod scratch;
+mod seat;
+mod served;
 mod session;
 mod socket;
 mod unmount;
@@ -22,11 +24,8 @@ mod unmount;
 use std::{
     panic::resume_unwind,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::Arc,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -47,13 +46,10 @@ use crate::{
     fuse::Adapter,
     knobs::Knobs,
 };
-use attach::{Attachment, Stuck, detach};
-use control::{Control, Steered, Told};
-use mountinfo::{Device, MountTable};
+use attach::Attachment;
+use seat::Seat;
+use served::Served;
 use session::Session;
-
-/// How long an unmounted session may take to end before landing starts without it.
-const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What [`mount()`] mounts. [`MountOptions::new`] has the defaults.
 #[derive(Clone)]
@@ -125,60 +121,23 @@ pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
     let seat = Seat::taken(&site.mountpoint)?;
     client.start();
     let session = Session::start(Adapter::new(client.clone()), kernel).inspect_err(|_| seat.give_up())?;
-    let mount = Mount::new(&options.id, client, seat, session, clock, log);
+    let served = Served::new(client, seat, session, clock, log);
+    let mut mount = Mount { id: options.id.clone(), served, seen_out: None };
+    let seen_out = mount.served.see_out();
+    mount.seen_out = Some(seen_out.map_err(|error| Refusal::new(format!("cannot start serving: {error}")))?);
     mount.announce(&options, site.cleaned_up);
     Ok(mount)
 }
 
-/// A mounted client. Dropping it, also in a panic, leaves: what is mounted is unmounted and what is in flight lands.
+/// A mounted client. Dropping it, also in a panic, leaves: what is mounted is unmounted and what is in flight lands. When
+/// somebody else unmounts it, `chaosfs umount` say, it lands by itself.
 pub struct Mount {
     id: String,
-    client: Arc<Client>,
-    seat: Seat,
-    session: Session,
-    give_up: AtomicBool,
-    vacating: Mutex<()>,
-    farewell: OnceLock<Farewell>,
-    control: Mutex<Option<Control>>,
-    clock: Clock,
-    log: EventLog,
-    /// Those who have been told the farewell and wait for the end. Last, because fields are dropped in order.
-    told: Mutex<Told>,
+    served: Arc<Served>,
+    seen_out: Option<JoinHandle<()>>,
 }
 
 impl Mount {
-    fn new(
-        id: &str,
-        client: Arc<Client>,
-        seat: Seat,
-        session: Session,
-        clock: Clock,
-        log: EventLog,
-    ) -> Mount {
-        let steered = Steered::new(&client, seat.mountpoint.clone());
-        let control = Control::listen(seat.device, client.backing(), steered);
-        let control = control.inspect_err(|error| {
-            let text = format!(
-                "this client cannot be steered, and `chaosfs umount` will not hear when everything has landed: no \
-                 socket: {error}"
-            );
-            log.record(clock.now(), &Event::Note { text });
-        });
-        Mount {
-            id: id.to_string(),
-            client,
-            seat,
-            session,
-            give_up: AtomicBool::new(false),
-            vacating: Mutex::default(),
-            farewell: OnceLock::new(),
-            control: Mutex::new(control.ok()),
-            clock,
-            log,
-            told: Mutex::default(),
-        }
-    }
-
     /// The name of the client.
     pub fn client_id(&self) -> &str {
         &self.id
@@ -186,12 +145,12 @@ impl Mount {
 
     /// The canonical path of the mountpoint.
     pub fn mountpoint(&self) -> &Path {
-        &self.seat.mountpoint
+        &self.served.seat.mountpoint
     }
 
     /// What the client tells about itself: knobs, seed, time, what it has done, and what it has in flight.
     pub fn status(&self) -> Status {
-        self.client.status(&self.seat.mountpoint)
+        self.served.client.status(&self.served.seat.mountpoint)
     }
 
     /// Changes knobs while it runs, all that `change` sets or none; returns those in force from here on. What is in
@@ -204,18 +163,18 @@ impl Mount {
             change(knobs);
             Ok(())
         };
-        self.client.set(change)
+        self.served.client.set(change)
     }
 
     /// From now on nothing lands by being due, and what would be written through goes in flight. What `fsync(2)` asks
     /// for, [`Mount::flush`] and leaving land all the same.
     pub fn hold(&self) {
-        self.client.hold();
+        self.served.client.hold();
     }
 
     /// What is due lands again, and at once what has become due meanwhile; on a manual clock it has when this returns.
     pub fn release(&self) {
-        in_own_thread(|| self.client.release_held());
+        in_own_thread(|| self.served.client.release_held());
     }
 
     /// Lands now what is in flight now, also what is held; returns how much that was.
@@ -223,19 +182,19 @@ impl Mount {
     /// # Errors
     /// Names what could not land: it stays in flight and is tried again, or is lost.
     pub fn flush(&self) -> Result<u64, Refusal> {
-        self.client.land_everything().map_err(|refusal| self.seat.named(&refusal))
+        self.served.client.land_everything().map_err(|refusal| self.served.seat.named(&refusal))
     }
 
     /// Drops all beliefs: every question is asked anew. What the kernel keeps ([`MountOptions::kernel_cache`]) it keeps
     /// until its time is over.
     pub fn expire(&self) {
-        self.client.expire();
+        self.served.client.expire();
     }
 
     /// Drops what is in flight, as if the host had crashed, and names it: path and operation. Who has a file open of
     /// which data is lost hears EIO once; a file that was lost as a whole answers ESTALE.
     pub fn lose(&self) -> Vec<String> {
-        in_own_thread(|| self.client.lose())
+        in_own_thread(|| self.served.client.lose())
     }
 
     /// Moves its clock, and only its own: that of several together is moved by [`Clients::advance`]. Returns how many
@@ -244,13 +203,13 @@ impl Mount {
     /// # Errors
     /// The clock is a real one.
     pub fn advance(&self, by: Duration) -> Result<u64, Refusal> {
-        let advanced = in_own_thread(|| self.client.advance(by));
-        advanced.map(|advanced| advanced.landed).map_err(|refusal| self.seat.named(&refusal))
+        let advanced = in_own_thread(|| self.served.client.advance(by));
+        advanced.map(|advanced| advanced.landed).map_err(|refusal| self.served.seat.named(&refusal))
     }
 
     /// Blocks until the kernel has ended the session, whoever unmounted it, or [`Mount::leave`] is done.
     pub fn wait(&self) {
-        self.session.wait();
+        self.served.session.wait();
     }
 
     /// Unmounts, unless a program uses the mount; and waits for the session to end. Nothing is landed early: that is
@@ -259,94 +218,53 @@ impl Mount {
     /// # Errors
     /// Says that the mount is busy, or who refused; it goes on serving then.
     pub fn unmount(&self) -> Result<(), Refusal> {
-        self.vacate(false).map_err(|stuck| self.seat.refusal(&stuck))?;
-        match self.session.ends_within(SESSION_PATIENCE) {
-            true => Ok(()),
-            false => Err(self
-                .seat
-                .refusal(&Stuck::Refused("its session goes on: it is mounted elsewhere too".into()))),
-        }
+        self.served.unmount()
     }
 
     /// Unmounts whatever it takes: when a program uses the mount, it is taken out of sight and the program's next
     /// operation fails once this process is gone. From now on nothing new is delayed.
     pub fn leave(&self) {
-        self.client.write_through();
-        let vacated = match self.vacate(false) {
-            Err(Stuck::Busy) => self.vacate(true),
-            Ok(()) => {
-                self.session.ends_within(SESSION_PATIENCE);
-                Ok(())
-            }
-            stuck => stuck,
-        };
-        if let Err(stuck) = vacated {
-            self.note(self.seat.refusal(&stuck).to_string());
-        }
-        self.session.abandon();
-    }
-
-    fn vacate(&self, lazily: bool) -> Result<(), Stuck> {
-        let _one_at_a_time = self.vacating.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.session.has_ended() { Ok(()) } else { self.seat.vacate(lazily) }
+        self.served.leave();
     }
 
     /// Ends every wait: [`Mount::land`] returns with what has not landed by now.
     pub fn give_up(&self) {
-        self.give_up.store(true, Ordering::SeqCst);
-        self.session.abandon();
+        self.served.give_up();
     }
 
     /// Lands everything that is in flight, once the mount is gone; tells whoever waits in [`unmount()`] how it ended.
     /// What could not land is in the result. A second call returns the same.
     pub fn land(&self) -> Farewell {
-        self.farewell.get_or_init(|| self.end()).clone()
-    }
-
-    fn end(&self) -> Farewell {
-        let farewell = self.client.finish(&self.give_up);
-        // Whoever gives up in a hurry may be faster than the one who takes the mount away.
-        if let Err(stuck) = self.vacate(true) {
-            self.note(self.seat.refusal(&stuck).to_string());
-        }
-        let Farewell { landed, conflicts, faults, ref lost } = farewell;
-        let stop = Event::Stop { landed, conflicts, faults, lost: lost.len() as u64 };
-        self.log.record(self.clock.now(), &stop);
-        self.seat.clear();
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(control) = control {
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = control.tell(&farewell);
-        }
-        farewell
+        self.served.land()
     }
 
     fn announce(&self, options: &ClientOptions, cleaned_up: bool) {
         if cleaned_up {
-            self.note("cleaned up a mount whose daemon had died".to_string());
+            self.served.note("cleaned up a mount whose daemon had died".to_string());
         }
         let start = Event::Start {
             backing: options.backing.display().to_string(),
-            mountpoint: self.seat.mountpoint.display().to_string(),
+            mountpoint: self.served.seat.mountpoint.display().to_string(),
             seed: options.seed,
             knobs: options.knobs.to_string(),
-            clock: self.clock.name(),
+            clock: self.served.clock.name(),
             kernel_cache: options.kernel_cache,
             version: env!("CARGO_PKG_VERSION"),
         };
-        self.log.record(self.clock.now(), &start);
-    }
-
-    fn note(&self, text: String) {
-        self.log.record(self.clock.now(), &Event::Note { text });
+        self.served.log.record(self.served.clock.now(), &start);
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if self.farewell.get().is_none() {
+        if !self.served.has_landed() {
             self.leave();
         }
         self.land();
+        // Nothing of the backing directory is held any more when this returns.
+        if let Some(seen_out) = self.seen_out.take() {
+            let _ = seen_out.join();
+        }
     }
 }
 
@@ -358,73 +276,4 @@ fn in_own_thread<T: Send>(call: impl FnOnce() -> T + Send) -> T {
     };
     let joined = thread::scope(|scope| scope.spawn(prepared).join());
     joined.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
-/// Where a mount sits and how it is told from any other mount on the same path, as long as its session lasts.
-#[derive(Debug)]
-struct Seat {
-    mountpoint: PathBuf,
-    device: Device,
-}
-
-impl Seat {
-    /// The seat of the mount that was made at `mountpoint` just now. Asks nobody but the mount table: whoever
-    /// touched the mountpoint itself would wait for a session that has not begun.
-    fn taken(mountpoint: &Path) -> Result<Seat, Refusal> {
-        let mounts = MountTable::read()?;
-        let entry = mounts.top_at(mountpoint).filter(|entry| entry.is_chaosfs());
-        let entry = entry.ok_or_else(|| {
-            Refusal::new(format!(
-                "mountpoint {}: the new mount is not in the mount table",
-                mountpoint.display()
-            ))
-        })?;
-        Ok(Seat { mountpoint: mountpoint.to_path_buf(), device: entry.device })
-    }
-
-    /// Takes the mount away and proves in the mount table that it is gone. Fine if it was gone before.
-    fn vacate(&self, lazily: bool) -> Result<(), Stuck> {
-        let mounts = self.mounts()?;
-        if mounts.find(self.device, &self.mountpoint).is_none() {
-            return Ok(());
-        }
-        if mounts.top_at(&self.mountpoint).is_none_or(|top| top.device != self.device) {
-            return Err(Stuck::Refused("something else is mounted on top of it".to_string()));
-        }
-        detach(&self.mountpoint, lazily)?;
-        match self.mounts()?.find(self.device, &self.mountpoint) {
-            None => Ok(()),
-            Some(_) => Err(Stuck::Refused("the mount table still shows it".to_string())),
-        }
-    }
-
-    /// Takes away what a session leaves behind that the kernel has aborted: a mount that nobody serves. One that
-    /// answers is somebody else's, who got our device number after us.
-    fn clear(&self) {
-        let here = self.mounts().is_ok_and(|mounts| mounts.find(self.device, &self.mountpoint).is_some());
-        if here && refusals::answers_dead(&self.mountpoint) {
-            let _ = self.vacate(true);
-        }
-    }
-
-    fn mounts(&self) -> Result<MountTable, Stuck> {
-        MountTable::read().map_err(|refusal| Stuck::Refused(refusal.to_string()))
-    }
-
-    /// Takes the mount away after a failed start; there is nobody left to tell.
-    fn give_up(&self) {
-        let _ = self.vacate(true);
-    }
-
-    fn named(&self, refusal: &Refusal) -> Refusal {
-        Refusal::new(format!("{}: {refusal}", self.mountpoint.display()))
-    }
-
-    fn refusal(&self, stuck: &Stuck) -> Refusal {
-        let reason = match stuck {
-            Stuck::Busy => "busy: a program has a file or its working directory there",
-            Stuck::Refused(reason) => reason,
-        };
-        Refusal::new(format!("mountpoint {}: cannot unmount: {reason}", self.mountpoint.display()))
-    }
 }

@@ -18,3 +18,4 @@ mod situations;
 mod steering;
 mod surface;
 mod trouble;
+mod umount;
