@@ -75,7 +75,7 @@ pub struct FsFigures {
     pub read_only: bool,
 }
 
-/// One entry as `getdents64(2)` gives it; `kind` is the type bits of a mode, 0 if the file system does not say.
+/// One entry as `getdents64(2)` gives it; `kind` is the type bits of a mode.
 #[derive(Clone, Debug)]
 pub struct RawEntry {
     pub name: Vec<u8>,
@@ -243,9 +243,9 @@ pub fn figures(fd: BorrowedFd<'_>) -> Result<FsFigures> {
     })
 }
 
-/// Goes through the entries of a directory but `.` and `..`, as `readdir(3)` gives them.
+/// Goes through the entries of a directory but `.` and `..`, as `readdir(3)` gives them. Where that does not tell the
+/// type (`DT_UNKNOWN`), the inode is asked for it.
 pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry)) -> Result<()> {
-    use nix::dir::Type;
     let fd = reopen(directory, libc::O_RDONLY | libc::O_DIRECTORY)?;
     let mut open = nix::dir::Dir::from_fd(fd)?;
     for entry in open.iter() {
@@ -255,18 +255,29 @@ pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry)
             continue;
         }
         let kind = match entry.file_type() {
-            Some(Type::Fifo) => libc::S_IFIFO,
-            Some(Type::CharacterDevice) => libc::S_IFCHR,
-            Some(Type::Directory) => libc::S_IFDIR,
-            Some(Type::BlockDevice) => libc::S_IFBLK,
-            Some(Type::File) => libc::S_IFREG,
-            Some(Type::Symlink) => libc::S_IFLNK,
-            Some(Type::Socket) => libc::S_IFSOCK,
-            None => 0,
+            Some(told) => type_bits(told),
+            None => match stat_at(directory, name) {
+                Ok(stat) => stat.mode & libc::S_IFMT,
+                Err(error) if error.is(Error::NotFound) => continue,
+                Err(error) => return Err(error),
+            },
         };
         visit(RawEntry { name: name.to_vec(), ino: entry.ino(), kind });
     }
     Ok(())
+}
+
+fn type_bits(told: nix::dir::Type) -> u32 {
+    use nix::dir::Type;
+    match told {
+        Type::Fifo => libc::S_IFIFO,
+        Type::CharacterDevice => libc::S_IFCHR,
+        Type::Directory => libc::S_IFDIR,
+        Type::BlockDevice => libc::S_IFBLK,
+        Type::File => libc::S_IFREG,
+        Type::Symlink => libc::S_IFLNK,
+        Type::Socket => libc::S_IFSOCK,
+    }
 }
 
 /// `mkdirat(2)`.

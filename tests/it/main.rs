@@ -19,3 +19,4 @@ mod steering;
 mod surface;
 mod trouble;
 mod umount;
+mod untyped;
