@@ -1,8 +1,18 @@
 //! One thing that happened, as one line of stable `key=value` pairs; and the log of them.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use crate::time::Time;
+use crate::{
+    clock::Clock,
+    error::{Error, Refusal},
+    time::Time,
+};
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,6 +166,41 @@ pub fn readable(bytes: &[u8]) -> String {
     })
 }
 
+impl Level {
+    /// As a line of the log has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// Where the lines of a log can be read.
+#[derive(Clone, Debug)]
+enum Place {
+    Nowhere,
+    /// Wherever this process's `tracing` events go.
+    Tracing,
+    /// The program that made the log knows.
+    Program,
+    File(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Nowhere => f.write_str("none"),
+            Place::Tracing if tracing::dispatcher::has_been_set() => f.write_str("tracing events"),
+            Place::Tracing => f.write_str("none, as there is no tracing subscriber"),
+            Place::Program => f.write_str("the program's own"),
+            Place::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 /// Takes the finished lines.
 pub type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
@@ -165,31 +210,50 @@ pub struct EventLog {
     client: Arc<str>,
     operations: bool,
     sink: Sink,
+    place: Place,
 }
 
 impl EventLog {
     /// A log of `client` that hands each line to `sink`; with `operations` also those of level debug.
     pub fn new(client: &str, operations: bool, sink: Sink) -> EventLog {
-        EventLog { client: client.into(), operations, sink }
+        EventLog { client: client.into(), operations, sink, place: Place::Program }
+    }
+
+    /// A log that is appended to a file; the folders above it are made. Every line is one write of its own and with the
+    /// system when the event is over: it survives whatever kills the process.
+    ///
+    /// # Errors
+    /// Names the file and what the system said.
+    pub fn to_file(path: &Path, client: &str, operations: bool) -> Result<EventLog, Refusal> {
+        let file = open_for_appending(path)?;
+        let sink = move |level: Level, event: &str| {
+            let line = format!("time={} level={} {event}\n", Clock::Monotonic.wall(), level.name());
+            // A full disk takes the log, not the client.
+            let _ = (&file).write_all(line.as_bytes());
+        };
+        let log = EventLog::new(client, operations, Arc::new(sink));
+        Ok(EventLog { place: Place::File(path.to_path_buf()), ..log })
     }
 
     /// A log whose lines become `tracing` events of this process.
     pub fn to_tracing(client: &str, operations: bool) -> EventLog {
-        EventLog::new(
-            client,
-            operations,
-            Arc::new(|level, line| match level {
-                Level::Debug => tracing::debug!("{line}"),
-                Level::Info => tracing::info!("{line}"),
-                Level::Warn => tracing::warn!("{line}"),
-                Level::Error => tracing::error!("{line}"),
-            }),
-        )
+        let sink = |level: Level, line: &str| match level {
+            Level::Debug => tracing::debug!("{line}"),
+            Level::Info => tracing::info!("{line}"),
+            Level::Warn => tracing::warn!("{line}"),
+            Level::Error => tracing::error!("{line}"),
+        };
+        EventLog { place: Place::Tracing, ..EventLog::new(client, operations, Arc::new(sink)) }
     }
 
     /// A log that forgets everything.
     pub fn silent() -> EventLog {
-        EventLog::new("client", false, Arc::new(|_, _| {}))
+        EventLog { place: Place::Nowhere, ..EventLog::new("client", false, Arc::new(|_, _| {})) }
+    }
+
+    /// Where its lines can be read, in words.
+    pub(crate) fn place(&self) -> impl fmt::Display {
+        &self.place
     }
 
     /// Whether events of level debug are wanted; ask before the cost of making one.
@@ -203,6 +267,19 @@ impl EventLog {
             (self.sink)(event.level(), &format!("client={} t={now} {event}", Quoted(&self.client)));
         }
     }
+}
+
+/// Opens a log file and makes the folders above it.
+///
+/// # Errors
+/// Names the file and what the system said.
+pub fn open_for_appending(path: &Path) -> Result<File, Refusal> {
+    let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let file = folder.and_then(|()| File::options().create(true).append(true).open(path));
+    file.map_err(|error| {
+        let reason = Error::from(error);
+        Refusal::new(format!("cannot append to {}: {reason}", path.display()))
+    })
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Delay {
 
     /// The delay at `fraction` (0 to 1) of the range.
     pub fn at(&self, fraction: f64) -> Duration {
-        self.min + (self.max - self.min).mul_f64(fraction.clamp(0.0, 1.0))
+        self.min + self.max.saturating_sub(self.min).mul_f64(fraction.clamp(0.0, 1.0))
     }
 }
 
@@ -218,6 +218,7 @@ mod tests {
     fn knobs_built_by_hand_are_checked_too() {
         assert_eq!(Knobs::zero().check(), Ok(()));
         let backwards = Delay { min: Duration::from_secs(2), max: Duration::from_secs(1) };
+        assert_eq!(backwards.at(0.5), backwards.min);
         assert!(
             Knobs { write_delay: backwards, ..Knobs::default() }
                 .check()

@@ -55,7 +55,7 @@
 //! | `fuse` | decode a request, call the client, reply | `client` |
 //! | `mount` | the life of a mount, sets of them, and the control socket | `fuse`, `client` |
 //! | `harness` | what the command line's `run` and `exec` need besides | `mount` |
-//! | `knobs`, `event`, `clock`, `time`, `hashing`, `error` | tunables, the log, the reader of time, plain time, hash tables, failures | |
+//! | `knobs`, `event`, `clock`, `time`, `hashing`, `error`, `terms` | tunables, the log, the reader of time, plain time, hash tables, failures, the words of whoever mounts | |
 //!
 //! What is documented here is what other programs may use. The modules are there for chaosfs's own command line and
 //! tests, and change without notice.
@@ -83,6 +83,8 @@ pub mod hashing;
 #[doc(hidden)]
 pub mod knobs;
 mod mount;
+#[doc(hidden)]
+pub mod terms;
 #[doc(hidden)]
 pub mod time;
 

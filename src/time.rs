@@ -81,6 +81,34 @@ impl Timestamp {
     }
 }
 
+impl fmt::Display for Timestamp {
+    /// As the log has it: UTC with microseconds, `2031-05-04T09:12:11.051010Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SECONDS_PER_DAY: i64 = 86_400;
+        let (year, month, day) = date_of(self.seconds.div_euclid(SECONDS_PER_DAY));
+        let second = self.seconds.rem_euclid(SECONDS_PER_DAY);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let micros = self.nanos / 1000;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    }
+}
+
+/// The year, month and day so many days after 1970-01-01. Years are counted from March, so that the leap day is the last
+/// of them, in eras of 400 years, which are all alike.
+fn date_of(days: i64) -> (i64, i64, i64) {
+    const DAYS_PER_ERA: i64 = 146_097;
+    const FIRST_OF_MARCH_OF_YEAR_0: i64 = -719_468;
+    let days = days - FIRST_OF_MARCH_OF_YEAR_0;
+    let (era, day) = (days.div_euclid(DAYS_PER_ERA), days.rem_euclid(DAYS_PER_ERA));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // Five months from March on have 153 days together, and so have the next five.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, is_next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + is_next_year, month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +129,20 @@ mod tests {
             assert_eq!((time.as_nanos(), Timestamp::from_nanos(total)), (Some(total), time));
         }
         assert_eq!(Timestamp { seconds: 10_000_000_000, nanos: 0 }.as_nanos(), None);
+    }
+
+    #[test]
+    fn a_timestamp_shows_its_date_and_time_of_day_in_utc() {
+        for (seconds, nanos, shown) in [
+            (0, 0, "1970-01-01T00:00:00.000000Z"),
+            (-1, 999_999_999, "1969-12-31T23:59:59.999999Z"),
+            (951_782_400, 0, "2000-02-29T00:00:00.000000Z"),
+            (1_935_738_733, 411_722_433, "2031-05-05T09:12:13.411722Z"),
+            (4_107_542_399, 1_000, "2100-02-28T23:59:59.000001Z"),
+            (4_107_542_400, 0, "2100-03-01T00:00:00.000000Z"),
+        ] {
+            assert_eq!(Timestamp { seconds, nanos }.to_string(), shown);
+        }
     }
 
     #[test]

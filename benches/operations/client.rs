@@ -6,6 +6,7 @@ use std::{hint::black_box, sync::Arc};
 use chaosfs::{
     Clock, EventLog, Knobs,
     client::{Caller, Client, ClientOptions, Ino, Offset},
+    terms::Terms,
 };
 use tempfile::TempDir;
 
@@ -49,6 +50,7 @@ impl Bench {
             knobs: Knobs { max_mutations: usize::MAX, ..Knobs::default() },
             allow_other: false,
             kernel_cache: false,
+            terms: Terms::default(),
         };
         let client = Client::open(options, Clock::manual(), EventLog::silent()).expect("a client");
         Bench { client, _folder: folder }

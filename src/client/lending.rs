@@ -17,6 +17,7 @@ use crate::{
     },
     error::Refusal,
     knobs::Knobs,
+    terms::{Terms, Wish},
 };
 
 const O_APPEND: i32 = 0o2000;
@@ -42,17 +43,24 @@ impl Lease {
 ///
 /// # Errors
 /// Names the first such wish.
-pub fn check_lending(knobs: &Knobs, clock: &Clock, logs_operations: bool) -> Result<(), Refusal> {
+pub fn check_lending(
+    knobs: &Knobs,
+    clock: &Clock,
+    logs_operations: bool,
+    terms: Terms,
+) -> Result<(), Refusal> {
     let reasons = [
-        (knobs.drop_prob > 0.0, "--drop-prob: a fault could not strike what the kernel answers"),
-        (logs_operations, "--debug: what the kernel answers could not be logged"),
-        (clock.is_manual(), "--clock manual: the kernel's time goes by itself"),
-        (!knobs.read_your_writes, "--read-your-writes false: the kernel shows a program what it has written"),
+        (knobs.drop_prob > 0.0, Wish::Faults, "a fault could not strike what the kernel answers"),
+        (logs_operations, Wish::OperationLog, "what the kernel answers could not be logged"),
+        (clock.is_manual(), Wish::ManualClock, "the kernel's time goes by itself"),
+        (!knobs.read_your_writes, Wish::OldOwnContent, "the kernel shows a program what it has written"),
     ];
-    match reasons.into_iter().find(|(wanted, _)| *wanted) {
-        Some((_, reason)) => {
-            Err(Refusal::new(format!("--kernel-cache cannot be used with {reason}; leave one of them out")))
-        }
+    match reasons.into_iter().find(|(wanted, ..)| *wanted) {
+        Some((_, other, reason)) => Err(Refusal::new(format!(
+            "{} cannot be used with {}: {reason}; leave one of them out",
+            terms.name(Wish::KernelCache),
+            terms.name(other)
+        ))),
         None => Ok(()),
     }
 }
@@ -139,8 +147,10 @@ impl Client {
         if !self.lends {
             return Ok(());
         }
-        let text = "it was mounted with --kernel-cache, and what the kernel keeps goes only when its time is over; \
-                    mount it without to expire beliefs";
-        Err(Refusal::new(text))
+        Err(Refusal::new(format!(
+            "it was mounted with {}, and what the kernel keeps goes only when its time is over; mount it without to \
+             expire beliefs",
+            self.terms.name(Wish::KernelCache)
+        )))
     }
 }

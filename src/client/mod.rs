@@ -76,6 +76,7 @@ use crate::{
     event::EventLog,
     fault::Injector,
     knobs::Knobs,
+    terms::Terms,
     time::Time,
 };
 use known::Looked;
@@ -99,6 +100,8 @@ pub struct ClientOptions {
     pub allow_other: bool,
     /// Whether the kernel may keep what this client would answer anyway.
     pub kernel_cache: bool,
+    /// The words in which all this was asked for.
+    pub terms: Terms,
 }
 
 /// The program behind a request.
@@ -166,6 +169,7 @@ pub struct Client {
     allow_other: bool,
     /// The kernel may keep answers.
     lends: bool,
+    terms: Terms,
     /// This process may give files away: they belong to their callers.
     gives_away: bool,
     own_ids: (u32, u32),
@@ -203,6 +207,7 @@ impl Client {
             name_max,
             allow_other: options.allow_other,
             lends: options.kernel_cache,
+            terms: options.terms,
             gives_away: options.allow_other && backing::sys::is_root(),
             own_ids: backing::sys::own_ids(),
         }))
@@ -331,6 +336,7 @@ mod tests {
             knobs: Knobs::zero(),
             allow_other: false,
             kernel_cache: false,
+            terms: Terms::default(),
         };
         let client = Client::open(options, Clock::manual(), EventLog::silent()).expect("a client");
         let caller = Caller { uid: 0, gid: 0, thread: 0 };

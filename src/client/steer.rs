@@ -26,6 +26,7 @@ use crate::{
     error::{Error, Refusal},
     event::{Event, readable},
     knobs::Knobs,
+    terms::Wish,
     time::Time,
 };
 
@@ -55,7 +56,7 @@ impl Client {
         change(&mut knobs)?;
         knobs.check()?;
         if self.lends() {
-            check_lending(&knobs, &self.clock, self.log.wants_operations())?;
+            check_lending(&knobs, &self.clock, self.log.wants_operations(), self.terms)?;
         }
         if knobs.meta_ttl != before.meta_ttl {
             state.belief.set_ttl(knobs.meta_ttl, now);
@@ -195,8 +196,10 @@ impl Client {
     /// The clock is a real one.
     pub fn advance(&self, by: Duration) -> Result<Advanced, Refusal> {
         if !self.clock.is_manual() {
-            let text = "its clock goes by itself; mount it with `--clock manual` to move it by hand";
-            return Err(Refusal::new(text));
+            return Err(Refusal::new(format!(
+                "its clock goes by itself; mount it with {} to move it by hand",
+                self.terms.name(Wish::ManualClock)
+            )));
         }
         let _hand = locked(&self.hand);
         let landed_before = count(&self.counters.landed);
@@ -263,6 +266,7 @@ mod tests {
         consistency::Ino,
         event::EventLog,
         knobs::Delay,
+        terms::Terms,
     };
     use std::{fs, sync::Mutex};
 
@@ -287,6 +291,7 @@ mod tests {
                 knobs,
                 allow_other: false,
                 kernel_cache: false,
+                terms: Terms::default(),
             };
             let lines: Arc<Mutex<Vec<String>>> = Arc::default();
             let sink = lines.clone();
@@ -502,19 +507,25 @@ mod tests {
     }
 
     #[test]
-    fn a_real_clock_is_not_moved() {
+    fn a_real_clock_is_not_moved_and_the_reason_is_in_the_words_of_whoever_mounted() {
         let folder = tempfile::tempdir().unwrap();
-        let (backing, id) = (folder.path().to_path_buf(), "a".to_string());
-        let options = ClientOptions {
-            backing,
-            id,
-            seed: 0,
-            knobs: Knobs::zero(),
-            allow_other: false,
-            kernel_cache: false,
-        };
-        let client = Client::open(options, Clock::Monotonic, EventLog::silent()).unwrap();
-        let refusal = client.advance(Duration::ZERO).unwrap_err().0;
-        assert!(refusal.contains("--clock manual"), "{refusal}");
+        for (terms, words) in [
+            (Terms::Flags, "mount it with --clock manual to"),
+            (Terms::Builder, "mount it with `.manual_clock()` to"),
+            (Terms::Options, "mount it with `clock: Clock::manual()` to"),
+        ] {
+            let options = ClientOptions {
+                backing: folder.path().to_path_buf(),
+                id: "a".to_string(),
+                seed: 0,
+                knobs: Knobs::zero(),
+                allow_other: false,
+                kernel_cache: false,
+                terms,
+            };
+            let client = Client::open(options, Clock::Monotonic, EventLog::silent()).unwrap();
+            let refusal = client.advance(Duration::ZERO).unwrap_err().0;
+            assert!(refusal.contains(words), "{refusal}");
+        }
     }
 }

@@ -10,17 +10,19 @@ use std::{
 use super::{
     Mount, MountOptions,
     advance::{Moved, Moving, advance_together},
-    in_own_thread, mount,
+    failure, in_own_thread, mount,
 };
 use crate::{
     clock::Clock,
+    dice::Dice,
     error::Refusal,
     event::EventLog,
     knobs::{Delay, Knobs},
+    terms::Terms,
 };
 
 type ChangeKnobs = Box<dyn FnOnce(&mut Knobs) + Send>;
-type MakeLog = Box<dyn Fn(&str) -> EventLog + Send>;
+type MakeLog = Box<dyn Fn(&str) -> Result<EventLog, Refusal> + Send>;
 
 /// What a set of clients will be. Made by [`Clients::builder`].
 #[derive(Default)]
@@ -56,7 +58,7 @@ impl ClientsBuilder {
         self
     }
 
-    /// The seed of all draws; with different names clients draw differently. Default: drawn, and logged.
+    /// The seed of all draws; with different names clients draw differently. Default: one for all is drawn, and logged.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -82,7 +84,17 @@ impl ClientsBuilder {
 
     /// The log of each client, by its name. Default: `tracing` events.
     pub fn log(mut self, log: impl Fn(&str) -> EventLog + Send + 'static) -> Self {
-        self.log = Some(Box::new(log));
+        self.log = Some(Box::new(move |name| Ok(log(name))));
+        self
+    }
+
+    /// The log of each client goes to `<name>.log` in this folder, which is made if need be and stays.
+    pub fn log_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
+        self.log = Some(Box::new(move |name| {
+            let log = EventLog::to_file(&folder.join(format!("{name}.log")), name, false);
+            log.map_err(|refusal| Refusal::new(format!("`.log_dir()`: {refusal}")))
+        }));
         self
     }
 
@@ -117,6 +129,7 @@ impl ClientsBuilder {
         }
         let mut ground = Ground::prepare(self.backing, self.mountpoints)?;
         let mut mounts: Vec<Mount> = Vec::new();
+        let seed = self.seed.unwrap_or_else(Dice::random_seed);
         for (id, change) in self.clients {
             if mounts.iter().any(|other| other.client_id() == id) {
                 return Err(Refusal::new(format!(
@@ -128,13 +141,14 @@ impl ClientsBuilder {
             change(&mut knobs);
             let mountpoint = ground.make_mountpoint(&id)?;
             let mut options = MountOptions::new(&ground.backing, mountpoint);
-            options.log = self.log.as_ref().map(|log| log(&id));
+            options.log = self.log.as_ref().map(|log| log(&id)).transpose()?;
             options.clock = if self.manual { Clock::manual() } else { Clock::Monotonic };
             options.client_id = id;
             options.knobs = knobs;
-            options.seed = self.seed;
+            options.seed = Some(seed);
             options.allow_other = self.allow_other;
             options.kernel_cache = self.kernel_cache;
+            options.terms = Terms::Builder;
             mounts.push(mount(options)?);
         }
         Ok(Clients { mounts, ground })
@@ -151,7 +165,8 @@ fn letters(number: usize) -> String {
 }
 
 /// Mounted clients over one backing directory. Dropping them, also in a panic, lands what is in flight, unmounts, and
-/// removes what was made for them.
+/// removes what was made for them. In a panic they first write to standard error what repeats it: seed, knobs and counts
+/// of each, and where its log is.
 ///
 /// They are found by name, `clients["A"]`, which panics if there is none of that name; or one by one with
 /// [`Clients::iter`].
@@ -229,14 +244,23 @@ impl Clients {
     }
 }
 
+impl Drop for Clients {
+    fn drop(&mut self) {
+        failure::tell(&self.mounts);
+    }
+}
+
 impl Index<&str> for Clients {
     type Output = Mount;
 
+    #[track_caller]
     fn index(&self, name: &str) -> &Mount {
-        self.get(name).unwrap_or_else(|| {
+        // Not in a closure: that would be the caller that the panic names.
+        let Some(mount) = self.get(name) else {
             let names: Vec<&str> = self.iter().map(Mount::client_id).collect();
             panic!("there is no client `{name}`; there are {}", names.join(", "))
-        })
+        };
+        mount
     }
 }
 

@@ -8,6 +8,7 @@ mod advance;
 mod attach;
 mod clients;
 mod control;
+mod failure;
 mod lock;
 mod mountinfo;
 mod namespace;
@@ -24,7 +25,8 @@ mod unmount;
 use std::{
     panic::resume_unwind,
     path::{Path, PathBuf},
-    sync::Arc,
+    slice,
+    sync::{Arc, atomic::AtomicBool},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -45,6 +47,7 @@ use crate::{
     event::{Event, EventLog},
     fuse::Adapter,
     knobs::Knobs,
+    terms::Terms,
 };
 use attach::Attachment;
 use seat::Seat;
@@ -74,6 +77,9 @@ pub struct MountOptions {
     pub clock: Clock,
     /// Where events go. Default: `tracing`, without single operations.
     pub log: Option<EventLog>,
+    /// The words in which refusals speak of all this.
+    #[doc(hidden)]
+    pub terms: Terms,
 }
 
 impl MountOptions {
@@ -89,6 +95,7 @@ impl MountOptions {
             kernel_cache: false,
             clock: Clock::Monotonic,
             log: None,
+            terms: Terms::Options,
         }
     }
 }
@@ -99,16 +106,18 @@ impl MountOptions {
 /// # Errors
 /// One clear line for whatever is wrong with the directories, the client id, a knob or the machine.
 pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
-    let MountOptions { client_id: id, seed, knobs, allow_other, kernel_cache, clock, log, .. } = options;
+    let MountOptions { client_id: id, seed, knobs, allow_other, kernel_cache, clock, log, terms, .. } =
+        options;
     check_client_id(&id)?;
     knobs.check()?;
-    let site = refusals::examine(&options.backing, &options.mountpoint, allow_other)?;
+    let site = refusals::examine(&options.backing, &options.mountpoint, allow_other, terms)?;
     let log = log.unwrap_or_else(|| EventLog::to_tracing(&id, false));
     if kernel_cache {
-        check_lending(&knobs, &clock, log.wants_operations())?;
+        check_lending(&knobs, &clock, log.wants_operations(), terms)?;
     }
     let seed = seed.unwrap_or_else(Dice::random_seed);
-    let options = ClientOptions { backing: site.backing.clone(), id, seed, knobs, allow_other, kernel_cache };
+    let backing = site.backing.clone();
+    let options = ClientOptions { backing, id, seed, knobs, allow_other, kernel_cache, terms };
     let client = Client::open(options.clone(), clock.clone(), log.clone())?;
     let kernel = Attachment {
         backing: &site.backing,
@@ -122,7 +131,7 @@ pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
     client.start();
     let session = Session::start(Adapter::new(client.clone()), kernel).inspect_err(|_| seat.give_up())?;
     let served = Served::new(client, seat, session, clock, log);
-    let mut mount = Mount { id: options.id.clone(), served, seen_out: None };
+    let mut mount = Mount { id: options.id.clone(), served, seen_out: None, told_of: AtomicBool::new(false) };
     let seen_out = mount.served.see_out();
     mount.seen_out = Some(seen_out.map_err(|error| Refusal::new(format!("cannot start serving: {error}")))?);
     mount.announce(&options, site.cleaned_up);
@@ -131,10 +140,14 @@ pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
 
 /// A mounted client. Dropping it, also in a panic, leaves: what is mounted is unmounted and what is in flight lands. When
 /// somebody else unmounts it, `chaosfs umount` say, it lands by itself.
+///
+/// In a panic it first writes to standard error what repeats it: seed, knobs, counts and where the log is.
 pub struct Mount {
     id: String,
     served: Arc<Served>,
     seen_out: Option<JoinHandle<()>>,
+    /// A panic has been told of.
+    told_of: AtomicBool,
 }
 
 impl Mount {
@@ -257,6 +270,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
+        failure::tell(slice::from_ref(self));
         if !self.served.has_landed() {
             self.leave();
         }

@@ -21,7 +21,10 @@ use super::{
     mountinfo::{Entry, MountTable},
     socket,
 };
-use crate::error::Refusal;
+use crate::{
+    error::Refusal,
+    terms::{Terms, Wish},
+};
 
 const FUSE_CONFIG: &str = "/etc/fuse.conf";
 const LONGEST_CLIENT_ID: usize = 64;
@@ -46,10 +49,10 @@ pub struct Site {
 ///
 /// # Errors
 /// Names the path or flag, what is wrong with it and what would be right.
-pub fn examine(backing: &Path, mountpoint: &Path, allow_other: bool) -> Result<Site, Refusal> {
+pub fn examine(backing: &Path, mountpoint: &Path, allow_other: bool, terms: Terms) -> Result<Site, Refusal> {
     refuse_missing_device()?;
     if allow_other {
-        refuse_other_users()?;
+        refuse_other_users(terms)?;
     }
     let canonical_backing = canonical_directory("backing directory", backing)?;
     let resolved = resolve(mountpoint).map_err(|error| unusable("mountpoint", mountpoint, &error))?;
@@ -105,13 +108,14 @@ fn refuse_missing_device() -> Result<(), Refusal> {
     File::options().read(true).write(true).open(DEVICE).map(drop).map_err(|error| device_refusal(&error))
 }
 
-fn refuse_other_users() -> Result<(), Refusal> {
+fn refuse_other_users(terms: Terms) -> Result<(), Refusal> {
     let config = fs::read_to_string(FUSE_CONFIG).unwrap_or_default();
     if geteuid().is_root() || config.lines().any(|line| line.trim() == "user_allow_other") {
         return Ok(());
     }
     Err(Refusal::new(format!(
-        "--allow-other: ordinary users may not; root can permit it with a line `user_allow_other` in {FUSE_CONFIG}"
+        "{}: ordinary users may not; root can permit it with a line `user_allow_other` in {FUSE_CONFIG}",
+        terms.name(Wish::OtherUsers)
     )))
 }
 

@@ -10,24 +10,37 @@ use std::{
 /// Each module of the library and the modules it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // A mount that was given no seed draws one.
-    ("mount", &["fuse", "client", "event", "knobs", "clock", "dice", "error"]),
+    ("mount", &["fuse", "client", "event", "knobs", "clock", "dice", "error", "terms"]),
     ("harness", &["mount"]),
     ("fuse", &["client", "backing", "error"]),
     (
         "client",
-        &["consistency", "fault", "dice", "backing", "event", "knobs", "clock", "time", "hashing", "error"],
+        &[
+            "consistency",
+            "fault",
+            "dice",
+            "backing",
+            "event",
+            "knobs",
+            "clock",
+            "time",
+            "hashing",
+            "error",
+            "terms",
+        ],
     ),
     ("consistency", &["time", "knobs", "hashing"]),
     // A rule says with which error an operation fails.
     ("fault", &["time", "knobs", "dice", "error"]),
     ("backing", &["hashing", "error"]),
-    ("event", &["time"]),
+    ("event", &["clock", "time", "error"]),
     ("knobs", &["error"]),
     ("dice", &["time"]),
     ("clock", &["time"]),
     ("time", &[]),
     ("hashing", &[]),
     ("error", &[]),
+    ("terms", &[]),
 ];
 
 /// Where each crate with a say in how the outside is reached may be named: files, or folders ending in `/`.

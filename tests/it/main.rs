@@ -7,6 +7,7 @@ mod endings;
 mod exec;
 mod histories;
 mod kernel_cache;
+mod library;
 mod likeness;
 mod load;
 mod mount;

@@ -156,7 +156,7 @@ fn what_cannot_be_steered_is_refused_in_one_line() {
         (&["expire", "--backing", "/proc"], "/proc: no chaosfs client is mounted over it"),
         (
             &["advance", "1s", "a"],
-            "a: its clock goes by itself; mount it with `--clock manual` to move it by hand",
+            "a: its clock goes by itself; mount it with --clock manual to move it by hand",
         ),
     ] {
         let said = say(&sandbox, args);

@@ -1,16 +1,7 @@
 //! Where the log goes, and what its lines look like: `time=... level=... client=... t=... event=...`.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    panic,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, io, panic};
 
-use crate::exec::plain;
-use anyhow::anyhow;
-use chaosfs::event::{EventLog, Level};
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     fmt::{
@@ -22,16 +13,6 @@ use tracing_subscriber::{
     layer::SubscriberExt,
     registry::LookupSpan,
 };
-
-/// Opens the log file for appending and makes the folders above it.
-///
-/// # Errors
-/// Names the file and what the system said.
-pub fn open(path: &Path) -> anyhow::Result<File> {
-    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
-    let opened = made.and_then(|()| File::options().create(true).append(true).open(path));
-    opened.map_err(|error| anyhow!("cannot append to {}: {}", path.display(), plain(&error)))
-}
 
 /// Starts the log of this process. Every line is one write of its own and with the system when the event is over: it
 /// survives whatever kills the process, and whoever has seen an effect finds its cause in the log.
@@ -54,28 +35,6 @@ pub fn start(file: Option<File>, debug: bool) -> anyhow::Result<()> {
     tracing::subscriber::set_global_default(subscriber)?;
     log_panics();
     Ok(())
-}
-
-/// The log of one of several clients of this process, in a file of its own. See [`start`].
-///
-/// # Errors
-/// Names the file and what the system said.
-pub fn to_file(path: &Path, client: &str, debug: bool) -> anyhow::Result<EventLog> {
-    let file = open(path)?;
-    let sink = move |level: Level, event: &str| {
-        let level = match level {
-            Level::Debug => "debug",
-            Level::Info => "info",
-            Level::Warn => "warn",
-            Level::Error => "error",
-        };
-        let mut line = "time=".to_string();
-        let _ = SystemTime.format_time(&mut Writer::new(&mut line));
-        line.push_str(&format!(" level={level} {event}\n"));
-        // A full disk takes the log, not the client.
-        let _ = (&file).write_all(line.as_bytes());
-    };
-    Ok(EventLog::new(client, debug, Arc::new(sink)))
 }
 
 /// In the background nobody sees standard error.

@@ -3,7 +3,7 @@
 use std::{env, fs::File, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use chaosfs::{EventLog, Farewell, Mount, MountOptions, mount};
+use chaosfs::{EventLog, Farewell, Mount, MountOptions, event::open_for_appending, mount, terms::Terms};
 
 use crate::{
     args::MountArgs,
@@ -15,7 +15,7 @@ use crate::{
 /// Mounts and serves until the mount is gone. With `--background` the caller's process returns when it serves.
 pub fn run(args: Box<MountArgs>) -> anyhow::Result<ExitCode> {
     chaosfs::prepare_process();
-    let log = args.log_path().map(|path| logging::open(&path)).transpose().context(args.log_named_by)?;
+    let log = args.log_path().map(|path| open_for_appending(&path)).transpose().context(args.log_named_by)?;
     if !args.background {
         return start(&args, log).map(|mount| serve(&mount));
     }
@@ -61,6 +61,7 @@ fn start(args: &MountArgs, log: Option<File>) -> anyhow::Result<Arc<Mount>> {
         kernel_cache: args.knobs.kernel_cache,
         clock: args.knobs.clock.clone(),
         log: Some(EventLog::to_tracing(&args.client_id, args.debug)),
+        terms: Terms::Flags,
     };
     let mount = mount(options)?;
     let mount = Arc::new(mount);

@@ -20,6 +20,7 @@ use chaosfs::{
     error::Error,
     event::EventLog,
     knobs::Knobs,
+    terms::Terms,
     time::{Time, Timestamp},
 };
 
@@ -352,6 +353,7 @@ impl Host {
             knobs,
             allow_other: false,
             kernel_cache: kernel == Kernel::Keeps,
+            terms: Terms::default(),
         };
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();

@@ -6,6 +6,7 @@ use chaosfs::{
     Clock, Delay, Knobs, Refusal,
     client::check_lending,
     knobs::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch},
+    terms::Terms,
 };
 use clap::{ArgAction, Args, Error, error::ErrorKind};
 
@@ -134,7 +135,7 @@ pub fn refuse_to_lend(args: &KnobArgs, knobs: &Knobs, debug: bool) -> Result<(),
         return Ok(());
     }
     let refused = |refusal| Error::raw(ErrorKind::ArgumentConflict, format!("{refusal}\n"));
-    check_lending(knobs, &args.clock, debug).map_err(refused)
+    check_lending(knobs, &args.clock, debug, Terms::Flags).map_err(refused)
 }
 
 /// Sets the seed or a knob, by the name of its flag.

@@ -5,7 +5,7 @@
 use std::{fs::File, io::PipeReader, os::fd::AsFd, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
-use chaosfs::{Mount, MountOptions, clock::Clock, harness::Kept, mount};
+use chaosfs::{EventLog, Mount, MountOptions, clock::Clock, harness::Kept, mount, terms::Terms};
 use nix::{
     poll::poll,
     sys::signal::{SigSet, Signal},
@@ -19,7 +19,6 @@ use super::{
     supervisor_ended_by,
     wire::{Ending, ToSupervisor, wants_logs},
 };
-use crate::logging;
 
 /// How long a mount may stay in use after the last command has ended, and how often, in milliseconds, is looked.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -93,7 +92,7 @@ fn stand_alone() -> anyhow::Result<()> {
 fn mount_all(run: &Run) -> anyhow::Result<Vec<Arc<Mount>>> {
     let mut mounts = Vec::with_capacity(run.clients.len());
     for client in &run.clients {
-        let log = logging::to_file(&run.log_of(&client.name), &client.name, run.debug)?;
+        let log = EventLog::to_file(&run.log_of(&client.name), &client.name, run.debug)?;
         let options = MountOptions {
             client_id: client.name.clone(),
             seed: Some(client.seed),
@@ -102,6 +101,7 @@ fn mount_all(run: &Run) -> anyhow::Result<Vec<Arc<Mount>>> {
             // Each client has a hand of its own; `advance` moves them together.
             clock: if run.manual_clock { Clock::manual() } else { Clock::Monotonic },
             log: Some(log),
+            terms: Terms::Flags,
             ..MountOptions::new(&run.backing, &client.mountpoint)
         };
         mounts.push(Arc::new(mount(options).with_context(|| format!("client {}", client.name))?));
