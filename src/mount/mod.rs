@@ -35,7 +35,7 @@ pub use clients::{Clients, ClientsBuilder, dual_mount};
 pub use lock::Claim;
 pub use namespace::{place, stand_at};
 pub use refusals::check_client_id;
-pub use remote::RemoteClient;
+pub use remote::{RemoteClient, Sighting};
 pub use scratch::{Kept, Scratch, sweep_run_of, sweep_runs};
 pub use unmount::{Unmounted, mounts_below, unmount};
 

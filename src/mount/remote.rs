@@ -45,14 +45,7 @@ impl RemoteClient {
     /// # Errors
     /// One line: nothing is mounted there, or something else, or somebody else's, or its daemon does not answer.
     pub fn at(mountpoint: &Path) -> Result<RemoteClient, Refusal> {
-        let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", mountpoint.display()));
-        let resolved = refusals::resolve(mountpoint).map_err(|error| refuse(&plain(&error)))?;
-        let mounts = MountTable::read()?;
-        let entry = mounts.top_at(&resolved).ok_or_else(|| refuse("not mounted"))?;
-        if !entry.is_chaosfs() {
-            return Err(refuse(&format!("not a chaosfs mount ({})", entry.fs_type)));
-        }
-        RemoteClient::behind(entry, mountpoint)
+        RemoteClient::behind(&entry_at(mountpoint)?, mountpoint)
     }
 
     fn behind(entry: &Entry, shown: &Path) -> Result<RemoteClient, Refusal> {
@@ -85,8 +78,11 @@ impl RemoteClient {
     /// Says that the mount table cannot be read.
     pub fn all() -> Result<Vec<Result<RemoteClient, Refusal>>, Refusal> {
         let mounts = MountTable::read()?;
-        let mine = mounts.chaosfs().filter(|entry| entry.owner.unwrap_or(0) == geteuid().as_raw());
-        Ok(mine.map(|entry| RemoteClient::behind(entry, &entry.mount_point)).collect())
+        Ok(mounts
+            .chaosfs()
+            .filter(is_mine)
+            .map(|entry| RemoteClient::behind(entry, &entry.mount_point))
+            .collect())
     }
 
     /// All clients of this user over this backing directory, by mountpoint.
@@ -94,12 +90,9 @@ impl RemoteClient {
     /// # Errors
     /// Says that there is no such directory, or no client over it.
     pub fn over(backing: &Path) -> Result<Vec<RemoteClient>, Refusal> {
-        let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", backing.display()));
-        let identity = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
-        let wanted = identity(backing).map_err(|error| refuse(&plain(&error)))?;
-        let is_over = |client: &RemoteClient| identity(&client.backing).is_ok_and(|found| found == wanted);
-        let clients: Vec<RemoteClient> = RemoteClient::all()?.into_iter().flatten().filter(is_over).collect();
-        if clients.is_empty() { Err(refuse("no chaosfs client is mounted over it")) } else { Ok(clients) }
+        let over = Backing::at(backing)?;
+        let reached = RemoteClient::all()?.into_iter().flatten();
+        over.not_empty(reached.filter(|client| over.is(&client.backing)).collect())
     }
 
     /// Whether both reach the same client, whatever mountpoint leads there.
@@ -215,6 +208,124 @@ impl Moving for RemoteClient {
         let next_due = answer.next_due_ns.map(Duration::from_nanos);
         Ok(Moved { landed: answer.landed.unwrap_or(0), next_due })
     }
+}
+
+/// A chaosfs mount as it is found in the mount table. Its daemon may be dead, silent or somebody else's.
+#[derive(Debug)]
+pub struct Sighting {
+    /// The mountpoint, as it was asked for.
+    pub mountpoint: PathBuf,
+    /// The client's name.
+    pub client: String,
+    /// The backing directory; empty where nobody tells.
+    pub backing: PathBuf,
+    device: Device,
+    reached: Result<RemoteClient, Refusal>,
+    dead: bool,
+}
+
+impl Sighting {
+    fn of(entry: &Entry, shown: &Path) -> Sighting {
+        let reached = RemoteClient::behind(entry, shown);
+        Sighting {
+            mountpoint: shown.to_path_buf(),
+            client: entry.source.clone(),
+            backing: reached
+                .as_ref()
+                .map_or_else(|_| socket::backing(entry), |client| client.backing.clone()),
+            device: entry.device,
+            dead: reached.is_err() && refusals::answers_dead(&entry.mount_point),
+            reached,
+        }
+    }
+
+    /// The client whose view appears, or appeared, at `mountpoint`.
+    ///
+    /// # Errors
+    /// One line: nothing is mounted there, or something else.
+    pub fn at(mountpoint: &Path) -> Result<Sighting, Refusal> {
+        entry_at(mountpoint).map(|entry| Sighting::of(&entry, mountpoint))
+    }
+
+    /// All clients of this user, by mountpoint.
+    ///
+    /// # Errors
+    /// Says that the mount table cannot be read.
+    pub fn all() -> Result<Vec<Sighting>, Refusal> {
+        let mounts = MountTable::read()?;
+        Ok(mounts.chaosfs().filter(is_mine).map(|entry| Sighting::of(entry, &entry.mount_point)).collect())
+    }
+
+    /// All clients of this user over this backing directory, by mountpoint.
+    ///
+    /// # Errors
+    /// Says that there is no such directory, or no client over it.
+    pub fn over(backing: &Path) -> Result<Vec<Sighting>, Refusal> {
+        let over = Backing::at(backing)?;
+        let found = Sighting::all()?.into_iter().filter(|sighting| over.is(&sighting.backing)).collect();
+        over.not_empty(found)
+    }
+
+    /// Whether nobody serves it any more.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// Whether both are the same client, whatever mountpoint leads there.
+    pub fn is_same(&self, other: &Sighting) -> bool {
+        self.device == other.device
+    }
+
+    /// The running client.
+    ///
+    /// # Errors
+    /// Why it cannot be reached.
+    pub fn reach(&mut self) -> Result<&mut RemoteClient, Refusal> {
+        self.reached.as_mut().map_err(|refusal| refusal.clone())
+    }
+}
+
+/// A backing directory, whatever path leads there.
+struct Backing<'a> {
+    shown: &'a Path,
+    identity: (u64, u64),
+}
+
+impl<'a> Backing<'a> {
+    fn at(shown: &'a Path) -> Result<Backing<'a>, Refusal> {
+        let refuse = |error| Refusal::new(format!("{}: {}", shown.display(), plain(&error)));
+        identity(shown).map(|identity| Backing { shown, identity }).map_err(refuse)
+    }
+
+    fn is(&self, path: &Path) -> bool {
+        identity(path).is_ok_and(|found| found == self.identity)
+    }
+
+    fn not_empty<T>(&self, clients: Vec<T>) -> Result<Vec<T>, Refusal> {
+        let nobody =
+            || Refusal::new(format!("{}: no chaosfs client is mounted over it", self.shown.display()));
+        if clients.is_empty() { Err(nobody()) } else { Ok(clients) }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|facts| (facts.dev(), facts.ino()))
+}
+
+/// The chaosfs mount that is seen at this path.
+fn entry_at(mountpoint: &Path) -> Result<Entry, Refusal> {
+    let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", mountpoint.display()));
+    let resolved = refusals::resolve(mountpoint).map_err(|error| refuse(&plain(&error)))?;
+    let mounts = MountTable::read()?;
+    let entry = mounts.top_at(&resolved).ok_or_else(|| refuse("not mounted"))?;
+    if !entry.is_chaosfs() {
+        return Err(refuse(&format!("not a chaosfs mount ({})", entry.fs_type)));
+    }
+    Ok(entry.clone())
+}
+
+fn is_mine(entry: &&Entry) -> bool {
+    entry.owner.unwrap_or(0) == geteuid().as_raw()
 }
 
 fn may_steer(owner: u32) -> bool {

@@ -108,6 +108,11 @@ pub fn reach(entry: &Entry) -> Option<(UnixStream, PathBuf)> {
     })
 }
 
+/// Where the backing directory of this mount is, also after its daemon has died; empty where nobody tells.
+pub fn backing(entry: &Entry) -> PathBuf {
+    sockets(entry).find_map(|path| fs::read_link(link_beside(&path)).ok()).unwrap_or_default()
+}
+
 /// Removes what the daemon of this mount has left behind when it died. One who answers has not left it.
 pub fn forget(entry: &Entry) {
     for socket in sockets(entry) {

@@ -24,6 +24,7 @@ fn help_reads_as_it_was_reviewed() {
         ("mount-help.txt", &["mount", "--help"]),
         ("umount-help.txt", &["umount", "--help"]),
         ("status-help.txt", &["status", "--help"]),
+        ("list-help.txt", &["list", "--help"]),
         ("set-help.txt", &["set", "--help"]),
         ("hold-help.txt", &["hold", "--help"]),
         ("lose-help.txt", &["lose", "--help"]),
@@ -34,6 +35,8 @@ fn help_reads_as_it_was_reviewed() {
         let said = run(&mut chaosfs(args));
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
         assert_snapshot(name, &said.out);
+        let other_way = run(&mut chaosfs(&[&["help"], &args[..args.len() - 1]].concat()));
+        assert_eq!((other_way.code, other_way.out), (Some(0), said.out));
     }
 }
 
@@ -46,13 +49,16 @@ fn usage_mistakes_exit_with_2() {
         &["mount", "a"],
         &["umount"],
         &["mount", "a", "b", "--x"],
-        &["run"],
-        &["run", "true"],
-        &["exec", "a"],
-        &["exec", "--", "true"],
+        &["help", "nonsense"],
     ] {
         let said = run(&mut chaosfs(args));
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{args:?}");
+    }
+    // Not to be taken for the exit status of a command.
+    for args in [&["run"] as &[&str], &["run", "--nonsense", "true"], &["exec", "a"], &["exec", "--", "true"]]
+    {
+        let said = run(&mut chaosfs(args));
+        assert_eq!((said.code, said.out.as_str()), (Some(125), ""), "{args:?}");
     }
     let version = run(&mut chaosfs(&["--version"]));
     assert_eq!((version.code, version.out), (Some(0), format!("chaosfs {}\n", env!("CARGO_PKG_VERSION"))));

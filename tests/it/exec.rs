@@ -62,7 +62,7 @@ fn a_working_directory_there_is_entered_again_on_the_client() {
     let said = run(command.current_dir(sandbox.path("shared/late")));
     let reason = "cannot be entered on the client: No such file or directory";
     let line = format!("chaosfs: working directory {} {reason}\n", sandbox.path("shared/late").display());
-    assert_eq!((said.code, said.err), (Some(1), line));
+    assert_eq!((said.code, said.err), (Some(125), line));
 }
 
 #[test]
@@ -82,21 +82,21 @@ fn what_cannot_be_is_refused_in_one_line() {
     fs::set_permissions(sandbox.path("shared/plain"), fs::Permissions::from_mode(0o644)).unwrap();
     let plain = sandbox.path("shared/plain").display().to_string();
     for (args, code, reason) in [
-        (&["shared", "--", "true"] as &[&str], 1, "shared: not mounted"),
-        (&["none", "--", "true"], 1, "none: No such file or directory"),
+        (&["shared", "--", "true"] as &[&str], 125, "shared: not mounted"),
+        (&["none", "--", "true"], 125, "none: No such file or directory"),
         (
             &["a", "--at", "none", "--", "true"],
-            1,
+            125,
             "--at none does not exist; create it first with `mkdir -p none`",
         ),
         (
             &["a", "--at", &plain, "--", "true"],
-            1,
+            125,
             &format!("--at {plain} is not a directory; name a directory"),
         ),
         (
             &["a", "--at", "/", "--", "true"],
-            1,
+            125,
             "--at /: no client can be seen at /; name a directory below it",
         ),
         (&["a", "--", "no-such-command"], 127, "no-such-command: command not found"),
@@ -112,7 +112,7 @@ fn what_cannot_be_is_refused_in_one_line() {
     sandbox.kill_daemon("a");
     let said = run(&mut sandbox.chaosfs(&["exec", "a", "--", "true"]));
     let reason = "a: its daemon has died; take the mount away with `chaosfs umount -m a`";
-    assert_eq!((said.code, said.err), (Some(1), format!("chaosfs: {reason}\n")));
+    assert_eq!((said.code, said.err), (Some(125), format!("chaosfs: {reason}\n")));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn where_namespaces_are_not_allowed_it_says_what_would_allow_them() {
     let advice = "root can permit it with `sysctl user.max_user_namespaces=10000`; or do this as root";
     assert_eq!(
         (said.code, said.err),
-        (Some(1), format!("chaosfs: no mount namespace can be had here: {advice}\n"))
+        (Some(125), format!("chaosfs: no mount namespace can be had here: {advice}\n"))
     );
 }
 

@@ -165,11 +165,11 @@ fn a_wrong_command_line_is_refused_by_what_is_wrong() {
     ] {
         let said = script(&sandbox, args, "exit 0");
         let first = said.err.lines().next().unwrap_or_default();
-        assert!(said.code == Some(2) && first.contains(reason), "{args:?}: {first}");
+        assert!(said.code == Some(125) && first.contains(reason), "{args:?}: {first}");
     }
     let said = run(sandbox.run_command(&["--", "true"]).env("CHAOSFS_META_TTL_MS", "soon"));
     assert!(
-        said.code == Some(2) && said.err.starts_with("error: CHAOSFS_META_TTL_MS: `soon`"),
+        said.code == Some(125) && said.err.starts_with("error: CHAOSFS_META_TTL_MS: `soon`"),
         "{}",
         said.err
     );
@@ -208,7 +208,7 @@ fn directories_that_cannot_be_used_are_refused_in_one_line() {
     ] {
         let mut command = sandbox.run_command(&[args, &["--", "true"]].concat());
         let said = run(command.env("TMPDIR", temporary));
-        assert_eq!((said.code, said.err), (Some(1), format!("chaosfs: {reason}\n")));
+        assert_eq!((said.code, said.err), (Some(125), format!("chaosfs: {reason}\n")));
     }
     assert_eq!(fs::read_dir(shared).unwrap().count(), 0);
     assert_nothing_left(&sandbox);
@@ -274,6 +274,36 @@ fn time_stands_still_until_the_command_moves_it() {
     let said = run(&mut sandbox.run_command(&args));
     assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "x\nx\n", ""));
     assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn the_command_steers_its_clients_by_name() {
+    let sandbox = Sandbox::for_mounting();
+    let text = "set -e; mkdir {A}/x; \"$0\" hold A; \"$0\" advance 2s; test ! -e $CHAOSFS_BACKING/x; \
+                \"$0\" release A B -q; test -e $CHAOSFS_BACKING/x; mkdir {B}/y; \"$0\" flush; \
+                \"$0\" set A write-delay=0; \"$0\" set meta-ttl=0 -q; \"$0\" list -q; \"$0\" exec B ls $CHAOSFS_BACKING; \
+                mkdir A; \"$0\" hold ./A || echo a path; \"$0\" hold elsewhere || true; \"$0\" status | wc -l";
+    let args = ["--clock", "manual", "--client", "A", "--client", "B", "sh", "-c", text, CHAOSFS];
+    let said = run(&mut sandbox.run_command(&args));
+    let mounts =
+        ["A", "B"].map(|name| said.out.lines().find(|line| line.ends_with(&format!("/mounts/{name}"))));
+    let [a, b] = mounts.map(Option::unwrap);
+    assert_eq!(
+        said.out,
+        format!(
+            "{a}: held\n0 landed\n{a}: 0 landed\n{b}: 1 landed\n{a}: write_delay=0\n{a}\n{b}\nx\ny\na path\n3\n"
+        )
+    );
+    let errors = "chaosfs: ./A: not mounted\nchaosfs: elsewhere: No such file or directory\n";
+    assert_eq!((said.code, said.err.as_str()), (Some(0), errors));
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_command_needs_no_dashes_in_front_and_keeps_its_own() {
+    let sandbox = Sandbox::for_mounting();
+    let said = run(&mut sandbox.run_command(&["--clients", "1", "echo", "-n", "--seed", "--", "7"]));
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "--seed -- 7", ""));
 }
 
 #[test]
@@ -658,7 +688,7 @@ fn a_backing_directory_belongs_to_one_run_and_to_any_mount() {
     let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
     let said = script(&sandbox, &["--backing", "shared"], "exit 0");
     let reason = "is in use by another `chaosfs run`; wait for its end or choose another";
-    assert_eq!((said.code, said.err), (Some(1), format!("chaosfs: backing directory shared {reason}\n")));
+    assert_eq!((said.code, said.err), (Some(125), format!("chaosfs: backing directory shared {reason}\n")));
     assert_eq!(sandbox.mount("a", &[]).code, Some(0));
     waiting.run.signal(Signal::SIGTERM);
     assert_eq!(waiting.run.wait().code, Some(7));

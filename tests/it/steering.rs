@@ -95,12 +95,84 @@ fn status_tells_what_a_client_does_and_has_in_flight() {
 
     let json: Value = serde_json::from_str(&done(&sandbox, &["status", "--json", "a"])).unwrap();
     assert_eq!(json["in_flight"]["bytes"], 4);
-    let text = done(&sandbox, &["status", "--backing", "shared"]);
+    let text = done(&sandbox, &["status", "-v", "--backing", "shared"]);
+    assert_eq!(text, done(&sandbox, &["status", sandbox.path("a").to_str().unwrap()]));
     assert!(text.starts_with(&format!("a at {}\n", sandbox.path("a").display())), "{text}");
     assert!(text.contains("\n  in flight   2 changes, 4 bytes, next due in 0.500 s\n"), "{text}");
     // Others of this user may be mounted, and dead.
-    let all = say(&sandbox, &["status"]).out;
+    let all = say(&sandbox, &["status", "--verbose"]).out;
     assert!(all.contains(&text), "{all}");
+}
+
+#[test]
+fn several_clients_are_a_table_and_a_list_with_the_dead_among_them() {
+    let sandbox = two(&["--write-delay", "500"], &[]);
+    fs::write(sandbox.path("a/f"), "text").unwrap();
+    sandbox.kill_daemon("b");
+    let [a, b] = ["a", "b"].map(|name| sandbox.path(name).display().to_string());
+    let cells = |line: &str| {
+        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(String::from).collect()
+    };
+    let rows = |text: &str| text.lines().map(cells).collect::<Vec<Vec<String>>>();
+    let dead = format!("dead; remove the mount with `chaosfs umount -m {b}`");
+
+    let said = say(&sandbox, &["status", "--backing", "shared"]);
+    let titles = ["CLIENT", "MOUNTPOINT", "IN FLIGHT", "NEXT DUE", "LANDED", "CONFLICTS", "FAULTS", "LOST"];
+    let expected: [&[&str]; 3] = [&titles, &["a", &a, "2", "0.500 s", "0", "0", "0", "0"], &["b", &b, &dead]];
+    assert_eq!(
+        (rows(&said.out), said.code, said.err.as_str()),
+        (
+            expected.map(<[_]>::to_vec).map(|row| row.into_iter().map(String::from).collect()).to_vec(),
+            Some(1),
+            ""
+        )
+    );
+    // Others of this user may be mounted.
+    assert!(rows(&say(&sandbox, &["status"]).out).contains(&["b", &b, &dead].map(String::from).to_vec()));
+
+    let shared = sandbox.path("shared").display().to_string();
+    let listed = rows(&done(&sandbox, &["list"]));
+    assert!(listed.contains(&["a", &a, &shared].map(String::from).to_vec()), "{listed:?}");
+    assert!(listed.contains(&["b", &b, &shared, &dead].map(String::from).to_vec()), "{listed:?}");
+    assert_eq!(done(&sandbox, &["list", "--quiet", "--backing", "shared"]), format!("{a}\n{b}\n"));
+
+    let said = say(&sandbox, &["status", "--json", "a", "b"]);
+    let objects: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((said.code, objects.len(), &objects[0]["dead"]), (Some(1), 2, &Value::from(false)));
+    assert_eq!((&objects[1]["client"], &objects[1]["dead"]), (&Value::from("b"), &Value::from(true)));
+    assert_eq!(objects[1]["backing"], shared.as_str());
+    assert!(objects[1]["error"].as_str().unwrap().starts_with("b: its daemon has died; "), "{}", objects[1]);
+}
+
+#[test]
+fn watching_shows_it_again_and_again_until_nobody_reads() {
+    let sandbox = mounted(&MANUAL);
+    let mut command = sandbox.chaosfs(&["status", "--watch", "--json", "a"]);
+    let mut watching = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let object: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(object["client"], "a");
+    }
+    drop(lines);
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn quiet_commands_do_their_work_and_say_nothing() {
+    let sandbox = mounted(&MANUAL);
+    fs::write(sandbox.path("a/f"), "text").unwrap();
+    for args in [
+        &["hold", "a", "-q"] as &[_],
+        &["release", "-q", "a"],
+        &["set", "--quiet", "a", "meta-ttl=0"],
+        &["advance", "1s", "a", "--quiet"],
+    ] {
+        assert_eq!(done(&sandbox, args), "", "{args:?}");
+    }
+    assert!(sandbox.path("shared/f").exists());
+    let said = say(&sandbox, &["mount", "shared", "b", "--background", "--quiet"]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
 }
 
 #[test]
@@ -127,10 +199,13 @@ fn a_wrong_command_line_exits_with_2_and_says_one_line() {
         (&["set", "a", "meta_ttl=soon"], "error: meta_ttl: `soon` is not a span of time"),
         (&["set", "a", "meta_ttl=1", "meta-ttl=2"], "error: meta_ttl: given twice; give it once"),
         (&["set", "a"], "error: there is nothing to set"),
+        (&["advance", "a", "b"], "error: the first or the last word has to be a span of time"),
+        (&["advance", "-5", "a"], "error: the first or the last word has to be a span of time"),
+        (&["advance", "soon"], "error: `soon` is not a span of time; write milliseconds"),
+        (&["status", "--watch", "--nonsense"], "error: unexpected argument '--nonsense'"),
         (&["set", "meta_ttl=1"], "error: no client is named"),
-        (&["advance", "soon", "a"], "error: invalid value 'soon' for '<DURATION>'"),
-        (&["advance", "1s"], "error: the following required arguments were not provided"),
-        (&["hold"], "error: the following required arguments were not provided"),
+        (&["advance", "1s"], "error: no client is named; write its mountpoint, or `--backing DIR`"),
+        (&["hold"], "error: no client is named; write its mountpoint, or `--backing DIR`"),
         (
             &["mount", "shared", "a", "--clock", "sundial"],
             "error: invalid value 'sundial' for '--clock <CLOCK>'",
@@ -275,9 +350,9 @@ fn clients_in_several_processes_land_in_due_order_across_them() {
     };
     overwrite("b/f", "of b.");
     overwrite("a/f", "of a.");
-    assert_eq!(done(&sandbox, &["advance", "200", "--backing", "shared"]), "1 landed\n");
+    assert_eq!(done(&sandbox, &["advance", "--backing", "shared", "200"]), "1 landed\n");
     assert_eq!(fs::read_to_string(sandbox.path("shared/f")).unwrap(), "of b.");
-    assert_eq!(done(&sandbox, &["advance", "1s", "b", "a", "--backing", "shared"]), "1 landed\n");
+    assert_eq!(done(&sandbox, &["advance", "b", "a", "1s", "--backing", "shared"]), "1 landed\n");
     assert_eq!(fs::read_to_string(sandbox.path("shared/f")).unwrap(), "of a.");
     assert_eq!((status(&sandbox, "a").uptime_ms, status(&sandbox, "b").uptime_ms), (1200, 1200));
 }

@@ -12,6 +12,10 @@ use chaosfs::{RemoteClient, harness::stand_at};
 
 use crate::{args::ExecArgs, complain};
 
+/// The exit status for a failure of `run` and `exec` themselves, as of env(1) and timeout(1): what else they exit with is
+/// their command's.
+pub const OWN_FAILURE: u8 = 125;
+
 /// Becomes the command; returns only if that failed.
 pub fn run(args: ExecArgs) -> anyhow::Result<ExitCode> {
     let backing = || RemoteClient::at(&args.mountpoint)?.status().map(|status| PathBuf::from(status.backing));

@@ -1,6 +1,6 @@
 //! The command line of chaosfs. Everything it does is in the library; here words become options and outcomes become
-//! words and exit codes: 0 for done, 1 for failed, 2 for a wrong command line or variable; `run` and `exec` leave with their
-//! command's.
+//! words and exit codes: 0 for done, 1 for failed, 2 for a wrong command line or variable. `run` and `exec` exit as their
+//! command does, and with 125 where they fail themselves.
 
 mod args;
 mod daemon;
@@ -9,6 +9,7 @@ mod logging;
 mod mount;
 mod pages;
 mod run;
+mod status;
 mod steer;
 mod umount;
 
@@ -20,16 +21,22 @@ use std::{
 use args::Command;
 
 fn main() -> ExitCode {
-    let outcome = match args::parse() {
+    let command = args::parse();
+    let failure = match command {
+        Command::Run(_) | Command::Exec(_) => exec::OWN_FAILURE,
+        _ => 1,
+    };
+    let outcome = match command {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(&args),
-        Command::Status(args) => steer::status(&args),
+        Command::Status(args) => status::status(&args),
+        Command::List(args) => status::list(&args),
         Command::Set(args) => steer::set(&args),
-        Command::Hold(targets) => steer::hold(&targets),
-        Command::Release(targets) => steer::release(&targets),
-        Command::Flush(targets) => steer::flush(&targets),
-        Command::Expire(targets) => steer::expire(&targets),
-        Command::Lose(targets) => steer::lose(&targets),
+        Command::Hold(args) => steer::hold(&args),
+        Command::Release(args) => steer::release(&args),
+        Command::Flush(args) => steer::flush(&args),
+        Command::Expire(args) => steer::expire(&args),
+        Command::Lose(args) => steer::lose(&args),
         Command::Advance(args) => steer::advance(&args),
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(args),
@@ -38,7 +45,7 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));
-        ExitCode::FAILURE
+        ExitCode::from(failure)
     })
 }
 

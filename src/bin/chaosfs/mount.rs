@@ -21,7 +21,7 @@ pub fn run(args: Box<MountArgs>) -> anyhow::Result<ExitCode> {
     }
     match daemon::detach(&[&args.backing, &args.mountpoint])? {
         Side::Parent(code) => {
-            if log.is_none() {
+            if log.is_none() && !args.quiet {
                 complain("warning: events are not logged; give --log-file or --log-dir with --background");
             }
             Ok(code)

@@ -15,7 +15,7 @@ use super::{CONSISTENCY, FAULTS};
 /// What tunes a client and its chance, the same for every command that mounts.
 #[derive(Clone, Debug, Args)]
 pub struct KnobArgs {
-    /// Believe fetched attributes, names, absences and listings for this long; 0 asks every time
+    /// Believe fetched attributes, names, missing names and listings for this long; 0 asks every time
     #[arg(
         long,
         env = "CHAOSFS_META_TTL_MS",
@@ -26,7 +26,7 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_span, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub meta_ttl: Duration,
 
-    /// Let others see data changes and new files after this long; 0 writes through
+    /// Apply data and new files to the backing directory after this long; 0 applies them at once
     #[arg(
         long,
         env = "CHAOSFS_WRITE_DELAY_MS",
@@ -37,7 +37,7 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_delay, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub write_delay: Delay,
 
-    /// Let others see changes of names, directories and attributes after this long; 0 writes through
+    /// Apply changes of names, directories and attributes after this long; 0 applies them at once
     #[arg(
         long,
         env = "CHAOSFS_RENAME_DELAY_MS",
@@ -48,7 +48,7 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_delay, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub rename_delay: Delay,
 
-    /// Show this client its own changes before they have landed (true or false)
+    /// Show this client its own changes before they land (true or false)
     #[arg(
         long,
         env = "CHAOSFS_READ_YOUR_WRITES",
@@ -59,7 +59,7 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_switch, action = ArgAction::Set, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub read_your_writes: bool,
 
-    /// Let writers wait while more data than this has not landed (bytes, or with KiB, MiB, GiB)
+    /// Block writers while more data than this is in flight (bytes, or with KiB, MiB, GiB)
     #[arg(
         long,
         env = "CHAOSFS_MAX_IN_FLIGHT",
@@ -70,9 +70,9 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_bytes, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub max_in_flight: u64,
 
-    /// Make whoever changes something wait while this many changes have not landed
+    /// Block whatever changes something while this many changes are in flight
     ///
-    /// A bound on memory, as --max-in-flight is: creating, writing, renaming and so on then go on as changes land.
+    /// A limit on memory, like --max-in-flight, for many small changes: creating, renaming, removing and so on.
     #[arg(
         long,
         env = "CHAOSFS_MAX_MUTATIONS",
@@ -83,7 +83,7 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_count, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub max_mutations: usize,
 
-    /// Fail each operation with EIO with this probability (0 to 1)
+    /// Fail each operation with EIO with this probability (0 to 1, or a percentage)
     #[arg(
         long,
         env = "CHAOSFS_DROP_PROB",
@@ -94,20 +94,20 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_probability, allow_hyphen_values = true, help_heading = FAULTS)]
     pub drop_prob: f64,
 
-    /// Repeat the faults and delays of the run with this seed [default: drawn, and logged]
+    /// Repeat the faults and delays of an earlier run with this seed [default: random, and logged]
     #[arg(long, env = "CHAOSFS_SEED", hide_env_values = true, value_name = "NUMBER")]
     #[arg(value_parser = parse_seed, allow_hyphen_values = true, help_heading = FAULTS)]
     pub seed: Option<u64>,
 
-    /// Take time from the machine (`real`) or let it stand still until `chaosfs advance` moves it (`manual`)
+    /// Use real time (`real`), or let time stand still until `chaosfs advance` moves it (`manual`)
     #[arg(long, env = "CHAOSFS_CLOCK", hide_env_values = true, value_name = "CLOCK", default_value = "real")]
     #[arg(value_parser = parse_clock, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub clock: Clock,
 
-    /// Let the kernel keep answers for as long as they are believed, and serve files itself where it can
+    /// Let the kernel cache answers for as long as they are believed, and serve files itself where it can
     ///
-    /// Faster, and not every operation is seen: cannot be used with --drop-prob, --debug, --clock manual or
-    /// --read-your-writes false. What programs see is the same.
+    /// Programs see the same, faster, but not every operation reaches chaosfs, so this cannot be combined with --drop-prob,
+    /// --debug, --clock manual or --read-your-writes false.
     #[arg(long, env = "CHAOSFS_KERNEL_CACHE", hide_env_values = true, value_name = "BOOL", num_args = 0..=1)]
     #[arg(require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_switch)]
     #[arg(action = ArgAction::Set, help_heading = CONSISTENCY)]

@@ -4,11 +4,13 @@ mod exec;
 mod knobs;
 mod mount;
 mod run;
+mod status;
 mod steer;
+mod targets;
 mod umount;
 mod variables;
 
-use std::env;
+use std::{env, process};
 
 use clap::{
     ArgMatches, CommandFactory, Error, FromArgMatches, Parser, Subcommand, error::ErrorKind,
@@ -16,11 +18,15 @@ use clap::{
 };
 use clap_complete::Shell;
 
+use crate::exec::OWN_FAILURE;
+
 pub use exec::ExecArgs;
 pub use knobs::{KnobArgs, set_knob};
 pub use mount::MountArgs;
 pub use run::{ClientArg, RunArgs, variable_of};
-pub use steer::{AdvanceArgs, SetArgs, StatusArgs, TargetArgs};
+pub use status::{ListArgs, StatusArgs};
+pub use steer::{AdvanceArgs, SetArgs, SteerArgs};
+pub use targets::{QuietArg, TargetArgs};
 pub use umount::UmountArgs;
 pub use variables::{BACKING, CLIENT, MOUNTS};
 
@@ -30,12 +36,15 @@ const FAULTS: &str = "Faults";
 const LOG: &str = "Log";
 const PROCESS: &str = "Process";
 
-/// Make one machine stand in for many: mount clients over one directory that see it late, stale and failing
+/// Make one machine stand in for many hosts on shared storage, with late writes, stale metadata and failures
 ///
-/// Each client is a FUSE mount of the same backing directory. Run your own program on two of them and watch it meet
-/// what hosts on shared storage meet: writes that others see late, metadata that is old, operations that fail.
+/// Each client is a FUSE mount of the same backing directory. Run your own program on two of them and watch it meet what
+/// hosts on shared storage meet: changes that other hosts see late, metadata that is out of date, operations that fail.
+///
+/// A client's change is visible to that client at once. It is "in flight" until it "lands": until it is applied to the
+/// backing directory, where the other clients find it the next time they look.
 #[derive(Debug, Parser)]
-#[command(name = "chaosfs", version, after_help = EXAMPLE, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "chaosfs", version, after_help = EXAMPLE, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,25 +63,24 @@ pub enum Command {
     Mount(Box<MountArgs>),
     Umount(UmountArgs),
     Status(StatusArgs),
+    List(ListArgs),
     Set(SetArgs),
-    /// Land nothing by its being due, until `release`
+    /// Stop applying due changes until `release`
     ///
-    /// What fsync asks for, `flush` and unmounting land all the same. What would be written through goes in flight
-    /// meanwhile.
-    Hold(TargetArgs),
-    /// Land what is due again, at once what has become due since `hold`
-    Release(TargetArgs),
-    /// Land now everything that is in flight now, also what is held
+    /// fsync, `flush` and unmounting still land changes. Even with delays of 0, changes stay in flight meanwhile.
+    Hold(SteerArgs),
+    /// Apply due changes again, starting with those that became due since `hold`
+    Release(SteerArgs),
+    /// Apply everything in flight now, due or not, held or not
     ///
-    /// Returns when it has landed; fails and names what could not.
-    Flush(TargetArgs),
-    /// Drop everything that clients believe, so that they ask anew
-    Expire(TargetArgs),
-    /// Drop everything that is in flight, as if the host had crashed, and name it
+    /// Returns when everything has landed. If something cannot land, names it and fails.
+    Flush(SteerArgs),
+    /// Drop everything clients believe, so that they ask the backing directory again
+    Expire(SteerArgs),
+    /// Drop everything in flight, as if the host had crashed, and name it
     ///
-    /// Programs live on. Who has a file open of which data is lost hears EIO once; a file that was lost as a whole
-    /// answers ESTALE.
-    Lose(TargetArgs),
+    /// Programs keep running. An open file that lost data reports EIO once; a file that was lost as a whole answers ESTALE.
+    Lose(SteerArgs),
     Advance(AdvanceArgs),
     Run(Box<RunArgs>),
     Exec(ExecArgs),
@@ -87,7 +95,16 @@ pub enum Command {
 
 /// Reads the command line and the variables; prints help or what is wrong and exits if that is all there is to do.
 pub fn parse() -> Command {
-    read().unwrap_or_else(|error| error.exit())
+    read().unwrap_or_else(|error| {
+        let _ = error.print();
+        process::exit(if error.use_stderr() { usage_code() } else { 0 })
+    })
+}
+
+/// Where the exit status is otherwise that of a command which is run, a mistake in our own arguments must not look like it.
+fn usage_code() -> i32 {
+    let runs_another = env::args_os().nth(1).is_some_and(|command| command == "run" || command == "exec");
+    if runs_another { OWN_FAILURE.into() } else { 2 }
 }
 
 fn read() -> Result<Command, Error> {
@@ -107,9 +124,19 @@ fn read() -> Result<Command, Error> {
             args.log_named_by = log_named_by(given);
             knobs::refuse_to_lend(&args.knobs, &args.knobs.knobs(), args.debug)?;
         }
-        Command::Set(args) => {
-            args.read().map_err(|refusal| Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n")))?;
+        Command::Status(args) => {
+            args.named = !args.targets.mountpoints.is_empty();
+            args.targets.resolve();
         }
+        Command::List(args) => args.targets.resolve(),
+        Command::Set(args) => args.sort()?,
+        Command::Advance(args) => args.sort()?,
+        Command::Hold(args)
+        | Command::Release(args)
+        | Command::Flush(args)
+        | Command::Expire(args)
+        | Command::Lose(args) => args.targets.resolve_some()?,
+        Command::Exec(args) => args.resolve(),
         Command::Run(args) => {
             run::refuse_confusion(args)?;
             args.log_named_by = log_named_by(given);

@@ -10,22 +10,23 @@ use super::{KnobArgs, LOG, PROCESS, is_flag};
 
 /// Mount one client over a backing directory
 ///
-/// A TIME is a number of milliseconds or has a unit: `1.5s`, `200ms`, `2m`. A DELAY is a TIME or a range of them,
-/// `500..1200`, from which each change draws its own. A flag goes before its variable, a variable before the default.
+/// A TIME is a number of milliseconds or has a unit: `1.5s`, `200ms`, `2m`. A DELAY is a TIME or a range, such as
+/// `500..1200` or `0.5s..2s`, from which each change draws its own delay. A flag overrides its variable, and a variable
+/// overrides the default. A CHAOSFS_ variable that does not exist is refused.
 #[derive(Debug, Args)]
 pub struct MountArgs {
-    /// Directory that all clients share
+    /// Directory shared by all clients
     #[arg(value_name = "BACKING")]
     pub backing: PathBuf,
 
-    /// Empty directory on which this client's view appears
+    /// Empty directory where this client's view appears
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
 
     #[command(flatten)]
     pub knobs: KnobArgs,
 
-    /// Name this client in logs, in the mount table and in the draws
+    /// Name of this client in logs, in the mount table and in what is drawn from the seed
     #[arg(
         long,
         env = "CHAOSFS_CLIENT_ID",
@@ -36,15 +37,19 @@ pub struct MountArgs {
     #[arg(value_parser = parse_client_id, allow_hyphen_values = true, help_heading = PROCESS)]
     pub client_id: String,
 
-    /// Return once the mount serves, and go on in the background
+    /// Return as soon as the mount serves, and keep running in the background
     #[arg(long, help_heading = PROCESS)]
     pub background: bool,
 
-    /// Leave, as on SIGTERM, once this process has ended, however it ended
+    /// Do not warn that events are not logged
+    #[arg(short, long, help_heading = PROCESS)]
+    pub quiet: bool,
+
+    /// Unmount, as on SIGTERM, once this process has ended for whatever reason
     #[arg(long, value_name = "PID", value_parser = parse_pid, allow_hyphen_values = true, help_heading = PROCESS)]
     pub until_exit: Option<Pid>,
 
-    /// Let other users in; the kernel then checks permissions, and new files belong to their callers
+    /// Let other users in; the kernel checks permissions, and new files belong to the user who creates them
     #[arg(long, help_heading = PROCESS)]
     pub allow_other: bool,
 
@@ -59,7 +64,7 @@ pub struct MountArgs {
     #[arg(skip)]
     pub log_named_by: &'static str,
 
-    /// Log every operation: its outcome, where its answer came from and how old that was
+    /// Log every operation: its outcome, where the answer came from and how old it was
     #[arg(long, help_heading = LOG)]
     pub debug: bool,
 }

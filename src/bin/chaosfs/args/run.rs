@@ -20,6 +20,7 @@ use super::{
 /// COMMAND finds the directories in CHAOSFS_BACKING, CHAOSFS_MOUNTS (separated by colons) and one CHAOSFS_MOUNT_<NAME>
 /// for each client, and `{NAME}` in its arguments becomes that client's mountpoint. What it leaves running is ended.
 #[derive(Debug, Args)]
+#[command(override_usage = "chaosfs run [OPTIONS] [--] <COMMAND>...")]
 pub struct RunArgs {
     /// Mount this many clients, named A, B, C and so on [default: 2]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1000), allow_hyphen_values = true)]
@@ -61,7 +62,7 @@ pub struct RunArgs {
     pub debug: bool,
 
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

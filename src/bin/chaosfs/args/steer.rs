@@ -1,101 +1,138 @@
 //! The arguments of the commands that steer running clients.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use chaosfs::{Knobs, Refusal, knobs::parse_span};
-use clap::Args;
+use clap::{Args, Error, error::ErrorKind};
 
-/// The clients that a command is for.
+use super::targets::{OverArg, QuietArg, TargetArgs};
+
+/// What `hold`, `release`, `flush`, `expire` and `lose` take.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("clients").required(true).multiple(true))]
-pub struct TargetArgs {
-    /// Mountpoints of the clients
-    #[arg(value_name = "MOUNTPOINT", group = "clients")]
-    pub mountpoints: Vec<PathBuf>,
+pub struct SteerArgs {
+    #[command(flatten)]
+    pub targets: TargetArgs,
 
-    /// Every client of yours over this backing directory
-    #[arg(long, value_name = "DIR", group = "clients")]
-    pub backing: Option<PathBuf>,
-}
-
-/// Tell what clients are doing
-///
-/// Knobs, seed and time; what they have done, what they have in flight and what could not land.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Mountpoints of the clients [default: every client of yours]
-    #[arg(value_name = "MOUNTPOINT")]
-    pub mountpoints: Vec<PathBuf>,
-
-    /// Every client of yours over this backing directory
-    #[arg(long, value_name = "DIR")]
-    pub backing: Option<PathBuf>,
-
-    /// Print one JSON object a line for each client
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub quiet: QuietArg,
 }
 
 /// Change knobs of running clients
 ///
-/// All that is given or nothing. Knobs are named as in the log (`write_delay`; `write-delay` works too) and take the
-/// values of the command line. What is in flight keeps its due time.
+/// Changes all of the given knobs or, if one is wrong, none. Knobs have the names of their flags (`write-delay`, or
+/// `write_delay` as in the log) and take the same values. Changes already in flight keep their due time.
 #[derive(Debug, Args)]
-#[command(override_usage = "chaosfs set [MOUNTPOINT]... [--backing <DIR>] <KNOB=VALUE>...")]
+#[command(override_usage = "chaosfs set [OPTIONS] [MOUNTPOINT]... <KNOB=VALUE>...")]
 pub struct SetArgs {
-    /// Mountpoints of the clients, and what to change; write `./a=b` for a mountpoint with `=`
+    /// Mountpoints of the clients, and the knobs to change; write `./a=b` for a mountpoint with `=` in its name
     #[arg(value_name = "MOUNTPOINT|KNOB=VALUE", required = true)]
-    words: Vec<OsString>,
+    words: Vec<PathBuf>,
 
-    /// Every client of yours over this backing directory
-    #[arg(long, value_name = "DIR")]
-    backing: Option<PathBuf>,
+    #[command(flatten)]
+    over: OverArg,
+
+    #[command(flatten)]
+    pub quiet: QuietArg,
+
+    #[arg(skip)]
+    pub targets: TargetArgs,
+
+    #[arg(skip)]
+    pub changes: Vec<(String, String)>,
 }
 
 impl SetArgs {
-    /// The clients and the changes.
+    /// Sorts the words into clients and changes.
     ///
     /// # Errors
     /// A knob or value that is wrong, no change or no client.
-    pub fn read(&self) -> Result<(TargetArgs, Vec<(String, String)>), Refusal> {
-        let (mut mountpoints, mut changes) = (Vec::new(), Vec::new());
-        let mut checked = Knobs::default();
+    pub fn sort(&mut self) -> Result<(), Error> {
+        let mut mountpoints = Vec::new();
         for word in &self.words {
             match word.to_str().and_then(|word| word.split_once('=')).filter(|(name, _)| !name.contains('/'))
             {
-                Some((name, value)) => {
-                    checked.set(name, value)?;
-                    let name = name.replace('-', "_");
-                    if changes.iter().any(|(other, _)| *other == name) {
-                        return Err(Refusal::new(format!("{name}: given twice; give it once")));
-                    }
-                    changes.push((name, value.to_string()));
-                }
-                None => mountpoints.push(PathBuf::from(word)),
+                Some((name, value)) => self.changes.push((name.replace('-', "_"), value.to_string())),
+                None => mountpoints.push(word.clone()),
             }
         }
-        if changes.is_empty() {
-            return Err(Refusal::new(
-                "there is nothing to set; write KNOB=VALUE, such as `write_delay=200ms`",
-            ));
+        self.check_changes().map_err(wrong)?;
+        self.targets = TargetArgs { mountpoints, over: self.over.clone() };
+        self.targets.resolve_some()
+    }
+
+    fn check_changes(&self) -> Result<(), Refusal> {
+        let mut checked = Knobs::default();
+        for (index, (name, value)) in self.changes.iter().enumerate() {
+            checked.set(name, value)?;
+            if self.changes[..index].iter().any(|(other, _)| other == name) {
+                return Err(Refusal::new(format!("{name}: given twice; give it once")));
+            }
         }
-        if mountpoints.is_empty() && self.backing.is_none() {
-            return Err(Refusal::new("no client is named; write its mountpoint, or `--backing DIR`"));
+        match self.changes.is_empty() {
+            true => {
+                Err(Refusal::new("there is nothing to set; write KNOB=VALUE, such as `write-delay=200ms`"))
+            }
+            false => Ok(()),
         }
-        Ok((TargetArgs { mountpoints, backing: self.backing.clone() }, changes))
     }
 }
 
 /// Move the clocks of clients that were mounted with `--clock manual`
 ///
-/// Moves them together, from one due time to the next across them, and returns when everything due by then has landed.
-/// At the same time clients land in the order of their ids.
+/// Moves the clocks together, from one due time to the next across all of the clients, and returns when everything that is
+/// due by then has landed. Changes that are due at the same time land in the order of their clients' IDs.
 #[derive(Debug, Args)]
+#[command(override_usage = "chaosfs advance [OPTIONS] <DURATION> [MOUNTPOINT]...\n       \
+                            chaosfs advance [OPTIONS] [MOUNTPOINT]... <DURATION>")]
 pub struct AdvanceArgs {
-    /// How far: milliseconds, or with a unit (`1.5s`, `2m`)
-    #[arg(value_name = "DURATION", value_parser = parse_span, allow_hyphen_values = true)]
-    pub by: Duration,
+    /// How far (milliseconds, or with a unit: `1.5s`, `2m`), before or after the mountpoints of the clients; write `./2s`
+    /// for a mountpoint of that name
+    #[arg(value_name = "DURATION|MOUNTPOINT", required = true, allow_negative_numbers = true)]
+    words: Vec<PathBuf>,
 
     #[command(flatten)]
+    over: OverArg,
+
+    #[command(flatten)]
+    pub quiet: QuietArg,
+
+    #[arg(skip)]
+    pub by: Duration,
+
+    #[arg(skip)]
     pub targets: TargetArgs,
+}
+
+impl AdvanceArgs {
+    /// Tells the duration, which is the first word or the last, from the clients.
+    ///
+    /// # Errors
+    /// Neither is one, or no client is named.
+    pub fn sort(&mut self) -> Result<(), Error> {
+        let span = |word: &PathBuf| parse_span(&word.to_string_lossy());
+        let mut mountpoints = self.words.clone();
+        self.by = match (self.words.first().map(span), self.words.last().map(span)) {
+            (Some(Ok(by)), _) => {
+                mountpoints.remove(0);
+                by
+            }
+            (_, Some(Ok(by))) => {
+                mountpoints.pop();
+                by
+            }
+            (Some(Err(refusal)), _) if self.words.len() == 1 => return Err(wrong(refusal)),
+            _ => {
+                return Err(wrong(Refusal::new(
+                    "the first or the last word has to be a span of time: milliseconds (`800`) or with a unit \
+                     (`1.5s`, `2m`)",
+                )));
+            }
+        };
+        self.targets = TargetArgs { mountpoints, over: self.over.clone() };
+        self.targets.resolve_some()
+    }
+}
+
+fn wrong(refusal: Refusal) -> Error {
+    Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n"))
 }

@@ -1,0 +1,234 @@
+//! `chaosfs status` and `chaosfs list`.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use chaosfs::{Refusal, Status, harness::Sighting};
+use nix::poll::poll;
+use serde_json::{Value, json};
+
+use crate::{
+    args::{ListArgs, StatusArgs, TargetArgs},
+    complain,
+};
+
+/// How often `--watch` looks, in milliseconds.
+const LOOK: u16 = 1000;
+
+/// Takes the screen of a terminal away, so that what follows stands alone on it.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+
+const NO_CLIENT: &str = "no chaosfs client is mounted";
+
+/// One client and what it tells about itself, or why it tells nothing.
+struct Told {
+    sighting: Sighting,
+    status: Result<Status, Refusal>,
+}
+
+/// Shows clients, once or again and again.
+pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    if !args.watch {
+        return show(args, "").map(|(code, _)| code);
+    }
+    let before = match (io::stdout().is_terminal(), args.json) {
+        (true, _) => CLEAR,
+        (false, true) => "",
+        (false, false) => "\n",
+    };
+    let mut first = if io::stdout().is_terminal() { CLEAR } else { "" };
+    while show(args, first)?.1 {
+        first = before;
+        let _ = poll(&mut [], LOOK);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code, and whether anybody still reads along.
+fn show(args: &StatusArgs, before: &str) -> anyhow::Result<(ExitCode, bool)> {
+    let mut well = true;
+    let told: Vec<Told> = found(&args.targets, &mut well)?.into_iter().map(ask).collect();
+    well &= told.iter().all(|told| told.status.is_ok());
+    let text = if args.json {
+        told.iter().map(|told| as_json(told).to_string() + "\n").collect()
+    } else if told.is_empty() {
+        if well { format!("{NO_CLIENT}\n") } else { String::new() }
+    } else if args.verbose || args.named {
+        told.iter().filter_map(|told| told.status.as_ref().err()).for_each(|why| complain(&why.to_string()));
+        let blocks = told.iter().filter_map(|told| told.status.as_ref().ok()).map(in_full);
+        blocks.collect::<Vec<_>>().join("\n")
+    } else {
+        table(&told)
+    };
+    let read = write!(io::stdout(), "{before}{text}").and_then(|()| io::stdout().flush()).is_ok();
+    Ok((if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }, read))
+}
+
+/// Lists clients.
+pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let mut well = true;
+    let found = found(&args.targets, &mut well)?;
+    let row = |sighting: &Sighting| {
+        let mountpoint = sighting.mountpoint.display().to_string();
+        if args.quiet {
+            return vec![mountpoint];
+        }
+        let backing = sighting.backing.display().to_string();
+        let state = if sighting.is_dead() { dead(sighting) } else { String::new() };
+        vec![sighting.client.clone(), mountpoint, backing, state]
+    };
+    let _ = write!(io::stdout(), "{}", in_columns(&found.iter().map(row).collect::<Vec<_>>()));
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The clients named, each once, or all. Complains about what is no client.
+fn found(targets: &TargetArgs, well: &mut bool) -> Result<Vec<Sighting>, Refusal> {
+    if targets.is_empty() {
+        return Sighting::all();
+    }
+    let over = targets.over.backing.as_deref().map(Sighting::over).transpose()?;
+    let mut found: Vec<Sighting> = Vec::new();
+    for sighting in
+        targets.mountpoints.iter().map(|path| Sighting::at(path)).chain(over.into_iter().flatten().map(Ok))
+    {
+        match sighting {
+            Ok(sighting) if found.iter().any(|other| other.is_same(&sighting)) => {}
+            Ok(sighting) => found.push(sighting),
+            Err(refusal) => {
+                complain(&refusal.to_string());
+                *well = false;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn ask(mut sighting: Sighting) -> Told {
+    let status = sighting.reach().and_then(|client| client.status());
+    Told { sighting, status }
+}
+
+/// What `status --json` says about one client.
+fn as_json(told: &Told) -> Value {
+    let Sighting { client, mountpoint, backing, .. } = &told.sighting;
+    let mut object = match &told.status {
+        Ok(status) => json!(status),
+        Err(refusal) => json!({
+            "client": client,
+            "mountpoint": mountpoint.to_string_lossy(),
+            "backing": (!backing.as_os_str().is_empty()).then(|| backing.to_string_lossy()),
+            "error": refusal.to_string(),
+        }),
+    };
+    object["dead"] = told.sighting.is_dead().into();
+    object
+}
+
+fn table(told: &[Told]) -> String {
+    let titles = ["CLIENT", "MOUNTPOINT", "IN FLIGHT", "NEXT DUE", "LANDED", "CONFLICTS", "FAULTS", "LOST"];
+    let mut rows = vec![titles.map(String::from).to_vec()];
+    rows.extend(told.iter().map(row));
+    in_columns(&rows)
+}
+
+fn row(told: &Told) -> Vec<String> {
+    let Sighting { client, mountpoint, .. } = &told.sighting;
+    let mut cells = vec![client.clone(), mountpoint.display().to_string()];
+    match &told.status {
+        Ok(status) => cells.extend([
+            status.in_flight.mutations.to_string(),
+            next_due(status).unwrap_or_else(|| "-".to_string()),
+            status.landed.to_string(),
+            status.conflicts.to_string(),
+            status.faults.to_string(),
+            (status.lost + status.dropped).to_string(),
+        ]),
+        Err(_) if told.sighting.is_dead() => cells.push(dead(&told.sighting)),
+        Err(refusal) => cells.push(refusal.to_string()),
+    }
+    cells
+}
+
+fn dead(sighting: &Sighting) -> String {
+    format!("dead; remove the mount with `chaosfs umount -m {}`", sighting.mountpoint.display())
+}
+
+/// Cells below each other, two blanks between them. The last cell of a row may be of any length.
+fn in_columns(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let cells =
+        |column: usize| rows.iter().filter(move |row| row.len() > column + 1).map(move |row| &row[column]);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Everything about one client.
+fn in_full(status: &Status) -> String {
+    let knobs: Vec<String> = status.knobs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let operations: Vec<String> =
+        status.operations.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let kept = match status.lent {
+        _ if !status.kernel_cache => "nothing".to_string(),
+        0 => "answers".to_string(),
+        files => format!("answers, and serves {files} open files itself"),
+    };
+    let lines = [
+        ("backing", status.backing.clone()),
+        ("process", format!("{}, chaosfs {}", status.pid, status.version)),
+        (
+            "time",
+            format!("{} clock, up {} s", status.clock, seconds(Duration::from_millis(status.uptime_ms))),
+        ),
+        ("seed", status.seed.to_string()),
+        ("knobs", knobs.join(" ")),
+        ("kernel", format!("keeps {kept}")),
+        ("operations", if operations.is_empty() { "none".to_string() } else { operations.join(", ") }),
+        ("in flight", in_flight(status)),
+        ("landed", format!("{}, {} conflicts", status.landed, status.conflicts)),
+        ("faults", status.faults.to_string()),
+        ("lost", format!("{}, and {} dropped by `lose`", status.lost, status.dropped)),
+        ("inodes", format!("{} known, {} descriptors", status.known_inodes, status.descriptors)),
+    ];
+    let mut text = format!("{} at {}", status.client, status.mountpoint);
+    for (name, value) in lines {
+        let _ = write!(text, "\n  {name:<11} {value}");
+    }
+    for lost in &status.lost_latest {
+        let _ = write!(text, "\n              {lost}");
+    }
+    text + "\n"
+}
+
+fn in_flight(status: &Status) -> String {
+    let in_flight = &status.in_flight;
+    let next = match next_due(status) {
+        Some(held) if status.held => held,
+        Some(due) => format!("next due in {due}"),
+        None => "nothing due".to_string(),
+    };
+    let delayed =
+        if in_flight.delayed > 0 { format!(", {} delayed", in_flight.delayed) } else { String::new() };
+    format!("{} changes, {} bytes, {next}{delayed}", in_flight.mutations, in_flight.bytes)
+}
+
+/// When the next change is due; none if there is none.
+fn next_due(status: &Status) -> Option<String> {
+    match status.in_flight.next_due_ns {
+        _ if status.held => Some("held".to_string()),
+        due => due.map(|nanos| format!("{} s", seconds(Duration::from_nanos(nanos)))),
+    }
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{:.3}", span.as_secs_f64())
+}
