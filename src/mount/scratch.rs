@@ -18,7 +18,7 @@ use nix::{
 };
 
 use super::{
-    attach::{detach, plain},
+    attach::{Stuck, detach, plain},
     lock::try_lock,
     mountinfo::{Entry, MountTable},
     refusals, socket,
@@ -240,18 +240,22 @@ fn clear_dead_mounts(path: &Path) -> Result<(), Refusal> {
         entry.is_chaosfs() && entry.owner == Some(user) && refusals::answers_dead(&entry.mount_point)
     };
     while let Some(entry) = MountTable::read()?.below(path).find(|entry| is_dead(entry)).cloned() {
-        detach(&entry.mount_point, true).map_err(|_| still_mounted(&entry.mount_point))?;
+        detach(&entry.mount_point, true).map_err(|stuck| still_mounted(&entry.mount_point, Some(&stuck)))?;
         socket::forget(&entry);
     }
     match MountTable::read()?.below(path).next() {
         None => Ok(()),
-        Some(entry) => Err(still_mounted(&entry.mount_point)),
+        Some(entry) => Err(still_mounted(&entry.mount_point, None)),
     }
 }
 
-fn still_mounted(mountpoint: &Path) -> Refusal {
+fn still_mounted(mountpoint: &Path, why: Option<&Stuck>) -> Refusal {
     let path = mountpoint.display();
-    Refusal::new(format!("{path}: still mounted; take it away with `chaosfs umount -m {path}`"))
+    let why = match why {
+        Some(Stuck::Refused(reason)) => format!(" ({reason})"),
+        Some(Stuck::Busy) | None => String::new(),
+    };
+    Refusal::new(format!("{path}: still mounted{why}; take it away with `chaosfs umount -m {path}`"))
 }
 
 #[cfg(test)]
