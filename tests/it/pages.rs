@@ -120,12 +120,25 @@ fn the_commands_of_all_pages_do_what_they_say() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// The rest are read here by their fences; blocks in Rust are documentation tests, and blocks in Python are tests of the
-/// package.
+/// The rest are read here by their fences; blocks in Rust are documentation tests, blocks in Python are tests of the
+/// package, and blocks for containers are run by `.ci/containers`.
 #[test]
 fn every_block_is_marked_for_what_it_is() {
-    const MARKS: [&str; 10] =
-        ["sh run", "text output", "sh", "sh tests", "text", "rust", "toml", "python", "yaml", "json"];
+    const MARKS: [&str; 13] = [
+        "sh run",
+        "sh containers",
+        "yaml containers",
+        "dockerfile containers",
+        "text output",
+        "sh",
+        "sh tests",
+        "text",
+        "rust",
+        "toml",
+        "python",
+        "yaml",
+        "json",
+    ];
     for page in pages() {
         for block in blocks(&read(&page)) {
             let (mark, line) = (block.mark.as_str(), block.line);
