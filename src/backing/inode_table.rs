@@ -5,10 +5,12 @@
 //! another client's rename moves nothing under this one. Descriptors are bounded: past the bound the coldest are
 //! closed, and opened again on demand by file handle or by name, checking that it is still the same inode.
 
+mod reach;
+
 use std::{
     collections::VecDeque,
     hash::BuildHasher,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,10 +18,7 @@ use super::{
     share::Share,
     sys::{self, FileHandle, Identity, Result, Stat},
 };
-use crate::{
-    error::Error,
-    hashing::{HashMap, Hasher},
-};
+use crate::hashing::{HashMap, Hasher};
 
 /// The number by which the kernel and programs know an inode.
 pub type Ino = u64;
@@ -127,6 +126,8 @@ pub struct InodeTable {
     root: Arc<OwnedFd>,
     device: u64,
     share: Share,
+    /// Whether this process may open inodes by their file handles.
+    opens_by_handle: bool,
 }
 
 impl InodeTable {
@@ -154,7 +155,13 @@ impl InodeTable {
             }),
         );
         inner.by_number.insert(number_of(&stat.identity), ROOT);
-        Ok(InodeTable { inner: Mutex::new(inner), root, device: stat.identity.device, share })
+        Ok(InodeTable {
+            inner: Mutex::new(inner),
+            root,
+            device: stat.identity.device,
+            share,
+            opens_by_handle: sys::is_root(),
+        })
     }
 
     /// The root's own descriptor.
@@ -190,6 +197,7 @@ impl InodeTable {
     /// The node of an inode found at `name`, made if it is new, with one more lookup. `descriptor` becomes its handle
     /// if it has none.
     pub fn intern(&self, stat: &Stat, descriptor: Option<OwnedFd>, directory: Ino, name: &[u8]) -> NodeId {
+        let descriptor = descriptor.and_then(|descriptor| self.lasting(descriptor));
         let surplus;
         let id;
         {
@@ -235,6 +243,7 @@ impl InodeTable {
     /// A made node has landed at this place: `stat` is its real inode. If that inode has a number here already (another
     /// client's file was taken over), both numbers lead to it.
     pub fn bind(&self, ino: Ino, stat: &Stat, descriptor: Option<OwnedFd>, directory: Ino, name: &[u8]) {
+        let descriptor = descriptor.and_then(|descriptor| self.lasting(descriptor));
         let surplus = {
             let mut inner = self.lock();
             let Some(node) = inner.nodes.get_mut(&ino) else { return };
@@ -364,108 +373,6 @@ impl InodeTable {
     pub fn size(&self) -> (usize, usize) {
         let inner = self.lock();
         (inner.nodes.len(), inner.descriptors)
-    }
-
-    /// The descriptor on the real inode, if it is held.
-    pub fn held(&self, ino: Ino) -> Option<Arc<OwnedFd>> {
-        let mut inner = self.lock();
-        let node = inner.nodes.get_mut(&ino)?;
-        node.warm = true;
-        if let Reach::Descriptor(descriptor) = &node.reach { Some(descriptor.clone()) } else { None }
-    }
-
-    /// The same, opened again if it is not.
-    ///
-    /// # Errors
-    /// ESTALE if the inode is not to be found any more, or never was (it has not landed).
-    pub fn descriptor(&self, ino: Ino) -> Result<Arc<OwnedFd>> {
-        let (identity, place, handle) = {
-            let mut inner = self.lock();
-            let node = inner.nodes.get_mut(&ino).ok_or(Error::Stale)?;
-            node.warm = true;
-            let handle = match &node.reach {
-                Reach::Descriptor(descriptor) => return Ok(descriptor.clone()),
-                Reach::Handle(handle) => Some(handle.clone()),
-                Reach::Place => None,
-            };
-            let identity = node.identity.ok_or(Error::Stale)?;
-            let place = node.in_backing().clone();
-            (identity, place, handle)
-        };
-        let descriptor = Arc::new(self.open_again(identity, &place, handle.as_ref())?);
-        let surplus = self.lock().hold(ino, descriptor.clone());
-        drop(surplus);
-        self.close_coldest();
-        Ok(descriptor)
-    }
-
-    fn open_again(&self, identity: Identity, place: &Place, handle: Option<&FileHandle>) -> Result<OwnedFd> {
-        let is_it =
-            |descriptor: &OwnedFd| sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.identity == identity);
-        let by_handle = handle.filter(|_| identity.device == self.device);
-        let by_handle =
-            by_handle.and_then(|handle| self.retrying(|| sys::open_handle(self.root.as_fd(), handle)).ok());
-        if let Some(descriptor) = by_handle.filter(is_it) {
-            return Ok(descriptor);
-        }
-        let directory = self.descriptor(place.directory)?;
-        match self.retrying(|| sys::open_path(directory.as_fd(), &place.name)) {
-            Ok(descriptor) if is_it(&descriptor) => Ok(descriptor),
-            Err(error) if !error.is(Error::NotFound) => Err(error),
-            _ => Err(Error::Stale),
-        }
-    }
-
-    /// Tries again after closing cold descriptors if this process has run out of them.
-    pub fn retrying<T>(&self, mut call: impl FnMut() -> Result<T>) -> Result<T> {
-        match call() {
-            Err(error) if error.is(Error::TooManyOpen) => {
-                let held = self.size().1;
-                self.close_down_to(held / 2, 2 * held);
-                call()
-            }
-            result => result,
-        }
-    }
-
-    /// Keeps to the bound. A few at a time: there may be any number that cannot be closed, and one that is opened must
-    /// not look at all of them.
-    fn close_coldest(&self) {
-        const TRIES: usize = 4;
-        self.close_down_to(self.share.size(), TRIES);
-    }
-
-    fn is_findable(&self, ino: Ino, descriptor: BorrowedFd<'_>, handle: Option<&FileHandle>) -> bool {
-        let Ok(stat) = sys::stat(descriptor) else { return false };
-        let by_handle = handle.is_some() && stat.identity.device == self.device;
-        stat.links > 0 && (by_handle || self.is_in_its_place(ino, &stat.identity).unwrap_or(false))
-    }
-
-    fn is_in_its_place(&self, ino: Ino, identity: &Identity) -> Result<bool> {
-        let place = self.lock().nodes.get(&ino).map(|node| node.in_backing().clone()).ok_or(Error::Stale)?;
-        let directory = self.descriptor(place.directory)?;
-        Ok(sys::stat_at(directory.as_fd(), &place.name)?.identity == *identity)
-    }
-
-    /// Closes descriptors until there are `target`, in so many tries at most.
-    fn close_down_to(&self, target: usize, tries: usize) {
-        for _ in 0..tries {
-            let coldest = {
-                let mut inner = self.lock();
-                if inner.descriptors > target { inner.coldest() } else { None }
-            };
-            let Some((id, descriptor)) = coldest else { break };
-            let handle = if sys::is_root() { sys::file_handle(descriptor.as_fd()).ok() } else { None };
-            // One that could not be found again, having lost its name or got another, keeps its descriptor.
-            let findable = self.is_findable(id.ino, descriptor.as_fd(), handle.as_ref());
-            let closing = if findable {
-                self.lock().let_go(id, handle)
-            } else {
-                self.lock().queue_again(id);
-                None
-            };
-            drop(closing);
-        }
     }
 }
 
@@ -599,50 +506,6 @@ impl Inner {
         });
         self.nodes.insert(ino, node);
         self.has_child(directory);
-    }
-
-    /// Gives a node its descriptor; returns the one too many, to be closed outside the lock.
-    fn hold(&mut self, ino: Ino, descriptor: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
-        let Some(node) = self.nodes.get_mut(&ino) else { return Some(descriptor) };
-        if let Reach::Descriptor(surplus) = std::mem::replace(&mut node.reach, Reach::Descriptor(descriptor))
-        {
-            return Some(surplus);
-        }
-        self.opened.push_back((ino, node.serial));
-        self.descriptors += 1;
-        None
-    }
-
-    /// The descriptor to close next: the oldest that was not used since it was last passed over.
-    fn coldest(&mut self) -> Option<(NodeId, Arc<OwnedFd>)> {
-        for _ in 0..2 * self.opened.len() + 1 {
-            let (ino, serial) = self.opened.pop_front()?;
-            let Some(node) = self.nodes.get_mut(&ino).filter(|node| node.serial == serial) else { continue };
-            let Reach::Descriptor(descriptor) = &node.reach else { continue };
-            let descriptor = descriptor.clone();
-            if node.warm {
-                node.warm = false;
-                self.opened.push_back((ino, serial));
-                continue;
-            }
-            return Some((NodeId { ino, serial }, descriptor));
-        }
-        None
-    }
-
-    fn let_go(&mut self, id: NodeId, handle: Option<FileHandle>) -> Option<Arc<OwnedFd>> {
-        let node = self.nodes.get_mut(&id.ino).filter(|node| node.serial == id.serial && node.is_held())?;
-        let reach = handle.map_or(Reach::Place, Reach::Handle);
-        let Reach::Descriptor(descriptor) = std::mem::replace(&mut node.reach, reach) else { return None };
-        self.descriptors -= 1;
-        Some(descriptor)
-    }
-
-    fn queue_again(&mut self, id: NodeId) {
-        if let Some(node) = self.nodes.get_mut(&id.ino).filter(|node| node.serial == id.serial) {
-            node.warm = true;
-            self.opened.push_back((id.ino, id.serial));
-        }
     }
 
     /// Takes out a node, and whatever else nobody needs any more.
@@ -788,6 +651,59 @@ mod tests {
         assert_eq!(table.size().1, GONE + 1);
         (0..GONE).for_each(|_| table.close_coldest());
         assert_eq!((table.size().1, table.is_likely_held(ROOT, b"stays")), (GONE, false));
+    }
+
+    /// Nodes of directories, each in the one before, of which none is held.
+    fn deep_tree(table: &InodeTable, depth: usize) -> Vec<Ino> {
+        let mut chain = vec![ROOT];
+        for _ in 0..depth {
+            let above = *chain.last().expect("the root");
+            let at = table.descriptor(above).expect("a directory");
+            sys::make_directory(at.as_fd(), b"d", 0o700).expect("a directory in it");
+            chain.push(look_up(table, above, "d"));
+        }
+        table.close_down_to(0, 4 * depth);
+        chain
+    }
+
+    #[test]
+    fn however_deep_a_tree_is_few_descriptors_reach_all_of_it_and_can_be_closed() {
+        const DEPTH: usize = 800;
+        let (_folder, mut table) = table();
+        (table.share, table.opens_by_handle) = (Share::of(8, Box::leak(Box::default())), false);
+        let chain = deep_tree(&table, DEPTH);
+        assert_eq!(table.size().1, 0, "all of it can be found by name, and so be closed");
+        let landmarks = 2 + DEPTH.ilog2() as usize;
+        // As a walk to the end, as `rm -r` goes, and back and forth.
+        let order = [DEPTH].into_iter().chain((1..DEPTH).rev()).chain((1..20).flat_map(|n| [n, DEPTH - n]));
+        for place in order {
+            table.descriptor(chain[place]).expect("it is found");
+            assert!(table.size().1 <= 8 + landmarks, "{} at {place}", table.size().1);
+        }
+    }
+
+    #[test]
+    fn what_is_no_directory_is_closed_only_where_it_is_found_in_its_directory() {
+        const DEPTH: usize = 40;
+        let (_folder, mut table) = table();
+        table.opens_by_handle = false;
+        let chain = deep_tree(&table, DEPTH);
+        let files: Vec<Ino> = chain
+            .iter()
+            .map(|directory| {
+                let at = table.descriptor(*directory).expect("a directory");
+                drop(sys::create(at.as_fd(), b"f", 0o101, 0o600).expect("a file"));
+                let file = look_up(&table, *directory, "f");
+                table.descriptor(file).expect("a descriptor");
+                file
+            })
+            .collect();
+        let at = table.descriptor(chain[7]).expect("a directory");
+        sys::rename(at.as_fd(), b"f", at.as_fd(), b"g", 0).expect("another name");
+        table.close_down_to(0, 8 * DEPTH);
+        let held: Vec<Ino> = files.iter().copied().filter(|file| table.held(*file).is_some()).collect();
+        assert_eq!(held, [files[7]]);
+        assert!(files.iter().all(|file| table.descriptor(*file).is_ok()));
     }
 
     #[test]

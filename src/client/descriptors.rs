@@ -85,7 +85,7 @@ impl Client {
             return Err(Error::Stale);
         }
         let node = self.descriptor(ino)?;
-        self.with_permission(ino, || self.table.retrying(|| sys::reopen(node.as_fd(), flags)))
+        self.with_permission(ino, || self.table.open_lasting(|| sys::reopen(node.as_fd(), flags)))
     }
 
     /// The flags with which the real file is opened: no making and no truncating, which are changes of their own; no
@@ -144,7 +144,7 @@ impl Client {
     /// Keeps a descriptor for as long as more data of its file is in flight: any number of those that could not be had
     /// again, a few of the others.
     pub(super) fn keep_writer(&self, ino: Ino, descriptor: &Arc<OwnedFd>) {
-        if !self.lock().in_flight.overlay().has_data(ino) {
+        if self.table.is_reserved(descriptor.as_fd()) || !self.lock().in_flight.overlay().has_data(ino) {
             return;
         }
         let replaceable = self.is_root()

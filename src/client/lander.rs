@@ -158,14 +158,16 @@ impl Client {
     }
 
     fn try_to_land(&self, mutation: &Arc<Mutation>) {
-        match self.carry_out(&mutation.change, mutation.stamp, Manner::Late) {
+        match self.table.retrying(|| self.carry_out(&mutation.change, mutation.stamp, Manner::Late)) {
             Ok(outcome) if outcome.is_nowhere => {
                 let state = self.lock();
                 let fallen = with_what_falls(&state, mutation);
                 self.settle(state, &fallen, Ok(()));
             }
             Ok(outcome) => {
-                if let (Some(opened), Change::Make { ino, .. }) = (outcome.opened, &mutation.change) {
+                if let Change::Make { ino, .. } = &mutation.change
+                    && let Some(opened) = outcome.opened.and_then(|opened| self.table.lasting(opened))
+                {
                     let opened = Arc::new(opened);
                     self.files.provide(*ino, &opened);
                     self.keep_writer(*ino, &opened);

@@ -15,6 +15,7 @@ mod pages;
 mod panics;
 mod run;
 mod sandbox;
+mod shortage;
 mod situations;
 mod steering;
 mod surface;

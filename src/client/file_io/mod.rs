@@ -63,6 +63,7 @@ impl Client {
 
     pub(super) fn open_new(&self, ino: Ino, flags: i32, descriptor: Option<OwnedFd>) -> u64 {
         self.pin(ino);
+        let descriptor = descriptor.and_then(|descriptor| self.table.lasting(descriptor));
         let seen = self.lock().errors.get(&ino).map_or(0, |(number, _)| *number);
         self.files.add(OpenFile::new(ino, flags, descriptor, seen))
     }

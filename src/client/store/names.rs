@@ -23,12 +23,13 @@ impl Client {
     ) -> Result<Outcome, Error> {
         let directory = self.descriptor(place.directory)?;
         let at = directory.as_fd();
-        let (opened, is_theirs) = match make(at, &place.name, attributes, target, flags) {
-            Err(error) if error.is(Error::Exists) && manner == Manner::Late => {
-                self.settle_for_existing(place, ino, attributes, target, at)?
-            }
-            result => (result?, false),
-        };
+        let (opened, is_theirs) =
+            match self.table.retrying(|| make(at, &place.name, attributes, target, flags)) {
+                Err(error) if error.is(Error::Exists) && manner == Manner::Late => {
+                    self.settle_for_existing(place, ino, attributes, target, at)?
+                }
+                result => (result?, false),
+            };
         let found = if opened.is_none() && manner == Manner::Late {
             Some(sys::open_path(at, &place.name)?)
         } else {
