@@ -94,6 +94,22 @@ impl Clock {
     }
 }
 
+/// The end of a wait that is bounded in real time.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Time);
+
+impl Deadline {
+    /// The end of a wait that begins now and lasts for `span` at most.
+    pub fn after(span: Duration) -> Deadline {
+        Deadline(Clock::Monotonic.now() + span)
+    }
+
+    /// How much is left until then.
+    pub fn left(self) -> Duration {
+        self.0.since(Clock::Monotonic.now())
+    }
+}
+
 fn nanos_of(id: ClockId) -> u64 {
     let time = clock_gettime(id).expect("the monotonic clock exists on Linux");
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);

@@ -201,6 +201,17 @@ impl fmt::Display for Place {
     }
 }
 
+/// A number of bytes as people read it: `17 bytes`, `1.5 MiB`.
+pub fn readable_size(bytes: u64) -> String {
+    const UNITS: [&str; 3] = ["KiB", "MiB", "GiB"];
+    let Some(last) = (bytes / 1024).checked_ilog2().map(|bits| (bits as usize / 10).min(UNITS.len() - 1))
+    else {
+        return if bytes == 1 { "1 byte".to_string() } else { format!("{bytes} bytes") };
+    };
+    let amount = format!("{:.1}", bytes as f64 / 1024_f64.powi(last as i32 + 1));
+    format!("{} {}", amount.trim_end_matches(".0"), UNITS[last])
+}
+
 /// Takes the finished lines.
 pub type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
@@ -292,6 +303,15 @@ mod tests {
         let event = Event::Fault { operation: "write", path: "/a b".into(), nth: 3, error: "EIO".into() };
         assert_eq!(event.to_string(), r#"event=fault op=write path="/a b" nth=3 error=EIO"#);
         assert_eq!(readable(b"a\xffb"), "a\\xffb");
+    }
+
+    #[test]
+    fn sizes_are_written_as_people_read_them() {
+        let sizes = [0, 1, 1023, 1024, 1536, 2 << 20, 5 << 30, 3 << 40].map(readable_size);
+        assert_eq!(
+            sizes,
+            ["0 bytes", "1 byte", "1023 bytes", "1 KiB", "1.5 KiB", "2 MiB", "5 GiB", "3072 GiB"]
+        );
     }
 
     #[test]

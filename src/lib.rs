@@ -96,7 +96,7 @@ pub use event::{EventLog, Level, Sink};
 pub use knobs::{Delay, Knobs};
 pub use mount::{
     Clients, ClientsBuilder, Mount, MountOptions, RemoteClient, Unmounted, check_client_id, dual_mount,
-    mount, mounts_below, unmount,
+    mount, mounts_below, mounts_of_user, unmount, unmount_within,
 };
 
 /// What README.md says in Rust.

@@ -8,7 +8,9 @@ mod advance;
 mod attach;
 mod clients;
 mod control;
+mod dialogue;
 mod failure;
+mod listener;
 mod lock;
 mod mountinfo;
 mod namespace;
@@ -37,7 +39,7 @@ pub use namespace::{place, stand_at};
 pub use refusals::check_client_id;
 pub use remote::{RemoteClient, Sighting};
 pub use scratch::{Kept, Scratch, sweep_run_of, sweep_runs};
-pub use unmount::{Unmounted, mounts_below, unmount};
+pub use unmount::{Unmounted, mounts_below, mounts_of_user, unmount, unmount_within};
 
 use crate::{
     client::{Client, ClientOptions, Farewell, Status, check_lending, prepare_thread},

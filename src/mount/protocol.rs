@@ -73,6 +73,11 @@ impl Request {
         }
     }
 
+    /// Whether the answer may take long although nothing is wrong: it comes when changes have landed.
+    pub fn may_last(&self) -> bool {
+        matches!(self, Request::Release | Request::Flush | Request::Lose | Request::Advance(_))
+    }
+
     /// The line that asks for it, without its end.
     pub fn line(&self) -> String {
         let verb = |verb: &str| json!({ "do": verb });

@@ -1,9 +1,8 @@
 //! Steering a client from outside, whoever serves it: the engine of `chaosfs status`, `set`, `hold` and the like.
 
 use std::{
-    fs,
-    io::{self, BufRead, BufReader, Write},
-    os::unix::{fs::MetadataExt, net::UnixStream},
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,30 +12,21 @@ use nix::unistd::geteuid;
 use super::{
     advance::{Moved, Moving, advance_together},
     attach::plain,
+    dialogue::{Dialogue, Heard, PATIENCE, SILENCE},
     mountinfo::{Device, Entry, MountTable},
     protocol::{Answer, Request},
     refusals, socket,
 };
-use crate::{
-    client::{Farewell, Status},
-    error::Refusal,
-};
-
-/// How long a client may take to tell about itself: it holds no lock long, so one that takes longer is stopped or hangs.
-const STATUS_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a process may take to end after its farewell.
-const LINGER: Duration = Duration::from_secs(1);
+use crate::{client::Status, error::Refusal};
 
 /// A running client, reached through its mountpoint.
 #[derive(Debug)]
 pub struct RemoteClient {
     shown: PathBuf,
-    canonical: PathBuf,
     backing: PathBuf,
-    client_id: String,
-    device: Device,
-    answers: BufReader<UnixStream>,
+    entry: Entry,
+    dialogue: Dialogue,
+    tell: fn(&str),
 }
 
 impl RemoteClient {
@@ -64,11 +54,10 @@ impl RemoteClient {
         };
         Ok(RemoteClient {
             shown: shown.to_path_buf(),
-            canonical: entry.mount_point.clone(),
             backing,
-            client_id: entry.source.clone(),
-            device: entry.device,
-            answers: BufReader::new(stream),
+            entry: entry.clone(),
+            dialogue: Dialogue::new(stream),
+            tell: |_| {},
         })
     }
 
@@ -97,7 +86,7 @@ impl RemoteClient {
 
     /// Whether both reach the same client, whatever mountpoint leads there.
     pub fn is_same(&self, other: &RemoteClient) -> bool {
-        self.device == other.device
+        self.entry.device == other.entry.device
     }
 
     /// The mountpoint, as it was asked for.
@@ -105,15 +94,17 @@ impl RemoteClient {
         &self.shown
     }
 
+    /// Has a line told, now and then, of what is waited for where an answer takes long.
+    pub fn tell_by(&mut self, tell: fn(&str)) {
+        self.tell = tell;
+    }
+
     /// What the client tells about itself.
     ///
     /// # Errors
     /// Its daemon has died.
     pub fn status(&mut self) -> Result<Status, Refusal> {
-        let socket = |client: &RemoteClient, patience| client.answers.get_ref().set_read_timeout(patience);
-        let _ = socket(self, Some(STATUS_PATIENCE));
         let status = self.ask(&Request::Status)?.status;
-        let _ = socket(self, None);
         status.map(|status| *status).ok_or_else(|| self.refuse("it said nothing about itself"))
     }
 
@@ -180,27 +171,42 @@ impl RemoteClient {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer, Refusal> {
-        // One who is turned away at the door is not listened to, and yet told why.
-        let _ = self.answers.get_mut().write_all((request.line() + "\n").as_bytes());
-        let mut said = String::new();
-        let heard = self.answers.read_line(&mut said);
-        let answer: Answer = serde_json::from_str(&said).map_err(|_| match heard {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.refuse("its daemon does not answer")
+        self.dialogue.say(request);
+        let mut patience = if request.may_last() { SILENCE } else { PATIENCE };
+        let answer = loop {
+            match self.dialogue.hear(patience) {
+                Heard::Answer(answer) => break *answer,
+                Heard::End => return Err(self.refuse("its daemon ended meanwhile")),
+                Heard::Silence if request.may_last() => self.tell_what_lasts()?,
+                Heard::Silence => return Err(self.unanswered()),
             }
-            _ => self.refuse("its daemon ended meanwhile"),
-        })?;
+            patience = PATIENCE;
+        };
         match answer {
             Answer { ok: true, farewell: Some(_), .. } => Err(self.refuse("its daemon ended meanwhile")),
             Answer { ok: true, .. } => Ok(answer),
             Answer { error, .. } => Err(self.refuse(&error.unwrap_or_else(|| "it refused".to_string()))),
         }
     }
+
+    /// A client that is busy with one request answers another all the same: as long as it does, it is worth waiting for.
+    fn tell_what_lasts(&self) -> Result<(), Refusal> {
+        let status = socket::connect(&self.entry).and_then(|stream| Dialogue::new(stream).status());
+        let status = status.ok_or_else(|| self.unanswered())?;
+        let what = self.dialogue.process().describe(Some(&status));
+        (self.tell)(&self.refuse(&format!("waiting: {what}")).to_string());
+        Ok(())
+    }
+
+    fn unanswered(&self) -> Refusal {
+        let why = self.dialogue.process().describe(None);
+        self.refuse(&format!("its daemon does not answer: {why}"))
+    }
 }
 
 impl Moving for RemoteClient {
     fn rank(&self) -> (String, PathBuf) {
-        (self.client_id.clone(), self.canonical.clone())
+        (self.entry.source.clone(), self.entry.mount_point.clone())
     }
 
     fn step(&mut self, by: Duration) -> Result<Moved, Refusal> {
@@ -324,35 +330,10 @@ fn entry_at(mountpoint: &Path) -> Result<Entry, Refusal> {
     Ok(entry.clone())
 }
 
-fn is_mine(entry: &&Entry) -> bool {
+pub fn is_mine(entry: &&Entry) -> bool {
     entry.owner.unwrap_or(0) == geteuid().as_raw()
 }
 
 fn may_steer(owner: u32) -> bool {
     geteuid().is_root() || geteuid().as_raw() == owner
-}
-
-/// One who waits for a client to have landed everything.
-#[derive(Debug)]
-pub struct Listener(BufReader<UnixStream>);
-
-impl Listener {
-    /// Connects to the daemon that serves this mount; none if it cannot be reached.
-    pub fn connect(entry: &Entry) -> Option<Listener> {
-        let mut stream = socket::connect(entry)?;
-        // Being connected is enough: asking says so to whoever reads along.
-        let _ = stream.write_all((Request::Farewell.line() + "\n").as_bytes());
-        Some(Listener(BufReader::new(stream)))
-    }
-
-    /// Waits for the end of the daemon; none if it died without a farewell. A process that lives on after its farewell
-    /// (a library user's) is not waited for long.
-    pub fn wait(mut self) -> Option<Farewell> {
-        let mut line = String::new();
-        self.0.read_line(&mut line).ok()?;
-        let farewell = serde_json::from_str::<Answer>(&line).ok()?.farewell?;
-        let _ = self.0.get_ref().set_read_timeout(Some(LINGER));
-        let _ = self.0.read_line(&mut line);
-        Some(farewell.into())
-    }
 }

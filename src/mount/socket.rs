@@ -9,6 +9,7 @@ use std::{
     env,
     fs::{self, File, Metadata},
     io,
+    os::fd::AsRawFd,
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, symlink},
         net::{UnixListener, UnixStream},
@@ -16,9 +17,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::geteuid;
+use nix::{
+    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, socket as connector},
+    unistd::geteuid,
+};
 
 use super::{
+    dialogue::PATIENCE,
     lock::lock,
     mountinfo::{Device, Entry},
 };
@@ -104,7 +109,7 @@ pub fn connect(entry: &Entry) -> Option<UnixStream> {
 pub fn reach(entry: &Entry) -> Option<(UnixStream, PathBuf)> {
     sockets(entry).find_map(|path| {
         let backing = fs::read_link(link_beside(&path)).unwrap_or_default();
-        Some((UnixStream::connect(path).ok()?, backing))
+        Some((dial(&path).ok()?, backing))
     })
 }
 
@@ -113,11 +118,20 @@ pub fn backing(entry: &Entry) -> PathBuf {
     sockets(entry).find_map(|path| fs::read_link(link_beside(&path)).ok()).unwrap_or_default()
 }
 
+/// `connect(2)` that does not wait for ever where a daemon that is stopped has many connections waiting already.
+fn dial(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let stream = UnixStream::from(connector(AddressFamily::Unix, SockType::Stream, flags, None)?);
+    stream.set_write_timeout(Some(PATIENCE))?;
+    connect_to(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
+}
+
 /// Removes what the daemon of this mount has left behind when it died. One who answers has not left it.
 pub fn forget(entry: &Entry) {
     for socket in sockets(entry) {
         let _alone = alone_beside(&socket);
-        if UnixStream::connect(&socket).is_err() {
+        if dial(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
             remove(&socket);
         }
     }

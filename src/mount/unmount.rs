@@ -3,18 +3,23 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::unistd::geteuid;
 
 use super::{
     attach::{Stuck, detach, plain},
+    listener::{End, Listener},
     mountinfo::{Entry, MountTable},
     refusals,
-    remote::Listener,
+    remote::is_mine,
     socket,
 };
 use crate::{client::Farewell, error::Refusal};
+
+/// How long is waited for a client that has been unmounted.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What became of one mount that was to be unmounted. Shown as a person reads it after the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub enum Unmounted {
     ServesOn(PathBuf),
     /// It is gone, but its client did not say whether everything landed.
     Unheard,
+    /// It is gone, but its client has not said in time that everything has landed: what is left, and with whom.
+    Unfinished(String),
     /// Nothing is mounted there.
     NotMounted,
     /// Something else is mounted there: a file system of this type. It was left alone.
@@ -63,6 +70,7 @@ impl fmt::Display for Unmounted {
             Unmounted::Unheard => f.write_str(
                 "unmounted, but its daemon did not say whether everything landed; look in its log",
             ),
+            Unmounted::Unfinished(left) => write!(f, "unmounted, but not everything has landed: {left}"),
             Unmounted::NotMounted => f.write_str("not mounted"),
             Unmounted::NotOurs(fs_type) => write!(f, "not a chaosfs mount ({fs_type})"),
             Unmounted::Busy => f.write_str("busy: a program has a file or its working directory there"),
@@ -71,9 +79,15 @@ impl fmt::Display for Unmounted {
     }
 }
 
-/// Unmounts the chaosfs mount at `path` and waits until its client has landed everything. Of several mounts on top of
-/// each other it takes the topmost. Mounts that are not chaosfs are left alone.
+/// Unmounts the chaosfs mount at `path` and waits until its client has landed everything, for a minute at most. Of several
+/// mounts on top of each other it takes the topmost. Mounts that are not chaosfs are left alone.
 pub fn unmount(path: &Path) -> Unmounted {
+    unmount_within(path, UNMOUNT_PATIENCE, &mut |_| {})
+}
+
+/// The same, waiting for at most `limit`. What it waits for is told in a line as soon as that takes long, and again when
+/// it is something else.
+pub fn unmount_within(path: &Path, limit: Duration, tell: &mut dyn FnMut(&str)) -> Unmounted {
     let Ok(mountpoint) = refusals::resolve(path) else { return Unmounted::NotMounted };
     let mounts = match MountTable::read() {
         Ok(mounts) => mounts,
@@ -85,7 +99,7 @@ pub fn unmount(path: &Path) -> Unmounted {
         Some(Entry { owner: Some(owner), .. }) if !may_unmount(*owner) => {
             Unmounted::Failed(format!("it belongs to user {owner}"))
         }
-        Some(entry) => unmount_entry(entry, mounts.elsewhere(entry)),
+        Some(entry) => unmount_entry(entry, mounts.elsewhere(entry), limit, tell),
     }
 }
 
@@ -100,12 +114,27 @@ pub fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>, Refusal> {
     Ok(mounts.chaosfs_below(&canonical).map(|entry| entry.mount_point.clone()).collect())
 }
 
+/// The mount points of all chaosfs mounts that this user has made, once for each mount.
+///
+/// # Errors
+/// Says that the mount table cannot be read.
+pub fn mounts_of_user() -> Result<Vec<PathBuf>, Refusal> {
+    let mounts = MountTable::read()?;
+    let mine = mounts.chaosfs().filter(is_mine);
+    Ok(mine.map(|entry| entry.mount_point.clone()).collect())
+}
+
 fn may_unmount(owner: u32) -> bool {
     geteuid().is_root() || geteuid().as_raw() == owner
 }
 
 /// `elsewhere` was looked up while the mount was there: afterwards its device number may be another's at any moment.
-fn unmount_entry(entry: &Entry, elsewhere: Option<&Path>) -> Unmounted {
+fn unmount_entry(
+    entry: &Entry,
+    elsewhere: Option<&Path>,
+    limit: Duration,
+    tell: &mut dyn FnMut(&str),
+) -> Unmounted {
     let listener = Listener::connect(entry);
     let dead = listener.is_none() && refusals::answers_dead(&entry.mount_point);
     // Nothing in a dead mount can be used any more, so whoever still stands in it need not hold it up.
@@ -119,7 +148,11 @@ fn unmount_entry(entry: &Entry, elsewhere: Option<&Path>) -> Unmounted {
     }
     match (elsewhere, listener) {
         (Some(other), _) => Unmounted::ServesOn(other.to_path_buf()),
-        (None, Some(listener)) => listener.wait().map_or(Unmounted::Unheard, Unmounted::Gone),
+        (None, Some(listener)) => match listener.wait(limit, tell) {
+            End::Farewell(farewell) => Unmounted::Gone(farewell),
+            End::Unheard => Unmounted::Unheard,
+            End::Unfinished(left) => Unmounted::Unfinished(left),
+        },
         (None, None) if dead => {
             socket::forget(entry);
             Unmounted::CleanedUp

@@ -50,7 +50,7 @@ const STAYS_IN: &[(&[&str], &[&str])] = &[
     (&["rustix"], &["mount/attach.rs", "mount/lock.rs", "bin/"]),
     // What a client tells about itself is what the control socket says.
     (&["serde"], &["client/status.rs", "mount/protocol.rs"]),
-    (&["serde_json"], &["mount/protocol.rs", "mount/remote.rs", "bin/chaosfs/status.rs"]),
+    (&["serde_json"], &["mount/dialogue.rs", "mount/protocol.rs", "bin/chaosfs/status.rs"]),
     (&["tempfile"], &["mount/clients.rs"]),
     (&["rand", "rand_chacha", "rand_core"], &["dice.rs"]),
     (FOR_THE_COMMAND, &["bin/"]),

@@ -1,10 +1,15 @@
 //! Unmounting: whoever serves a client, in whatever state, it lands and says so, or it is said what is in the way.
 
-use std::{fs, sync::mpsc, thread, time::Duration};
+use std::{env, fs, process::Command, sync::mpsc, thread, time::Duration};
 
 use chaosfs::{Clients, EventLog, Mount, Unmounted, unmount};
 
-use crate::sandbox::{CHAOSFS, Said, Sandbox, run};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::sandbox::{CHAOSFS, Foreground, Said, Sandbox, as_root, eventually, run};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -72,4 +77,137 @@ cat $CHAOSFS_BACKING/file-${client##*/}";
     let mut lines: Vec<&str> = said.out.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["A: text", "B: text"]);
+}
+
+/// A process that stands still until this goes.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: Pid) -> Stopped {
+        kill(pid, Signal::SIGSTOP).expect("it is there");
+        let path = format!("/proc/{pid}/stat");
+        eventually(
+            "a stopped process",
+            || fs::read_to_string(&path).expect("its state"),
+            |stat| stat.contains(") T "),
+        );
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+fn say(sandbox: &Sandbox, args: &[&str]) -> Said {
+    run(&mut sandbox.chaosfs(args))
+}
+
+#[test]
+fn of_a_daemon_that_is_stopped_it_is_said_and_not_waited_for_longer_than_asked() {
+    let sandbox = Sandbox::for_mounting();
+    assert_eq!(sandbox.mount("a", &["--write-delay", "1h"]).code, Some(0));
+    fs::write(sandbox.path("a/file"), "text").unwrap();
+    let daemon = sandbox.daemon("a");
+    let stopped = Stopped::new(daemon);
+    let said = say(&sandbox, &["umount", "a", "--timeout", "4s"]);
+    let what =
+        format!("process {daemon} does not answer: it is stopped (`kill -CONT {daemon}` lets it go on)");
+    let lines = format!(
+        "chaosfs: a: waiting: {what}\nchaosfs: a: unmounted, but not everything has landed: {what}\n"
+    );
+    assert_eq!((said.code, said.out, said.err), (Some(1), String::new(), lines));
+    drop(stopped);
+    let landed = || fs::read_to_string(sandbox.path("shared/file")).unwrap_or_default();
+    eventually("what was in flight", landed, |text| text == "text");
+}
+
+#[test]
+fn of_a_daemon_that_is_stopped_nothing_else_is_waited_for_either() {
+    let sandbox = Sandbox::for_mounting();
+    assert_eq!(sandbox.mount("a", &["--clock", "manual"]).code, Some(0));
+    let daemon = sandbox.daemon("a");
+    let _stopped = Stopped::new(daemon);
+    let refusal =
+        format!("chaosfs: a: its daemon does not answer: process {daemon} does not answer: it is stopped ");
+    for words in [&["flush", "a"][..], &["advance", "1s", "a"], &["hold", "a"], &["status", "a"]] {
+        let said = say(&sandbox, words);
+        assert!(said.code == Some(1) && said.err.starts_with(&refusal), "{words:?}: {said:?}");
+    }
+}
+
+/// A client `b` whose store is another client, `a`, that answers nothing: whatever `b` lands hangs.
+fn stuck() -> (Sandbox, Stopped) {
+    let sandbox = Sandbox::for_mounting();
+    assert_eq!(sandbox.mount("a", &["--write-delay", "0", "--rename-delay", "0"]).code, Some(0));
+    let fixed = ["mount", "a", "b", "--background", "--log-file", "log-b", "--write-delay", "1h"];
+    assert_eq!(say(&sandbox, &fixed).code, Some(0));
+    fs::write(sandbox.path("b/file"), "text").unwrap();
+    let stopped = Stopped::new(sandbox.daemon("a"));
+    (sandbox, stopped)
+}
+
+#[test]
+fn landing_that_takes_long_is_waited_for_and_it_is_said_how_much_is_left() {
+    for words in [&["flush", "b"][..], &["umount", "b"]] {
+        let (sandbox, stopped) = stuck();
+        let waiting = Foreground::start(&mut sandbox.chaosfs(words));
+        thread::sleep(Duration::from_secs(3));
+        drop(stopped);
+        let said = waiting.wait();
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.err.starts_with("chaosfs: b: waiting: process "), "{said:?}");
+        assert!(said.err.ends_with(" has 2 changes (4 bytes of data) in flight\n"), "{said:?}");
+        assert_eq!(fs::read_to_string(sandbox.path("shared/file")).unwrap(), "text");
+        say(&sandbox, &["umount", "--mount-base", "."]);
+    }
+}
+
+#[test]
+fn what_has_not_landed_in_time_is_said() {
+    let (sandbox, stopped) = stuck();
+    let said = say(&sandbox, &["umount", "b", "--timeout", "10ms"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
+    assert!(
+        said.err.starts_with("chaosfs: b: unmounted, but not everything has landed: process "),
+        "{said:?}"
+    );
+    assert!(said.err.ends_with(" has 2 changes (4 bytes of data) in flight\n"), "{said:?}");
+    drop(stopped);
+    let landed = || fs::read_to_string(sandbox.path("shared/file")).unwrap_or_default();
+    eventually("what was in flight", landed, |text| text == "text");
+}
+
+#[test]
+fn several_are_named_at_once_and_what_is_no_client_among_them_stops_nothing() {
+    let sandbox = Sandbox::for_mounting();
+    for name in ["a", "b"] {
+        assert_eq!(sandbox.mount(name, &[]).code, Some(0));
+    }
+    let said = say(&sandbox, &["unmount", "a", "shared", "-m", "b"]);
+    assert_eq!((said.code, said.err.as_str()), (Some(1), "chaosfs: shared: not mounted\n"));
+    let outs: Vec<&str> = said.out.lines().collect();
+    assert_eq!(outs, ["a: unmounted, 0 landed", "b: unmounted, 0 landed"]);
+}
+
+#[test]
+fn all_are_unmounted_at_once() {
+    if !as_root("umount::all_are_unmounted_at_once") {
+        return;
+    }
+    let sandbox = Sandbox::for_mounting();
+    // In a mount namespace where nobody else's clients are.
+    let script = "grep -o ' [^ ]* [^ ]* - fuse.chaosfs' /proc/self/mountinfo > others || true
+while read -r path _; do umount -l \"$(printf '%b' \"$path\")\"; done < others
+for name in a b; do $CHAOSFS mount shared $name --background --client-id $name --log-file log-$name; done
+echo text > a/file; $CHAOSFS umount --all; $CHAOSFS umount --all; cat shared/file";
+    let mut command = Command::new("unshare");
+    command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
+    let said = run(command.env("CHAOSFS", CHAOSFS).current_dir(sandbox.path("")));
+    let expected =
+        "DIR/a: unmounted, 2 landed\nDIR/b: unmounted, 0 landed\nno chaosfs client is mounted\ntext\n";
+    assert_eq!((said.code, sandbox.neutral(&said.out), said.err), (Some(0), expected.into(), String::new()));
 }

@@ -12,8 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, TypedDict, cast
 
-#: How long a client may take to tell about itself, in seconds.
-STATUS_PATIENCE = 5.0
+#: How long a client may take to accept a connection, to take a request, and to answer one, in seconds.
+PATIENCE = 5.0
+
+#: What is answered only when changes have landed, which may take long although nothing is wrong.
+_LASTING = ("release", "flush", "lose", "advance")
 
 
 class ChaosfsError(RuntimeError):
@@ -115,6 +118,7 @@ def _connect(mount: Mount) -> socket.socket | None:
             if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != mount.owner or facts.st_mode & 0o077:
                 continue
             connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(PATIENCE)
             try:
                 connection.connect(str(folder / f"{mount.device.replace(':', '-')}.control"))
             except OSError:
@@ -137,19 +141,18 @@ class Control:
         if connection is None:
             raise self._error("its daemon does not answer; it has died, or is somebody else's")
         self._connection = connection
-        self._answers = connection.makefile("rb")
+        self._heard = b""
 
     def __enter__(self) -> Control:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._answers.close()
         self._connection.close()
 
     def ask(self, do: str, **arguments: object) -> dict[str, Any]:
         """Sends one request and returns the answer to it."""
         self.send(do, **arguments)
-        answer = self.hear()
+        answer = self.hear(lasting=do in _LASTING)
         if answer is None or "farewell" in answer:
             raise self._error("its daemon ended meanwhile")
         if not answer["ok"]:
@@ -161,22 +164,40 @@ class Control:
         with suppress(BrokenPipeError, ConnectionResetError):
             self._connection.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
 
-    def hear(self) -> dict[str, Any] | None:
-        """The next answer; none when the other side has hung up."""
-        try:
-            line = self._answers.readline()
-        except TimeoutError:
-            raise self._error("its daemon does not answer") from None
-        except ConnectionResetError:
-            line = b""
-        return cast("dict[str, Any]", json.loads(line)) if line.endswith(b"\n") else None
+    def hear(self, *, lasting: bool = True) -> dict[str, Any] | None:
+        """The next answer; none when the other side has hung up. One that may take long is waited for as long as the
+        client answers somebody else."""
+        while True:
+            try:
+                line = self._line()
+            except socket.timeout:
+                if lasting and self._is_awake():
+                    continue
+                raise self._error("its daemon does not answer") from None
+            return cast("dict[str, Any]", json.loads(line)) if line else None
+
+    def _line(self) -> bytes:
+        """The next line; an empty one when the other side has hung up."""
+        while b"\n" not in self._heard:
+            try:
+                more = self._connection.recv(1 << 16)
+            except ConnectionResetError:
+                more = b""
+            if not more:
+                return b""
+            self._heard += more
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line
+
+    def _is_awake(self) -> bool:
+        with suppress(ChaosfsError, OSError), Control(self.mountpoint, self.mount) as other:
+            other.send("status")
+            return other.hear(lasting=False) is not None
+        return False
 
     def status(self) -> Status:
         """What the client tells about itself."""
-        self._connection.settimeout(STATUS_PATIENCE)
-        answer = self.ask("status")
-        self._connection.settimeout(None)
-        return cast(Status, answer["status"])
+        return cast(Status, self.ask("status")["status"])
 
     def _error(self, reason: str) -> ChaosfsError:
         return ChaosfsError(f"{self.mountpoint}: {reason}")

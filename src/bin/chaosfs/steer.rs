@@ -24,7 +24,10 @@ impl Reached {
     fn new(found: impl IntoIterator<Item = Result<RemoteClient, Refusal>>) -> Reached {
         let mut reached = Reached { clients: Vec::new(), all_well: true };
         for client in found {
-            let client = done_or_complained(client, &mut reached.all_well);
+            let mut client = done_or_complained(client, &mut reached.all_well);
+            if let Some(client) = &mut client {
+                client.tell_by(complain);
+            }
             let is_new = |client: &RemoteClient| !reached.clients.iter().any(|other| other.is_same(client));
             let client = client.filter(is_new);
             reached.clients.extend(client);

@@ -7,21 +7,42 @@ use std::{
 };
 
 use anyhow::Context;
-use chaosfs::{Unmounted, harness::sweep_run_of, mounts_below, unmount};
+use chaosfs::{Unmounted, harness::sweep_run_of, mounts_below, mounts_of_user, unmount_within};
 
-use crate::args::UmountArgs;
+use crate::{args::UmountArgs, complain};
 
-/// Unmounts all targets, one after the other, and says what happened to each.
+/// Unmounts all targets, one after the other, and says what happened to each: on standard error where it is no success.
 pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
-    let below = args.mount_base.as_deref().map(targets_below).transpose()?.unwrap_or_default();
     let mut all_well = true;
-    for target in args.mounts.iter().chain(&below) {
-        let outcome = unmount(target);
+    for target in targets(args)? {
+        let name = target.display();
+        let mut tell = |what: &str| complain(&format!("{name}: waiting: {what}"));
+        let outcome = unmount_within(&target, args.timeout, &mut tell);
+        report(&target, &outcome);
         all_well &= outcome.is_success();
-        report(target, &outcome);
-        sweep_run_of(target);
+        sweep_run_of(&target);
     }
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is named, as it is named, and then what is found, which may be the same under another name.
+fn targets(args: &UmountArgs) -> anyhow::Result<Vec<PathBuf>> {
+    let mut targets: Vec<PathBuf> = args.mountpoints.iter().chain(&args.mounts).cloned().collect();
+    let mut found = args.mount_base.as_deref().map(targets_below).transpose()?.unwrap_or_default();
+    if args.all {
+        let mine = mounts_of_user()?;
+        if mine.is_empty() {
+            say("no chaosfs client is mounted");
+        }
+        found.extend(mine);
+    }
+    let named: Vec<PathBuf> = targets.iter().filter_map(|target| target.canonicalize().ok()).collect();
+    for target in found {
+        if !named.contains(&target) && !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    Ok(targets)
 }
 
 fn targets_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -33,7 +54,8 @@ fn targets_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn report(target: &Path, outcome: &Unmounted) {
-    say(&format!("{}: {outcome}", target.display()));
+    let line = format!("{}: {outcome}", target.display());
+    if outcome.is_success() { say(&line) } else { complain(&line) }
 }
 
 /// What is unmounted is unmounted, whether or not anybody still reads along.

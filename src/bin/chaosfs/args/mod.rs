@@ -61,6 +61,7 @@ Example:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Mount(Box<MountArgs>),
+    #[command(visible_alias = "unmount")]
     Umount(UmountArgs),
     Status(StatusArgs),
     List(ListArgs),
@@ -141,7 +142,7 @@ fn read() -> Result<Command, Error> {
             run::refuse_confusion(args)?;
             args.log_named_by = log_named_by(given);
         }
-        Command::Umount(args) if !args.mounts.is_empty() && !is_flag(given, "mount_base") => {
+        Command::Umount(args) if args.name_clients() && !is_flag(given, "mount_base") => {
             args.mount_base = None;
         }
         _ => {}

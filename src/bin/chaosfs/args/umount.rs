@@ -1,7 +1,8 @@
 //! The arguments of `chaosfs umount`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use chaosfs::knobs::parse_span;
 use clap::Args;
 
 /// Land everything that clients have in flight and unmount them
@@ -11,11 +12,30 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("targets").required(true).multiple(true))]
 pub struct UmountArgs {
-    /// Unmount the client at this mountpoint (repeatable)
+    /// Mountpoints of the clients
+    #[arg(value_name = "MOUNTPOINT", group = "targets")]
+    pub mountpoints: Vec<PathBuf>,
+
+    /// Unmount the client at this mountpoint, too (repeatable)
     #[arg(short, long = "mount", value_name = "PATH", group = "targets")]
     pub mounts: Vec<PathBuf>,
 
-    /// Unmount every client directly below this directory; the variable counts only without --mount
+    /// Unmount every client directly below this directory; the variable counts only where nothing else is named
     #[arg(long, env = "MOUNT_BASE", hide_env_values = true, value_name = "DIR", group = "targets")]
     pub mount_base: Option<PathBuf>,
+
+    /// Unmount every client of yours
+    #[arg(long, group = "targets")]
+    pub all: bool,
+
+    /// Wait at most this long for each to land; what is left then is said and goes on
+    #[arg(long, value_name = "TIME", value_parser = parse_span, default_value = "60s", allow_hyphen_values = true)]
+    pub timeout: Duration,
+}
+
+impl UmountArgs {
+    /// Whether clients are named in another way than by the directory above them.
+    pub fn name_clients(&self) -> bool {
+        self.all || !self.mountpoints.is_empty() || !self.mounts.is_empty()
+    }
 }

@@ -1,0 +1,98 @@
+//! Waiting for a client that has been unmounted to say how it ended.
+
+use std::time::Duration;
+
+use super::{
+    dialogue::{Dialogue, Heard, SILENCE},
+    mountinfo::Entry,
+    protocol::Request,
+    socket,
+};
+use crate::{
+    client::{Farewell, Status},
+    clock::Deadline,
+};
+
+/// How long a process may take to end after its farewell.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a client that lands may take to tell how much is left.
+const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is looked what is waited for, once that has been told.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// A connection over which a client will say farewell.
+#[derive(Debug)]
+pub struct Listener {
+    dialogue: Dialogue,
+    told: Option<Status>,
+}
+
+/// How the wait ended.
+#[derive(Debug)]
+pub enum End {
+    /// With the client's own words.
+    Farewell(Farewell),
+    /// Its process is gone without a word.
+    Unheard,
+    /// It was over before the client had said anything: what is left, and with whom.
+    Unfinished(String),
+}
+
+impl Listener {
+    /// Connects to the daemon that serves this mount; none if it cannot be reached.
+    pub fn connect(entry: &Entry) -> Option<Listener> {
+        let mut dialogue = Dialogue::new(socket::connect(entry)?);
+        // Being connected is enough: asking says so to whoever reads along.
+        dialogue.say(&Request::Farewell);
+        Some(Listener { dialogue, told: None })
+    }
+
+    /// Waits for the end of the client, for at most `limit`, and tells what it waits for when that takes long. A process
+    /// that lives on after the farewell (a library user's) is not waited for long.
+    pub fn wait(mut self, limit: Duration, tell: &mut dyn FnMut(&str)) -> End {
+        let (end, mut last, mut patience) = (Deadline::after(limit), String::new(), SILENCE);
+        loop {
+            if let Some(end) = self.listen(patience.min(end.left())) {
+                return end;
+            }
+            if let Some(end) = self.ask() {
+                return end;
+            }
+            let left = self.dialogue.process().describe(self.told.as_ref());
+            if end.left().is_zero() {
+                return End::Unfinished(left);
+            }
+            if left != last {
+                tell(&left);
+            }
+            (last, patience) = (left, LOOK);
+        }
+    }
+
+    /// Asks how much is left to land.
+    fn ask(&mut self) -> Option<End> {
+        self.told = None;
+        self.dialogue.say(&Request::Status);
+        self.listen(STATUS_PATIENCE)
+    }
+
+    /// Listens for the farewell; none if something else comes, or nothing.
+    fn listen(&mut self, patience: Duration) -> Option<End> {
+        match self.dialogue.hear(patience) {
+            Heard::Answer(answer) => match answer.farewell {
+                Some(farewell) => {
+                    self.dialogue.hear(LINGER);
+                    Some(End::Farewell(farewell.into()))
+                }
+                None => {
+                    self.told = answer.status.map(|status| *status);
+                    None
+                }
+            },
+            Heard::Silence => None,
+            Heard::End => Some(End::Unheard),
+        }
+    }
+}
