@@ -63,6 +63,8 @@ failures! {
     NoSpace = 28 "ENOSPC";
     /// The backing directory is mounted read-only.
     ReadOnly = 30 "EROFS";
+    /// The file has as many links as the backing file system allows.
+    TooManyLinks = 31 "EMLINK";
     /// Too long a name or value for the room given.
     OutOfRange = 34 "ERANGE";
     /// The name is longer than the backing file system takes.

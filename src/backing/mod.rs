@@ -3,11 +3,16 @@
 mod inode_table;
 mod share;
 pub mod sys;
+mod traits;
 
-use std::{os::fd::AsFd, path::Path};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
 pub use inode_table::{InodeTable, NodeId, ROOT};
 pub use sys::{FsFigures, Identity, Stat};
+pub use traits::Traits;
 
 use crate::error::{Error, Refusal};
 use share::Share;
@@ -30,6 +35,14 @@ pub fn open(path: &Path) -> Result<InodeTable, Refusal> {
 /// What `fstatvfs(3)` answers.
 pub fn figures(table: &InodeTable) -> Result<FsFigures, Error> {
     sys::figures(table.root().as_fd())
+}
+
+/// What is known of the kind of file system that holds an inode.
+///
+/// # Errors
+/// What `fstatfs(2)` answers.
+pub fn traits(fd: BorrowedFd<'_>) -> Result<Traits, Error> {
+    Ok(Traits::of_kind(sys::kind_of_file_system(fd)?))
 }
 
 /// Sets up this process for serving files: as many descriptors as it may have, and large buffers that take only the

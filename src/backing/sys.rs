@@ -243,6 +243,12 @@ pub fn figures(fd: BorrowedFd<'_>) -> Result<FsFigures> {
     })
 }
 
+/// The kind of file system that holds the inode behind `fd`: `f_type` of `fstatfs(2)`.
+pub fn kind_of_file_system(fd: BorrowedFd<'_>) -> Result<u32> {
+    // The width differs between C libraries; the kernel's numbers have 32 bits.
+    Ok(nix::sys::statfs::fstatfs(fd)?.filesystem_type().0 as u32)
+}
+
 /// Goes through the entries of a directory but `.` and `..`, as `readdir(3)` gives them. Where that does not tell the
 /// type (`DT_UNKNOWN`), the inode is asked for it.
 pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry)) -> Result<()> {

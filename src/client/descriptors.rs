@@ -42,6 +42,15 @@ impl Client {
         })
     }
 
+    /// A descriptor on the file system that holds an inode, or will: on the inode itself, or on the first directory above
+    /// it that has landed.
+    pub(super) fn ground(&self, ino: Ino) -> Arc<OwnedFd> {
+        let landed =
+            std::iter::once(ino).chain(self.ancestors(ino)).filter(|ino| self.table.has_landed(*ino));
+        let found = landed.filter_map(|ino| self.descriptor(ino).ok()).next();
+        found.unwrap_or_else(|| self.table.root().clone())
+    }
+
     /// An inode could not be found any more: what leads to it is not believed any longer, so that the kernel's second
     /// try finds what is there now.
     fn distrust(&self, ino: Ino) {

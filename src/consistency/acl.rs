@@ -59,6 +59,13 @@ impl Acl {
         VERSION.to_le_bytes().into_iter().chain(self.entries.iter().flat_map(entry)).collect()
     }
 
+    /// How many bytes the file systems need for it that have little room for attributes: entries without an id are
+    /// stored without one (ext4_acl_to_disk in fs/ext4/acl.c, f2fs alike).
+    pub fn stored_size(&self) -> usize {
+        let size = |entry: &AclEntry| if [USER, GROUP].contains(&entry.tag) { 8 } else { 4 };
+        size_of::<u32>() + self.entries.iter().map(size).sum::<usize>()
+    }
+
     /// The nine permission bits that it stands for.
     pub fn permissions(&self) -> u32 {
         let bits = |tag| self.entries.iter().find(|entry| entry.tag == tag).map_or(0, |entry| entry.bits & 7);
@@ -120,6 +127,12 @@ mod tests {
         let minimal = acl(&[(USER_OBJ, 7), (GROUP_OBJ, 5), (OTHER, 0)]);
         assert_eq!((minimal.permissions(), minimal.is_minimal()), (0o750, true));
         assert_eq!(minimal.with_permissions(0o604).permissions(), 0o604);
+    }
+
+    #[test]
+    fn only_entries_for_somebody_by_number_are_stored_with_it() {
+        let masked = acl(&[(USER_OBJ, 6), (USER, 4), (GROUP_OBJ, 0), (GROUP, 4), (MASK, 5), (OTHER, 1)]);
+        assert_eq!(masked.stored_size(), 4 + 4 * 4 + 2 * 8);
     }
 
     #[test]

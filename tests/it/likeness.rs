@@ -277,3 +277,134 @@ print(misled({'new'}), len(again()))
 ";
     assert_alike("python3", SCRIPT, "ls d | wc -l");
 }
+
+/// A program that prints what moves the times of an inode, and its ACLs.
+const TIMES: &str = "import errno, os, struct, time
+def acl(user, *entries):
+    entries = [(1, user, -1), *entries, (4, 4, -1), (32, 4, -1)]
+    return struct.pack('<I', 2) + b''.join(struct.pack('<HHi', *entry) for entry in sorted(entries))
+ACCESS, DEFAULT = 'system.posix_acl_access', 'system.posix_acl_default'
+full, minimal = acl(6, (2, 7, 1234), (16, 7, -1)), acl(6)
+def moved(what, path, act, *args, **more):
+    before = os.lstat(path); time.sleep(0.015)
+    try: act(*args, **more); said = ''
+    except OSError as error: said = errno.errorcode[error.errno]
+    after = os.lstat(path)
+    print(what, after.st_ctime_ns != before.st_ctime_ns, after.st_mtime_ns != before.st_mtime_ns, said)
+def setting(what, path, name, value, flags=0): moved(what, path, os.setxattr, path, name, value, flags, follow_symlinks=False)
+open('f', 'w').write('text'); os.mkdir('d'); os.link('f', 'g'); os.symlink('f', 'l'); open('e', 'w').close()
+";
+
+#[test]
+fn what_changes_nothing_moves_the_times_that_the_store_moves() {
+    const SCRIPT: &str = "
+for name in ('user.a', 'trusted.a', 'security.a'):
+    for path in ('f', 'd', 'l'):
+        for value in (b'1', b'1', b'2', b'', b'', b'v' * 2000, b'v' * 2000): setting(f'{name} {len(value)}', path, name, value)
+        setting('replace', path, name, b'v' * 2000, os.XATTR_REPLACE)
+        setting('create', path, name, b'v' * 2000, os.XATTR_CREATE)
+        moved('remove', path, os.removexattr, path, name, follow_symlinks=False)
+        moved('again', path, os.removexattr, path, name, follow_symlinks=False)
+moved('no acl', 'f', os.removexattr, 'f', ACCESS)
+for value in (minimal, minimal, full, full, minimal, minimal): setting('acl', 'f', ACCESS, value)
+for value in (minimal, full, full): setting('default', 'd', DEFAULT, value)
+moved('remove default', 'd', os.removexattr, 'd', DEFAULT)
+moved('again', 'd', os.removexattr, 'd', DEFAULT)
+setting('default of a file', 'f', DEFAULT, full); moved('removed', 'f', os.removexattr, 'f', DEFAULT)
+";
+    assert_alike("python3", &[TIMES, SCRIPT].concat(), "getfattr -d f; getfacl f d");
+}
+
+#[test]
+fn what_asks_for_what_there_is_moves_the_times_that_the_store_moves() {
+    const SCRIPT: &str = "
+moved('chmod', 'f', os.chmod, 'f', os.stat('f').st_mode & 0o7777)
+moved('chown', 'f', os.chown, 'f', os.getuid(), os.getgid()); moved('chown of nobody', 'f', os.chown, 'f', -1, -1)
+for path in ('f', '.'):
+    moved('rename to itself', path, os.rename, 'f', 'f'); moved('rename to a link', path, os.rename, 'f', 'g')
+moved('link', 'f', os.link, 'f', 'h'); print(os.stat('f').st_nlink)
+moved('unlink', 'f', os.unlink, 'h'); print(os.stat('f').st_nlink, sorted(os.listdir()))
+f = os.open('f', os.O_RDWR); times = os.stat('f')
+moved('truncate', 'f', os.ftruncate, f, 4); moved('nothing', 'f', os.write, f, b''); moved('same', 'f', os.pwrite, f, b't', 0)
+moved('times', 'f', os.utime, 'f', ns=(times.st_atime_ns, times.st_mtime_ns))
+moved('open', 'e', os.open, 'e', os.O_CREAT | os.O_WRONLY); moved('empty', 'e', os.open, 'e', os.O_TRUNC | os.O_WRONLY)
+moved('mkdir', '.', os.mkdir, 'd'); moved('rmdir', '.', os.rmdir, 'd')
+";
+    assert_alike("python3", &[TIMES, SCRIPT].concat(), CONTENTS);
+}
+
+#[test]
+fn attributes_of_all_kinds_share_the_room_that_the_store_has() {
+    const SCRIPT: &str = "
+def users(count): return [(2, 7, 1000 + n) for n in range(count)] + [(16, 7, -1)]
+def said(act, *args, **more):
+    try: act(*args, **more); return 'done'
+    except OSError as error: return errno.errorcode[error.errno]
+def kept(path, names, value): return [said(os.setxattr, path, name, value, follow_symlinks=False) for name in names]
+names = [f'{kind}.k{n}' for n in range(20) for kind in ('trusted', 'security', 'user')]
+print(kept('f', names, b'v' * 200)); print(kept('l', names, b'v' * 200))
+for count in (10, 450, 500):
+    for path, name in (('e', ACCESS), ('d', DEFAULT)): print(count, said(os.setxattr, path, name, acl(6, *users(count))))
+    print(count, said(os.mkdir, f'd/{count}'), said(open, f'd/file-{count}', 'w'))
+print(said(os.setxattr, 'd', DEFAULT, acl(7, *users(300))), said(os.mkdir, 'd/both'), said(open, 'd/one', 'w'))
+print(said(os.setxattr, 'd', ACCESS, acl(7, *users(300))), said(os.setxattr, 'd', 'user.more', b'v' * 1500))
+print(sorted(os.listdir('d')))
+";
+    assert_alike("python3", &[TIMES, SCRIPT].concat(), "getfattr -d -m - f d | sort; getfacl -R d e | cksum");
+}
+
+#[test]
+fn attributes_that_the_store_does_not_know_are_refused_before_their_file_has_landed() {
+    if !as_root("likeness::attributes_that_the_store_does_not_know_are_refused_before_their_file_has_landed")
+    {
+        return;
+    }
+    const SCRIPT: &str = "
+import subprocess
+here = os.path.realpath('.')
+def said(act, *args):
+    try: act(*args); return 'done'
+    except OSError as error: return errno.errorcode[error.errno]
+for path, name in (('f', 'user.a'), ('f', 'trusted.a'), ('f', ACCESS), ('d', ACCESS), ('d', DEFAULT)):
+    print(path, name, said(os.setxattr, path, name, full if 'acl' in name else b'1'), said(os.removexattr, path, name))
+";
+    let knobs = &["--write-delay", "10m", "--rename-delay", "10m"];
+    let sandbox = Sandbox::for_mounting();
+    let shared = sandbox.path("shared");
+    let ramfs = || {
+        nix::mount::mount(Some("ramfs"), &shared, Some("ramfs"), nix::mount::MsFlags::empty(), None::<&str>)
+    };
+    ramfs().expect("a file system without extended attributes");
+    let expected = printed("python3", &[TIMES, SCRIPT].concat(), &shared);
+    printed("sh", "rm -r *", &shared);
+    assert_eq!(sandbox.mount("a", knobs).code, Some(0));
+    assert_eq!(printed("python3", &[TIMES, SCRIPT].concat(), &sandbox.path("a")), expected);
+    let said = run(&mut sandbox.chaosfs(&["umount", "-m", "a"]));
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+}
+
+#[test]
+fn one_link_too_many_is_refused_at_once() {
+    // As many as ext4 takes, and one more than that on the client. Where the store takes more, so does the client.
+    const SCRIPT: &str = "import os
+for n in range(65000 - 3): os.link('f', f'd/{n}')
+";
+    const LAST: &str = "import errno, os
+for n in range(5):
+    try: os.link('f', f'more-{n}'); print(os.stat('f').st_nlink)
+    except OSError as error: print(errno.errorcode[error.errno])
+os.unlink('more-0'); os.link('f', 'again'); print(os.stat('f').st_nlink)
+";
+    let sandbox = Sandbox::for_mounting();
+    let shared = sandbox.path("shared");
+    fs::write(shared.join("f"), "").expect("a file");
+    fs::create_dir(shared.join("d")).expect("a folder");
+    printed("python3", SCRIPT, &shared);
+    let expected = printed("python3", LAST, &shared);
+    printed("sh", "rm more-* again", &shared);
+    let said = sandbox.mount("a", &["--write-delay", "10m", "--rename-delay", "10m"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(printed("python3", LAST, &sandbox.path("a")), expected);
+    let said = run(&mut sandbox.chaosfs(&["umount", "-m", "a"]));
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+}

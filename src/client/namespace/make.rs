@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    backing::sys,
+    backing::{self, sys},
     client::{
         Caller, Client, Entry, Looked, Trace,
         store::Manner,
@@ -174,6 +174,7 @@ impl Client {
             return made;
         }
         self.check_writable()?;
+        self.check_inherited(place.directory, &inherited)?;
         let stamp = attributes.mtime;
         let id = loop {
             let grounds = self.lock().belief.grounds(&[place], &[]);
@@ -277,10 +278,18 @@ impl Client {
             if self.find(place, Hold::No, trace)?.is_some() {
                 return Err(Error::Exists);
             }
+            self.check_links(change.subject(), trace)?;
             let stamp = self.clock.wall();
             if self.add_on(&grounds, change.clone(), stamp)? {
                 return Ok(());
             }
         }
+    }
+
+    /// Refuses one link more than the backing file system allows, those in flight counted.
+    fn check_links(&self, ino: Ino, trace: &mut Trace) -> Result<(), Error> {
+        let links = self.view(ino, trace)?.links;
+        let takes_it = backing::traits(self.ground(ino).as_fd())?.takes_one_more_link(links);
+        if takes_it { Ok(()) } else { Err(Error::TooManyLinks) }
     }
 }

@@ -1,12 +1,14 @@
 //! Extended attributes, POSIX ACLs among them.
 
-use std::os::fd::AsFd;
+mod trial;
+
+use std::{os::fd::AsFd, sync::Arc};
 
 use super::{Caller, Client, Trace};
 use crate::{
-    backing::sys,
+    backing::{self, Traits, sys},
     consistency::{
-        AttributeChange, Change, Ino, Kind,
+        AttributeChange, Change, Ino, Kind, Name,
         acl::{ACCESS_ACL, Acl, DEFAULT_ACL},
     },
     error::Error,
@@ -54,19 +56,21 @@ impl Client {
             return result;
         }
         self.check_writable()?;
-        check_kind(name)?;
-        let exists = self.xattr(ino, name).map(|_| true).or_else(absent_is_false)?;
+        let before = self.value_before(ino, name)?;
         match (flags & CREATE != 0, flags & REPLACE != 0) {
-            (true, _) if exists => return Err(Error::Exists),
-            (_, true) if !exists => return Err(Error::NoData),
+            (true, _) if before.is_some() => return Err(Error::Exists),
+            (_, true) if before.is_none() => return Err(Error::NoData),
             _ => {}
+        }
+        if before.as_deref() == Some(value) && self.traits(ino)?.keeps_same_value {
+            return Ok(());
         }
         self.check_fits(ino, name, value)?;
         self.put_in_flight(&mut self.lock(), change, self.clock.wall())
     }
 
     fn set_default_acl(&self, ino: Ino, value: &[u8]) -> Result<(), Error> {
-        if self.table.kind(ino).map(Kind::of_mode) != Some(Kind::Directory) {
+        if !self.is_directory(ino) {
             return Err(Error::AccessDenied);
         }
         Acl::parse(value).ok_or(Error::Invalid)?;
@@ -88,8 +92,9 @@ impl Client {
         let kept = before.permissions & if loses_setgid { 0o5000 } else { 0o7000 };
         let permissions =
             AttributeChange { permissions: Some(kept | acl.permissions()), ..AttributeChange::default() };
-        let value = (!acl.is_minimal()).then(|| acl.to_value().into());
-        let change = Change::SetXattr { ino, name: ACCESS_ACL.into(), value };
+        let value = (!acl.is_minimal()).then(|| acl.to_value());
+        let change =
+            Change::SetXattr { ino, name: ACCESS_ACL.into(), value: value.as_deref().map(Into::into) };
         if self.goes_through(&self.lock(), &change) {
             let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), ACCESS_ACL, &acl.to_value(), 0);
             self.forget_beliefs(&change);
@@ -97,6 +102,14 @@ impl Client {
             return if loses_setgid { self.change_attributes(ino, permissions) } else { Ok(()) };
         }
         self.check_writable()?;
+        let stays = self.value_before(ino, ACCESS_ACL)? == value
+            && permissions.permissions == Some(before.permissions);
+        if stays && self.traits(ino)?.keeps(value.is_some()) {
+            return Ok(());
+        }
+        if let Some(value) = &value {
+            self.check_fits(ino, ACCESS_ACL, value)?;
+        }
         let mut state = self.lock();
         let stamp = self.clock.wall();
         self.put_in_flight(&mut state, change, stamp)?;
@@ -189,41 +202,62 @@ impl Client {
                     return result;
                 }
                 self.check_writable()?;
-                check_kind(name)?;
-                match self.xattr(ino, name) {
-                    // Of an ACL that is not there nothing is left to remove.
-                    Err(error) if error.is(Error::NoData) && [ACCESS_ACL, DEFAULT_ACL].contains(&name) => {
+                if self.value_before(ino, name)?.is_none() {
+                    if ![ACCESS_ACL, DEFAULT_ACL].contains(&name) {
+                        return Err(Error::NoData);
+                    }
+                    if name == DEFAULT_ACL && !self.is_directory(ino) || self.traits(ino)?.keeps_absent_acl {
                         return Ok(());
                     }
-                    result => result?,
-                };
+                }
                 self.put_in_flight(&mut self.lock(), change, self.clock.wall())
             },
         )
     }
 
-    /// Refuses at once a value that the backing file system has no room for beside the others of its inode, found out
-    /// on a file without a name.
+    /// The value that a change of an extended attribute will find.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP if the backing file system has no attributes of this kind, also for an inode that has not landed.
+    fn value_before(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        check_kind(name)?;
+        if self.lock().in_flight.overlay().unlanded(ino).is_some() {
+            sys::get_xattr(self.ground(ino).as_fd(), name).map(drop).or_else(absent_is_nothing)?;
+        }
+        match self.xattr(ino, name) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => absent_is_nothing(error).map(|()| None),
+        }
+    }
+
+    fn traits(&self, ino: Ino) -> Result<Traits, Error> {
+        backing::traits(self.ground(ino).as_fd())
+    }
+
+    fn is_directory(&self, ino: Ino) -> bool {
+        self.table.kind(ino).map(Kind::of_mode) == Some(Kind::Directory)
+    }
+
+    /// Refuses at once a value that the backing file system has no room for beside the others of its inode.
     fn check_fits(&self, ino: Ino, name: &[u8], value: &[u8]) -> Result<(), Error> {
-        const UNDOUBTED: usize = 1024;
-        let mut beside = Vec::new();
-        for other in
-            self.xattr_names(ino)?.into_iter().filter(|other| other != name && other.starts_with(USER))
-        {
+        let mut all = Vec::new();
+        for other in self.xattr_names(ino)?.into_iter().filter(|other| other != name) {
             match self.xattr(ino, &other) {
-                Ok(value) => beside.push((other, value)),
-                Err(error) => drop(absent_is_false(error)?),
+                Ok(value) => all.push((other, value)),
+                Err(error) => absent_is_nothing(error)?,
             }
         }
-        let sizes = beside.iter().map(|(name, value)| name.len() + value.len());
-        if sizes.sum::<usize>() + name.len() + value.len() <= UNDOUBTED {
-            return Ok(());
-        }
-        let Ok(nameless) = sys::create_nameless(self.table.root().as_fd()) else { return Ok(()) };
-        for (name, value) in &beside {
-            sys::set_xattr(nameless.as_fd(), name, value, 0)?;
-        }
-        sys::set_xattr(nameless.as_fd(), name, value, 0)
+        all.push((name.to_vec(), value.to_vec()));
+        trial::run(|| self.ground(self.table.parent(ino)), &all)
+    }
+
+    /// The same for all that a new inode inherits.
+    pub(super) fn check_inherited(
+        &self,
+        directory: Ino,
+        inherited: &[(Name, Arc<[u8]>)],
+    ) -> Result<(), Error> {
+        trial::run(|| self.ground(directory), inherited)
     }
 
     /// A directory's default ACL, which new inodes inherit; `None` without one, where the umask decides (`acl(5)`).
@@ -236,8 +270,8 @@ impl Client {
     }
 }
 
-fn absent_is_false(error: Error) -> Result<bool, Error> {
-    if error.is(Error::NoData) { Ok(false) } else { Err(error) }
+fn absent_is_nothing(error: Error) -> Result<(), Error> {
+    if error.is(Error::NoData) { Ok(()) } else { Err(error) }
 }
 
 /// Refuses names that no Linux file system takes (`xattr(7)`): of another kind, or a kind alone.
