@@ -6,7 +6,8 @@ use nix::unistd::geteuid;
 
 use crate::sandbox::{Sandbox, as_root, run};
 
-const KNOBS: [&[&str]; 5] = [
+/// Every way in which a client serves its programs.
+pub const KNOBS: [&[&str]; 5] = [
     &["--write-delay", "0", "--rename-delay", "0", "--meta-ttl", "0"],
     // Nothing lands while the program runs.
     &["--write-delay", "10m", "--rename-delay", "10m"],

@@ -13,6 +13,7 @@ mod load;
 mod mount;
 mod pages;
 mod panics;
+mod permissions;
 mod run;
 mod sandbox;
 mod shortage;

@@ -224,14 +224,12 @@ impl Client {
     /// The permission bits of a new inode, and the ACLs that the directory's default ACL leaves to it (`acl(5)`).
     fn inheritance(&self, directory: Ino, new: &NewInode<'_>) -> Result<(u32, Inherited), Error> {
         let mode = new.mode & 0o7777;
-        // What goes through gets its ACLs from the store: only the bits that the umask might take matter here.
-        let is_settled = self.all_goes_through(&self.lock()) && new.umask & mode == 0;
-        let default = match new.kind {
-            Kind::Symlink => return Ok((mode, Inherited::default())),
-            _ if is_settled => return Ok((mode, Inherited::default())),
-            _ => self.default_acl(directory)?,
+        if new.kind == Kind::Symlink {
+            return Ok((mode, Inherited::default()));
+        }
+        let Some(default) = self.default_acl(directory)? else {
+            return Ok((mode & !new.umask, Inherited::default()));
         };
-        let Some(default) = default else { return Ok((mode & !new.umask, Inherited::default())) };
         let access = default.clone().inherited(mode);
         let permissions = mode & 0o7000 | access.permissions();
         let for_itself = (!access.is_minimal()).then(|| (ACCESS_ACL, access.to_value()));
