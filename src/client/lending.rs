@@ -1,18 +1,13 @@
 //! What the kernel may keep of this client's answers, and which files it may be handed whole (`--kernel-cache`): the
 //! facts for the decisions in [`lease`].
 
-use std::{
-    os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{Client, State, Trace, open_files::OpenFile};
 use crate::{
-    backing::sys,
     clock::Clock,
     consistency::{
-        DelayClass, Ino, Passage,
+        Attributes, DelayClass, Ino, Passage,
         lease::{self, Opening},
     },
     error::Refusal,
@@ -21,7 +16,6 @@ use crate::{
 };
 
 const O_APPEND: i32 = 0o2000;
-const SETID: u32 = 0o6000;
 
 /// For how long the kernel may keep an answer about a name. Zero: not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,20 +65,28 @@ impl Client {
         self.lends
     }
 
-    /// How long the kernel may keep what an operation has just answered.
-    pub(super) fn lease(&self, trace: &Trace) -> Lease {
+    /// Whether the kernel is to leave it to us what a change of a file takes away (`FUSE_HANDLE_KILLPRIV_V2`): it saves
+    /// two requests for each write to a file that it keeps or serves. It then checks no more whether a caller may take
+    /// anything away, so nobody but this client's own user may be there.
+    pub fn takes_privileges_away(&self) -> bool {
+        self.lends && !self.allow_other
+    }
+
+    /// How long the kernel may keep what an operation has just answered: a name, and the attributes behind it.
+    pub(super) fn lease(&self, trace: &Trace, attributes: Option<&Attributes>) -> Lease {
         if !self.lends {
             return Lease::default();
         }
         let (ttl, now) = (self.in_force().knobs.meta_ttl, self.now());
         let left = |since: Option<_>| since.map_or(Duration::ZERO, |since| lease::remaining(since, ttl, now));
-        Lease { name: left(trace.name_since), attributes: left(trace.attributes_since) }
+        let attributes_since = trace.attributes_since.filter(|_| attributes.is_some_and(lease::may_be_kept));
+        Lease { name: left(trace.name_since), attributes: left(attributes_since) }
     }
 
     /// How the bytes of a file that has just been opened reach its programs.
     pub fn passage(&self, handle: u64) -> Passage {
         match self.files.get(handle) {
-            Ok(file) if self.lends => self.passage_of(&self.lock(), &file, self.has_setid(&file)),
+            Ok(file) if self.lends => self.passage_of(&self.lock(), &file),
             _ => Passage::Asked,
         }
     }
@@ -106,7 +108,7 @@ impl Client {
     pub fn lend(&self, handle: u64) -> bool {
         let Ok(file) = self.files.get(handle) else { return false };
         let mut state = self.lock();
-        let may = self.passage_of(&state, &file, false) == Passage::Whole;
+        let may = self.passage_of(&state, &file) == Passage::Whole;
         if may {
             state.belief.lend(file.ino);
         }
@@ -118,7 +120,7 @@ impl Client {
         self.lock().belief.reclaim(ino);
     }
 
-    fn passage_of(&self, state: &State, file: &OpenFile, has_setid: bool) -> Passage {
+    fn passage_of(&self, state: &State, file: &OpenFile) -> Passage {
         let is_clear = file.descriptor.get().is_some() && !state.in_flight.overlay().touches(file.ino);
         let opening = Opening {
             lends: self.lends,
@@ -126,17 +128,9 @@ impl Client {
             believes: !state.belief.is_off(),
             is_readable: file.is_readable(),
             appends: file.flags & O_APPEND != 0,
-            has_setid,
+            has_several_writers: self.allow_other && file.is_writable(),
         };
         opening.passage()
-    }
-
-    /// Whether a write could take setuid or setgid away.
-    fn has_setid(&self, file: &OpenFile) -> bool {
-        let is_set =
-            |descriptor: &Arc<OwnedFd>| sys::stat(descriptor.as_fd()).map(|stat| stat.mode & SETID != 0);
-        let real = file.descriptor.get().filter(|_| file.is_writable());
-        real.is_some_and(|descriptor| is_set(descriptor).unwrap_or(true))
     }
 
     /// Refuses to forget what the kernel goes on believing.

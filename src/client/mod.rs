@@ -13,6 +13,7 @@
 //! | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
 //! | `lending.rs` | what the kernel may keep, and which files it may be handed whole |
 //! | `xattr.rs` | extended attributes |
+//! | `setid.rs` | which set-id bits a change takes away |
 //! | `store/` | carrying a change out on the backing directory, and what happens when the store has changed |
 //! | `lander.rs` | the threads that land what is due, how it can end, and leaving |
 //! | `steer.rs`, `status.rs` | what a person or a test does to a running client, and what it tells about itself |
@@ -34,6 +35,7 @@ mod namespace;
 mod open_files;
 mod operation;
 mod progress;
+mod setid;
 mod state;
 mod status;
 mod steer;

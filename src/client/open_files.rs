@@ -170,6 +170,14 @@ impl OpenFiles {
         open.filter(|file| !writable || file.is_writable()).find_map(|file| file.descriptor.get().cloned())
     }
 
+    /// Whether a program could change an inode's data through an open file.
+    pub fn is_open_for_writing(&self, ino: Ino) -> bool {
+        let files = locked(&self.files);
+        let open =
+            files.by_ino.get(&ino).into_iter().flatten().filter_map(|handle| files.by_handle.get(handle));
+        open.into_iter().any(|file| file.is_writable())
+    }
+
     /// Takes in an open directory and returns its handle.
     pub fn add_directory(&self, ino: Ino) -> u64 {
         let handle = self.next();

@@ -80,7 +80,7 @@ impl Client {
             |trace| {
                 let found = self.entry(&place, Hold::Yes, trace);
                 if found.is_err() {
-                    lease = self.lease(trace).name;
+                    lease = self.lease(trace, None).name;
                 }
                 found
             },
@@ -111,7 +111,7 @@ impl Client {
 
     /// The answer about a name whose inode and attributes have been found.
     pub(super) fn entry_of(&self, looked: Looked<'_>, attributes: Attributes, trace: &Trace) -> Entry {
-        let lease = self.lease(trace);
+        let lease = self.lease(trace, Some(&attributes));
         if !lease.name.is_zero() && attributes.kind == Kind::Directory {
             // A program may go there without anybody asking again, and stay when it is removed.
             let _ = self.table.descriptor(looked.ino());
@@ -240,7 +240,7 @@ impl Client {
     /// The attributes of an inode in this client's view, for the kernel.
     pub(super) fn show(&self, ino: Ino, trace: &mut Trace) -> Result<Shown, Error> {
         let attributes = self.view(ino, trace)?;
-        Ok(Shown { attributes, lease: self.lease(trace).attributes })
+        Ok(Shown { attributes, lease: self.lease(trace, Some(&attributes)).attributes })
     }
 
     /// The attributes of an inode in this client's view.

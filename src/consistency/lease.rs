@@ -17,15 +17,24 @@
 
 use std::time::Duration;
 
+use super::attributes::{Attributes, Kind};
 use crate::time::Time;
 
 /// By how much a lease ends before its belief does: the kernel counts timeouts in ticks (fs/fuse/dir.c,
 /// `fuse_time_to_jiffies`), and was seen to honour them up to 8 ms too long.
 const SLACK: Duration = Duration::from_millis(8);
 
+const SETID: u32 = 0o6000;
+
 /// How long the kernel may keep what was fetched at `fetched` and is believed for `ttl`.
 pub fn remaining(fetched: Time, ttl: Duration, now: Time) -> Duration {
     (fetched + ttl).since(now).saturating_sub(SLACK)
+}
+
+/// Whether the kernel may keep attributes at all: not set-id bits of a file. A write takes them away, and the kernel does
+/// not hear of it.
+pub fn may_be_kept(attributes: &Attributes) -> bool {
+    attributes.kind == Kind::Directory || attributes.permissions & SETID == 0
 }
 
 /// How the bytes of an open file reach programs.
@@ -52,17 +61,18 @@ pub struct Opening {
     pub is_readable: bool,
     /// Every write goes to the end, which the kernel knows only as well as it knows the size.
     pub appends: bool,
-    /// A write could take setuid or setgid away, which the kernel leaves to whoever sees the write.
-    pub has_setid: bool,
+    /// It can be written through, by several users: which permissions a write takes away depends on the writer. A kernel
+    /// that writes by itself finds that out by two requests for each write.
+    pub has_several_writers: bool,
 }
 
 impl Opening {
     /// How its bytes will reach programs, unless the kernel cannot do without being asked.
     pub fn passage(&self) -> Passage {
         let could_read_old_bytes = self.believes && self.is_readable;
-        if !self.lends || !self.goes_through {
+        if !self.lends || !self.goes_through || self.has_several_writers {
             Passage::Asked
-        } else if !could_read_old_bytes && !self.has_setid {
+        } else if !could_read_old_bytes {
             Passage::Whole
         } else if self.believes && !self.appends {
             Passage::Kept
@@ -83,7 +93,7 @@ mod tests {
         believes: true,
         is_readable: true,
         appends: false,
-        has_setid: false,
+        has_several_writers: false,
     };
 
     #[test]
@@ -114,9 +124,10 @@ mod tests {
 
     #[test]
     fn a_write_that_somebody_has_to_see_is_asked_for() {
-        let setid = Opening { believes: false, has_setid: true, ..READER };
-        assert_eq!(setid.passage(), Passage::Asked);
-        assert_eq!(Opening { believes: true, ..setid }.passage(), Passage::Kept);
+        for believes in [false, true] {
+            let shared = Opening { believes, has_several_writers: true, ..READER };
+            assert_eq!(shared.passage(), Passage::Asked);
+        }
         let appender = Opening { appends: true, ..READER };
         assert_eq!(appender.passage(), Passage::Asked);
         assert_eq!(Opening { is_readable: false, ..appender }.passage(), Passage::Whole);

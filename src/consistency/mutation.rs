@@ -87,7 +87,7 @@ pub enum Change {
     /// `truncate(2)`, to shorter or longer.
     Resize { ino: Ino, size: u64, clears: u32 },
     /// `fallocate(2)` with its own mode bits.
-    Allocate { ino: Ino, mode: i32, offset: u64, length: u64 },
+    Allocate { ino: Ino, mode: i32, offset: u64, length: u64, clears: u32 },
     /// `chmod`, `chown`, `utimens`.
     SetAttributes { ino: Ino, change: AttributeChange },
     /// An extended attribute gets a value, or goes (`None`).
@@ -294,8 +294,8 @@ impl Change {
     }
 }
 
-/// The permission bits that a file loses when somebody writes to it who is not root: setuid; and setgid, unless it does
-/// not mean "runs as the group" (no execution by the group) and the writer is in the group
+/// The permission bits that a file loses when somebody who is not root changes its data: setuid; and setgid, unless it
+/// does not mean "runs as the group" (no execution by the group) and the caller is in the group
 /// (`setattr_should_drop_suidgid` in fs/attr.c).
 pub fn setid_lost(permissions: u32, is_in_group: bool) -> u32 {
     let keeps_setgid = permissions & 0o010 == 0 && is_in_group;
@@ -349,7 +349,7 @@ mod tests {
     }
 
     fn allocate(mode: i32) -> Change {
-        Change::Allocate { ino: SUBJECT, mode, offset: 4, length: 6 }
+        Change::Allocate { ino: SUBJECT, mode, offset: 4, length: 6, clears: 0 }
     }
 
     /// What a change touches besides its names and their directories.

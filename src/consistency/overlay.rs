@@ -125,6 +125,14 @@ impl InodeOverlay {
         stamp(&mut self.ctime, mutation.stamp, mutation.id);
     }
 
+    /// Takes permission bits away, whatever they are below.
+    fn clear(&mut self, bits: u32, by: MutationId) {
+        if bits != 0 {
+            let before = self.cleared.map_or(0, |by| by.value);
+            self.cleared = Some(By { value: before | bits, by });
+        }
+    }
+
     fn modify(&mut self, mutation: &Mutation) {
         stamp(&mut self.mtime, mutation.stamp, mutation.id);
         self.touch(mutation);
@@ -317,8 +325,9 @@ impl Overlay {
                 inode.sizes.set(*size, mutation.id);
                 self.modify_data(*ino, mutation, *clears);
             }
-            Change::Allocate { ino, mode, offset, length } => {
-                self.add_allocation(*ino, *mode, *offset..*offset + *length, mutation)
+            Change::Allocate { ino, mode, offset, length, clears } => {
+                self.add_allocation(*ino, *mode, *offset..*offset + *length, mutation);
+                self.inode(*ino).clear(*clears, mutation.id);
             }
             Change::SetAttributes { ino, change } => {
                 let by = mutation.id;
@@ -360,10 +369,7 @@ impl Overlay {
         let inode = self.inode(ino);
         inode.modify(mutation);
         inode.data = Some(By { value: (), by: mutation.id });
-        if clears != 0 {
-            let before = inode.cleared.map_or(0, |by| by.value);
-            inode.cleared = Some(By { value: before | clears, by: mutation.id });
-        }
+        inode.clear(clears, mutation.id);
     }
 
     fn inode(&mut self, ino: Ino) -> &mut InodeOverlay {
@@ -559,7 +565,7 @@ mod tests {
     }
 
     fn allocate(mode: i32, offset: u64, length: u64) -> Change {
-        Change::Allocate { ino: FILE, mode, offset, length }
+        Change::Allocate { ino: FILE, mode, offset, length, clears: 0 }
     }
 
     fn chmod(permissions: u32) -> Change {
@@ -754,9 +760,10 @@ mod tests {
         let clearing = Change::Write { ino: FILE, offset: 0, data: b"x"[..].into(), clears: 0o6000 };
         let mut laid = laid([write(0, "x")]);
         assert_eq!(laid.permissions(0o6755), 0o6755);
-        assert_eq!(laid.add(clearing.clone()).permissions(0o6755), 0o755);
+        assert_eq!(laid.add(clearing).permissions(0o6755), 0o755);
         assert_eq!(laid.add(chmod(0o4711)).permissions(0o6755), 0o4711);
-        assert_eq!(laid.add(clearing).permissions(0o6755), 0o711);
+        let allocating = Change::Allocate { ino: FILE, mode: 0, offset: 0, length: 1, clears: 0o6000 };
+        assert_eq!(laid.add(allocating).permissions(0o6755), 0o711);
         assert_eq!(laid.land(1).land(2).land(3).permissions(0o4711), 0o711);
         assert_eq!(laid.land(4).permissions(0o4711), 0o4711);
     }

@@ -141,8 +141,10 @@ impl fuser::Filesystem for Adapter {
             wanted.extend([InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO]);
         }
         if self.client.lends() {
-            // Else every write that the kernel does not leave to us asks for `security.capability` first.
-            wanted.extend([InitFlags::FUSE_HANDLE_KILLPRIV_V2, InitFlags::FUSE_CACHE_SYMLINKS]);
+            wanted.push(InitFlags::FUSE_CACHE_SYMLINKS);
+            if self.client.takes_privileges_away() {
+                wanted.push(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
+            }
             let passes_through = config.set_max_stack_depth(STACK_DEPTH).is_ok()
                 && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
             if passes_through {

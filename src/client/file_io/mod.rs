@@ -17,7 +17,7 @@ pub use read::Bytes;
 pub use write::{Copy, Offset};
 
 use crate::{
-    client::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile, store},
+    client::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile},
     consistency::{Change, Ino},
     error::Error,
 };

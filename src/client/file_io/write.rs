@@ -1,21 +1,16 @@
 //! Changes of data: writing, cutting, allocating, copying.
 
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
-};
+use std::{os::fd::AsFd, sync::Arc};
 
-use super::{Caller, Client, OpenFile, State, Trace, Version, Watched, store::clear_permissions};
+use super::{Caller, Client, OpenFile, State, Trace, Version, Watched};
 use crate::{
     backing::sys,
     consistency::{
         Attributes, Change, Ino,
-        mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, setid_lost},
+        mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
     },
     error::Error,
 };
-
-const SETID: u32 = 0o6000;
 
 /// Sizes up to this are taken for granted; beyond, the backing file system is asked whether it can hold them.
 const UNDOUBTED_SIZE: u64 = 1 << 40;
@@ -128,41 +123,6 @@ impl Client {
         }
     }
 
-    /// The permission bits that a file loses when this caller writes to it, in this client's view.
-    pub(in crate::client) fn setid_lost(
-        &self,
-        caller: &Caller,
-        ino: Ino,
-        trace: &mut Trace,
-    ) -> Result<u32, Error> {
-        if caller.uid == 0 {
-            return Ok(0);
-        }
-        let Attributes { permissions, gid, .. } = self.view(ino, trace)?;
-        Ok(if permissions & SETID == 0 { 0 } else { setid_lost(permissions, caller.is_in_group(gid)) })
-    }
-
-    /// The same for a file that the caller has just written to directly, of which the store has seen only this process.
-    pub(super) fn take_setid(&self, caller: &Caller, fd: BorrowedFd<'_>) -> Result<(), Error> {
-        if caller.uid == 0 || !self.is_root() {
-            return Ok(());
-        }
-        let stat = sys::stat(fd)?;
-        if stat.mode & SETID == 0 {
-            return Ok(());
-        }
-        clear_permissions(fd, setid_lost(stat.mode & 0o7777, caller.is_in_group(stat.gid)))
-    }
-
-    /// The same after a change with which a kernel that keeps attributes leaves that to us, as it does not otherwise
-    /// (`FUSE_HANDLE_KILLPRIV_V2`).
-    fn take_setid_for_kernel(&self, caller: &Caller, file: &OpenFile) -> Result<(), Error> {
-        match file.descriptor.get() {
-            Some(descriptor) if self.lends() => self.take_setid(caller, descriptor.as_fd()),
-            _ => Ok(()),
-        }
-    }
-
     /// Lets a change of data go through or puts it in flight.
     pub(in crate::client) fn change_data(&self, change: Change, trace: &mut Trace) -> Result<(), Error> {
         if let Some(outcome) = self.try_through(&change) {
@@ -215,15 +175,15 @@ impl Client {
                 if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
                     return Err(Error::NotSupported);
                 }
-                let change = Change::Allocate { ino: file.ino, mode, offset, length };
+                let clears = self.setid_lost(caller, file.ino, trace)?;
+                let change = Change::Allocate { ino: file.ino, mode, offset, length, clears };
                 if !self.goes_through(&self.lock(), &change) {
                     self.check_size(offset.saturating_add(length))?;
                     if mode & PUNCH_HOLE == 0 {
                         self.check_free_space(length)?;
                     }
                 }
-                self.change_data(change, trace)?;
-                self.take_setid_for_kernel(caller, &file)
+                self.change_data(change, trace)
             },
         )
     }
@@ -256,7 +216,7 @@ impl Client {
                     );
                     self.forget_beliefs(&shape);
                     let copied = copied?;
-                    self.take_setid_for_kernel(caller, &to)?;
+                    self.take_setid(caller, target.as_fd())?;
                     Ok(copied)
                 },
             );

@@ -14,16 +14,14 @@ use std::os::fd::AsFd;
 use crate::{
     backing::sys,
     client::{Caller, Client, Shown, Trace},
-    consistency::{
-        AttributeChange, Attributes, Change, Ino, Kind, Snapshot, belief::Grounds, mutation::setid_lost,
-    },
+    consistency::{AttributeChange, Change, Ino, Kind, Snapshot, belief::Grounds},
     error::Error,
     time::Timestamp,
 };
 
 /// What `setattr` asks for.
 #[expect(missing_docs, reason = "named for what they change; none leaves as it is")]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttributes {
     pub permissions: Option<u32>,
     pub uid: Option<u32>,
@@ -31,6 +29,13 @@ pub struct SetAttributes {
     pub size: Option<u64>,
     pub atime: Option<Timestamp>,
     pub mtime: Option<Timestamp>,
+}
+
+impl SetAttributes {
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == SetAttributes::default()
+    }
 }
 
 impl Client {
@@ -50,7 +55,7 @@ impl Client {
                     self.change_data(change, trace)?;
                 }
                 let change = AttributeChange {
-                    permissions: asked.permissions.or(self.left_by_new_owner(caller, ino, asked, trace)?),
+                    permissions: self.permissions_asked(caller, ino, asked, trace)?,
                     uid: asked.uid,
                     gid: asked.gid,
                     atime: asked.atime,
@@ -63,23 +68,6 @@ impl Client {
                 self.show(ino, trace)
             },
         )
-    }
-
-    /// The permissions that a file has left when it is given to somebody else, if it loses any. A kernel that keeps
-    /// attributes leaves that to us (`FUSE_HANDLE_KILLPRIV_V2`), else it asks for them itself.
-    fn left_by_new_owner(
-        &self,
-        caller: &Caller,
-        ino: Ino,
-        asked: &SetAttributes,
-        trace: &mut Trace,
-    ) -> Result<Option<u32>, Error> {
-        if !self.lends() || (asked.uid.is_none() && asked.gid.is_none()) {
-            return Ok(None);
-        }
-        let Attributes { kind, permissions, gid, .. } = self.view(ino, trace)?;
-        let lost = setid_lost(permissions, caller.is_in_group(gid)) & permissions;
-        Ok((kind != Kind::Directory && lost != 0).then_some(permissions & !lost))
     }
 
     pub(in crate::client) fn change_attributes(

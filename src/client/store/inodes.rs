@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Manner, Outcome, conflicts::Theirs};
+use super::{Manner, Outcome, conflicts::Theirs, is_directory};
 use crate::{
     backing::sys,
     client::{Client, Version, view::attributes_of},
@@ -10,6 +10,8 @@ use crate::{
     error::Error,
     time::Timestamp,
 };
+
+const SETID: u32 = 0o6000;
 
 impl Client {
     pub(super) fn carry_out_data(
@@ -77,9 +79,9 @@ fn change_data(fd: BorrowedFd<'_>, change: &Change) -> Result<(), Error> {
             sys::resize(fd, *size)?;
             *clears
         }
-        Change::Allocate { mode, offset, length, .. } => {
+        Change::Allocate { mode, offset, length, clears, .. } => {
             sys::allocate(fd, *mode, *offset, *length)?;
-            0
+            *clears
         }
         _ => 0,
     };
@@ -109,14 +111,27 @@ pub(in crate::client) fn clear_permissions(fd: BorrowedFd<'_>, clears: u32) -> R
     if permissions & clears == 0 { Ok(()) } else { sys::set_permissions(fd, permissions & !clears) }
 }
 
+/// Changes nothing but the time of change. Anybody may do that by a chown(2) that names neither owner nor group, but it
+/// takes the set-id bits of a file away; where there are some, the mode is set to what it is.
+fn touch(fd: BorrowedFd<'_>) -> Result<(), Error> {
+    let stat = sys::stat(fd)?;
+    if stat.mode & SETID == 0 || is_directory(&stat) {
+        sys::set_owner(fd, None, None)
+    } else {
+        sys::set_permissions(fd, stat.mode & 0o7777)
+    }
+}
+
 pub(super) fn set_attributes(
     fd: BorrowedFd<'_>,
     change: &AttributeChange,
     stamp: Timestamp,
 ) -> Result<Outcome, Error> {
+    if change.is_empty() {
+        touch(fd)?;
+    }
     // Owner first: changing it takes setuid and setgid away, which a mode asked for in the same call may want back.
-    // Nothing at all is a chown(2) that names neither owner nor group.
-    if change.uid.is_some() || change.gid.is_some() || change.is_empty() {
+    if change.uid.is_some() || change.gid.is_some() {
         sys::set_owner(fd, change.uid, change.gid)?;
     }
     if let Some(permissions) = change.permissions {

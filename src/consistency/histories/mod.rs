@@ -24,7 +24,7 @@ enum Op {
     Rename { entry: usize, directory: usize, name: usize, how: RenameHow },
     Write { file: usize, range: Range<u64>, clears: u32 },
     Resize { file: usize, size: u64, clears: u32 },
-    Allocate { file: usize, range: Range<u64>, mode: i32 },
+    Allocate { file: usize, range: Range<u64>, mode: i32, clears: u32 },
     SetAttributes { inode: usize, change: AttributeChange },
     SetXattr { inode: usize, name: usize, value: Option<u8> },
     Advance { millis: u64 },
@@ -96,7 +96,8 @@ fn inode_op() -> impl Strategy<Value = Op> {
             .prop_map(|(file, range, clears)| Op::Write { file, range, clears }),
         2 => (index(), 0..32_u64, clears())
             .prop_map(|(file, size, clears)| Op::Resize { file, size, clears }),
-        1 => (index(), bytes(), select(modes)).prop_map(|(file, range, mode)| Op::Allocate { file, range, mode }),
+        1 => (index(), bytes(), select(modes), clears())
+            .prop_map(|(file, range, mode, clears)| Op::Allocate { file, range, mode, clears }),
         2 => (index(), attribute_change()).prop_map(|(inode, change)| Op::SetAttributes { inode, change }),
         1 => (index(), index(), any::<Option<u8>>())
             .prop_map(|(inode, name, value)| Op::SetXattr { inode, name, value }),

@@ -239,7 +239,7 @@ impl Store {
                 node.data.resize(*size as usize, 0);
                 node.modify_data(stamp, *clears);
             }
-            Change::Allocate { mode, offset, length, .. } => {
+            Change::Allocate { mode, offset, length, clears, .. } => {
                 let range = *offset as usize..(*offset + *length) as usize;
                 if mode & KEEP_SIZE == 0 {
                     node.reach(range.end);
@@ -247,7 +247,7 @@ impl Store {
                 if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
                     node.fill(range, 0);
                 }
-                node.modify_data(stamp, 0);
+                node.modify_data(stamp, *clears);
             }
             _ => unreachable!("all other changes are applied elsewhere"),
         }

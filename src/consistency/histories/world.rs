@@ -429,11 +429,12 @@ fn inode_change_of(op: &Op, view: &Store, stamp: Timestamp) -> Option<Change> {
         Op::Resize { file, size, clears } => {
             Change::Resize { ino: *pick(&files, *file)?, size: *size, clears: *clears }
         }
-        Op::Allocate { file, range, mode } => Change::Allocate {
+        Op::Allocate { file, range, mode, clears } => Change::Allocate {
             ino: *pick(&files, *file)?,
             mode: *mode,
             offset: range.start,
             length: range.end - range.start,
+            clears: *clears,
         },
         Op::SetAttributes { inode, change } => {
             Change::SetAttributes { ino: *pick(&inodes, *inode)?, change: *change }

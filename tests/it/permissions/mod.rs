@@ -1,13 +1,14 @@
 //! Who may do what, and which permissions are left: a program is told on a client, whatever the knobs, what it is told
 //! on a plain directory.
 
-use std::{collections::HashSet, path::Path, process::Command, thread};
+use std::{collections::HashSet, fs, path::Path, process::Command, thread};
 
 use crate::{
     likeness::KNOBS,
     sandbox::{Sandbox, as_root, run},
 };
 
+const CHANGES: &str = include_str!("changes.py");
 const INHERITANCE: &str = include_str!("inheritance.py");
 
 /// Everything in the folder: mode, owner, capabilities, ACLs.
@@ -59,6 +60,43 @@ fn assert_alike(script: &str, argument: &str, knobs: &[&[&str]], more: &[&str]) 
             .into_iter()
             .for_each(|check| check.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
     });
+}
+
+/// Whether there are other users here. The root of a user namespace mostly knows nobody else.
+fn knows_other_users() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").expect("/proc is mounted");
+    map.split_whitespace().nth(2) != Some("1")
+}
+
+#[test]
+fn a_change_of_a_file_takes_away_what_it_takes_away_on_a_plain_directory() {
+    let test = "permissions::a_change_of_a_file_takes_away_what_it_takes_away_on_a_plain_directory";
+    if as_root(test) && knows_other_users() {
+        assert_alike(CHANGES, "root,owner,member,stranger", &KNOBS, &["--allow-other"]);
+    }
+}
+
+#[test]
+fn so_it_does_where_only_the_user_who_mounted_is_let_in() {
+    if as_root("permissions::so_it_does_where_only_the_user_who_mounted_is_let_in") && knows_other_users() {
+        assert_alike(CHANGES, "root", &KNOBS, &[]);
+    }
+}
+
+#[test]
+fn so_it_does_where_the_user_who_mounted_is_an_ordinary_one() {
+    const SCRIPT: &str = "plain=$(mktemp -d); cd $plain && python3 $1 self > $1.plain && rm -r $plain
+        cd {A} && python3 $1 self > $1.client && diff $1.plain $1.client && wc -l < $1.plain";
+    for knobs in KNOBS {
+        let sandbox = Sandbox::for_ordinary_users();
+        let script = sandbox.path("tmp/changes.py");
+        fs::write(&script, CHANGES).unwrap();
+        let script = script.to_str().expect("a path in UTF-8");
+        let args = [&["run", "--clients", "1"], knobs, &["--", "sh", "-c", SCRIPT, "sh", script]].concat();
+        let said = run(&mut sandbox.as_ordinary_user(&args));
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{knobs:?}: {}", said.out);
+        assert!(said.out.trim().parse().is_ok_and(|lines: u32| lines > 100), "{}", said.out);
+    }
 }
 
 #[test]
