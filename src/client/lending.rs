@@ -125,6 +125,7 @@ impl Client {
         let opening = Opening {
             lends: self.lends,
             goes_through: is_clear && self.is_at_once(state, DelayClass::Data),
+            all_goes_through: self.all_goes_through(state),
             believes: !state.belief.is_off(),
             is_readable: file.is_readable(),
             appends: file.flags & O_APPEND != 0,

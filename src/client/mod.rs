@@ -51,7 +51,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
 };
 
-pub use file_io::{Bytes, Copy, Offset};
+pub use file_io::{Bytes, Copy, O_SYNC, Offset};
 pub use lander::Farewell;
 pub use lending::{Lease, check_lending};
 pub use namespace::SetAttributes;

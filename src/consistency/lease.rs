@@ -8,7 +8,7 @@
 //!
 //! | passage | when | bytes |
 //! |---|---|---|
-//! | `Whole` | no data of the file is or will be in flight, and no reader could be shown old bytes | the kernel reads and writes the real file by itself |
+//! | `Whole` | nothing is or will be in flight, and no reader could be shown old bytes | the kernel reads and writes the real file by itself |
 //! | `Kept` | no data of the file is or will be in flight, and bytes are believed | kept while the attributes are unchanged |
 //! | `Asked` | otherwise | every read and write comes here |
 //!
@@ -55,11 +55,14 @@ pub struct Opening {
     pub lends: bool,
     /// Data goes through: there is no delay, landing is not held and nothing of the file is in flight.
     pub goes_through: bool,
+    /// So does everything else: a write that is to be synced has no name to wait for.
+    pub all_goes_through: bool,
     /// Bytes are believed for some time.
     pub believes: bool,
     /// It can be read through this open file.
     pub is_readable: bool,
-    /// Every write goes to the end, which the kernel knows only as well as it knows the size.
+    /// Writes go to the end, which the kernel knows only as well as it knows the size. And only until fcntl(2) says
+    /// otherwise, of which it takes no notice for a file that it serves by itself (`fuse_passthrough_open`).
     pub appends: bool,
     /// It can be written through, by several users: which permissions a write takes away depends on the writer. A kernel
     /// that writes by itself finds that out by two requests for each write.
@@ -70,11 +73,11 @@ impl Opening {
     /// How its bytes will reach programs, unless the kernel cannot do without being asked.
     pub fn passage(&self) -> Passage {
         let could_read_old_bytes = self.believes && self.is_readable;
-        if !self.lends || !self.goes_through || self.has_several_writers {
+        if !self.lends || !self.goes_through || self.appends || self.has_several_writers {
             Passage::Asked
-        } else if !could_read_old_bytes {
+        } else if self.all_goes_through && !could_read_old_bytes {
             Passage::Whole
-        } else if self.believes && !self.appends {
+        } else if self.believes {
             Passage::Kept
         } else {
             Passage::Asked
@@ -90,6 +93,7 @@ mod tests {
     const READER: Opening = Opening {
         lends: true,
         goes_through: true,
+        all_goes_through: true,
         believes: true,
         is_readable: true,
         appends: false,
@@ -130,6 +134,9 @@ mod tests {
         }
         let appender = Opening { appends: true, ..READER };
         assert_eq!(appender.passage(), Passage::Asked);
-        assert_eq!(Opening { is_readable: false, ..appender }.passage(), Passage::Whole);
+        assert_eq!(Opening { is_readable: false, ..appender }.passage(), Passage::Asked);
+        // A synced write may have to land a name.
+        let names_late = Opening { believes: false, all_goes_through: false, ..READER };
+        assert_eq!(names_late.passage(), Passage::Asked);
     }
 }

@@ -31,8 +31,8 @@ use crate::{
 };
 use passthrough::{Opener, Passthrough};
 use wire::{
-    Listed, asked_time, caller, errno, file_attr, file_type, listed, reply_attr, reply_data, reply_empty,
-    reply_entry, reply_lookup, reply_xattr,
+    Listed, asked_time, caller, errno, file_attr, file_type, is_synced, listed, reply_attr, reply_data,
+    reply_empty, reply_entry, reply_lookup, reply_xattr,
 };
 
 /// How long the kernel may keep what nobody asks for: not at all.
@@ -376,10 +376,11 @@ impl fuser::Filesystem for Adapter {
     ) {
         let caller = caller(request);
         // Pages that a shared mapping has changed go where they belong, whoever's file brings them. The flags are those
-        // of now: fcntl(2) may have changed O_APPEND since the file was opened.
+        // of this write: fcntl(2) may have changed O_APPEND since the file was opened, and pwritev2(2) may ask for
+        // RWF_SYNC or RWF_DSYNC.
         let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let place = if flags.0 & O_APPEND != 0 && !from_cache { Offset::End } else { Offset::At(offset) };
-        let synced = (request.pid(), !from_cache && self.client.writes_synced(handle.0));
+        let synced = (request.pid(), !from_cache && is_synced(flags.0));
         if self.client.has_room(data.len()) {
             let result = self.ask(|client| client.write(&caller, handle.0, place, data));
             return Adapter::written(&self.client, synced, ino.0, reply, result);

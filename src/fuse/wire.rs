@@ -12,7 +12,7 @@ use fuser::{
 
 use super::{DO_NOT_KEEP, GENERATION};
 use crate::{
-    client::{Attributes, Caller, Entry, Ino, Kind, Missing, Shown, Snapshot, Timestamp},
+    client::{Attributes, Caller, Entry, Ino, Kind, Missing, O_SYNC, Shown, Snapshot, Timestamp},
     error::Error,
 };
 
@@ -22,6 +22,11 @@ pub(super) fn errno(error: Error) -> Errno {
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), thread: request.pid() }
+}
+
+/// Whether a write with these flags is to be published before it returns.
+pub(super) fn is_synced(flags: i32) -> bool {
+    flags & O_SYNC != 0
 }
 
 pub(super) fn file_attr(shown: Ino, attributes: &Attributes) -> FileAttr {

@@ -426,6 +426,30 @@ fn an_o_sync_write_is_in_the_directory_when_it_returns() {
     assert_eq!(text(sandbox.path("shared/f")).as_deref(), Some("synced"));
 }
 
+#[test]
+fn a_single_write_can_be_synced() {
+    const DELAYS: [&[&str]; 3] = [
+        &["--write-delay", "10m", "--rename-delay", "10m"],
+        &["--write-delay", "10m", "--rename-delay", "10m", "--kernel-cache"],
+        // Here the kernel could serve the file itself, but for its new name.
+        &["--write-delay", "0", "--rename-delay", "10m", "--meta-ttl", "0", "--kernel-cache"],
+    ];
+    const SCRIPT: &str = "import os
+for flag in ('RWF_DSYNC', 'RWF_SYNC'):
+    f = os.open('f', os.O_CREAT | os.O_RDWR); os.fsync(f)
+    os.rename('f', flag); os.pwritev(f, [flag.encode()], 0, getattr(os, flag))
+    print(open('../shared/' + flag).read())
+";
+    for delays in DELAYS {
+        let sandbox = alone(delays);
+        assert_eq!(
+            output("python3", &["-c", SCRIPT], &sandbox.path("a")),
+            "RWF_DSYNC\nRWF_SYNC\n",
+            "{delays:?}"
+        );
+    }
+}
+
 const GIT: &str = "set -e
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_AUTHOR_DATE='2020-01-01T00:00:00Z'
 export GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e

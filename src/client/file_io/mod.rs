@@ -24,7 +24,7 @@ use crate::{
 
 const O_TRUNC: i32 = 0o1000;
 /// `O_SYNC`, which has the bit of `O_DSYNC` in it.
-pub(super) const O_SYNC: i32 = 0o4_010_000;
+pub const O_SYNC: i32 = 0o4_010_000;
 
 impl Client {
     /// Opens a file.
@@ -86,7 +86,8 @@ impl Client {
         self.operate("flush", || self.table.path(file.ino), |_| self.report_late_error(&file))
     }
 
-    /// Whether a write through a handle is to be published before it returns (`O_SYNC`, `O_DSYNC`).
+    /// Whether what is copied to a handle is to be published before it returns: the file was opened with `O_SYNC` or
+    /// `O_DSYNC`.
     pub fn writes_synced(&self, handle: u64) -> bool {
         self.files.get(handle).is_ok_and(|file| file.flags & O_SYNC != 0)
     }
