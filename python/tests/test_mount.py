@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from chaosfs import ChaosfsError, Client, dual_mount, mount, testing
+import chaosfs
+from chaosfs import ChaosfsError, Client, cli, dual_mount, mount, testing
 from chaosfs._process import binary
 
 #: How long anything outside of these tests may take, in seconds.
@@ -124,10 +125,15 @@ def test_variables_count_only_where_nothing_is_given(
 def test_what_the_binary_refuses_is_one_error_with_its_line(backing: Path, mountpoint: Path) -> None:
     wrongs: list[tuple[Callable[[], AbstractContextManager[Client]], str]] = [
         (lambda: mount(backing, mountpoint / "absent"), "does not exist"),
-        (lambda: mount(backing, mountpoint, meta_ttl=-1), "`-1000ms` is not a span of time"),
-        (lambda: mount(backing, mountpoint, drop_prob=2), "`2` is not a probability"),
-        (lambda: mount(backing, mountpoint, write_delay=(2, 1)), "runs backwards"),
-        (lambda: mount(backing, mountpoint, client_id=""), "client-id"),
+        (lambda: mount(backing, mountpoint, client_id=""), "'client_id"),
+        (
+            lambda: mount(backing, mountpoint, kernel_cache=True, clock="manual"),
+            "kernel_cache cannot be used with clock='manual': the kernel's time",
+        ),
+        (
+            lambda: mount(backing, mountpoint, kernel_cache=True, debug=True),
+            "kernel_cache cannot be used with debug: ",
+        ),
         (lambda: mount(backing, backing), "backing"),
     ]
     for wrong, line in wrongs:
@@ -135,6 +141,45 @@ def test_what_the_binary_refuses_is_one_error_with_its_line(backing: Path, mount
             pass
         assert line in str(refusal.value) and "\n" not in str(refusal.value), refusal.value
     assert issubclass(ChaosfsError, RuntimeError)
+
+
+def test_what_a_client_refuses_is_said_in_the_words_of_this_package(backing: Path, mountpoint: Path) -> None:
+    with mount(backing, mountpoint, kernel_cache=True) as client:
+        assert client.status()["kernel_cache"]
+        with pytest.raises(ChaosfsError, match="mount it with clock='manual' to move it by hand"):
+            client.advance(1)
+        with pytest.raises(ChaosfsError, match="kernel_cache cannot be used with drop_prob: "):
+            client.set(drop_prob=0.5)
+        with pytest.raises(ChaosfsError, match="it was mounted with kernel_cache, "):
+            client.expire()
+
+
+def test_two_mounts_of_one_directory_need_no_names(backing: Path, mountpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    with mount(backing, mountpoint) as first, mount(backing, other) as second:
+        assert first.status()["client"] == "client"
+        assert second.status()["client"].startswith("client")
+
+
+def test_the_command_is_where_0_3_0_had_it(capfd: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--version"])
+    assert capfd.readouterr().out == f"chaosfs {chaosfs.__version__}\n"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["mount"])
+    assert end.value.code == 2
+
+
+def test_the_script_of_another_package_is_not_taken_for_the_binary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "chaosfs"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("chaosfs._process._folders", lambda: [str(tmp_path)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ChaosfsError, match="the package `chaosfs` has put its own command there"):
+        binary()
 
 
 def test_an_exception_ends_the_mount_and_comes_out(backing: Path, mountpoint: Path) -> None:

@@ -7,20 +7,26 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path, PosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ._control import ChaosfsError, Control, Status, advance_together, mount_at
+from . import _arguments as arguments
+from ._arguments import Span, StrPath
+from ._control import Control, Status, advance_together, mount_at
+from ._errors import ChaosfsError, NoSuchClient, WrongType, WrongValue
 from ._knobs import Clock, Delay, Knobs, texts
 from ._process import Server
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-StrPath = Union[str, "os.PathLike[str]"]
+T = TypeVar("T")
+
+#: The name of a client that was given none. The binary gives another one to a second client over the same directory.
+UNNAMED = "client"
 
 
 class Client(PosixPath):
@@ -59,34 +65,33 @@ class Client(PosixPath):
         """Drops what is in flight, as if the host had crashed, and names the first thousand changes of it."""
         return cast("list[str]", self._ask("lose")["paths"])
 
-    def advance(self, seconds: float) -> int:
+    def advance(self, by: Span) -> int:
         """Moves its clock, and only its own; returns how many changes landed."""
-        return advance(seconds, self)
+        return advance(by, self)
 
     def _ask(self, do: str, **arguments: object) -> dict[str, Any]:
         with Control(self) as control:
             return control.ask(do, **arguments)
 
 
-def advance(seconds: float, *clients: StrPath) -> int:
+def advance(by: Span, *clients: StrPath) -> int:
     """Moves the clocks of these clients together, event by event in due order across them; returns how many changes
     landed, when everything has that is due by then.
 
     Raises ``ChaosfsError`` if one of them has a real clock, before any has been moved.
     """
+    span = arguments.nanoseconds("advance", by)
     if not clients:
-        raise ValueError("advance: name the clients whose clocks are to be moved")
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"advance: {seconds!r} is not a span of time; give seconds, 0 or more")
-    return advance_together([os.fspath(client) for client in clients], round(seconds * 1_000_000_000))
+        raise WrongValue("advance: name the clients whose clocks are to be moved")
+    return advance_together([arguments.path("advance", client) for client in clients], span)
 
 
 @contextmanager
 def mount(
     backing_dir: StrPath,
     mount_point: StrPath,
-    client_id: str = "client",
-    meta_ttl: float = 1.5,
+    client_id: str = UNNAMED,
+    meta_ttl: Span = 1.5,
     write_delay: Delay = 0.8,
     rename_delay: Delay = 1.2,
     drop_prob: float = 0.0,
@@ -94,13 +99,18 @@ def mount(
     *,
     read_your_writes: bool | None = None,
     max_in_flight: int | None = None,
+    max_mutations: int | None = None,
     clock: Clock | None = None,
+    kernel_cache: bool | None = None,
     log_dir: StrPath | None = None,
+    debug: bool = False,
+    allow_other: bool = False,
 ) -> Iterator[Client]:
     """Mounts a client over ``backing_dir`` on the empty directory ``mount_point`` for the length of the block.
 
-    Times are seconds. ``None`` takes the variable of ``chaosfs mount`` (``CHAOSFS_SEED``, ``CHAOSFS_CLOCK``, ...), else its
-    default. At the end, also by an exception, what is in flight lands; what could not is in the ``ChaosfsError``.
+    Times are seconds, or texts with a unit (``"500ms"``). ``None`` takes the variable of ``chaosfs mount``
+    (``CHAOSFS_SEED``, ``CHAOSFS_CLOCK``, ...), else its default. At the end, also by an exception, what is in flight
+    lands; what could not is in the ``ChaosfsError``.
     """
     knobs = {
         "meta_ttl": meta_ttl,
@@ -109,10 +119,12 @@ def mount(
         "drop_prob": drop_prob,
         "read_your_writes": read_your_writes,
         "max_in_flight": max_in_flight,
+        "max_mutations": max_mutations,
     }
-    flags = _flags(client_id, seed, clock, log_dir, knobs)
-    mountpoint = Path(mount_point).resolve()
-    server = Server(Path(backing_dir).resolve(), mountpoint, flags)
+    settings = _settings(seed, clock, kernel_cache, log_dir, debug, allow_other)
+    flags = _flags({"client_id": arguments.text("client_id", client_id), **settings, **texts(knobs)})
+    mountpoint = _path("mount_point", mount_point)
+    server = Server(_path("backing_dir", backing_dir), mountpoint, flags)
     with _ending([server]):
         server.serve()
         yield Client(mountpoint)
@@ -123,50 +135,48 @@ def dual_mount(
     base_path: StrPath,
     writer_id: str = "writer",
     reader_id: str = "reader",
-    writer_meta_ttl: float = 0.5,
+    writer_meta_ttl: Span = 0.5,
     writer_rename_delay: Delay = 0.1,
-    reader_meta_ttl: float = 2.0,
+    reader_meta_ttl: Span = 2.0,
     reader_rename_delay: Delay = 0.5,
     *,
     writer_write_delay: Delay = 0.1,
     reader_write_delay: Delay = 0.8,
     seed: int | None = None,
     clock: Clock | None = None,
+    kernel_cache: bool | None = None,
+    log_dir: StrPath | None = None,
+    debug: bool = False,
+    allow_other: bool = False,
 ) -> Iterator[tuple[Client, Client]]:
     """Mounts a writer that is hardly late and a reader that believes for long, over one backing directory.
 
     ``base_path`` gets the directories ``backing``, ``writer`` and ``reader``. Everything else is as with ``mount``.
     """
-    base = Path(base_path).resolve()
+    base = _path("base_path", base_path)
     for name in ("backing", "writer", "reader"):
-        (base / name).mkdir(parents=True, exist_ok=True)
-    with ExitStack() as mounts:
-        yield (
-            mounts.enter_context(
-                mount(
-                    base / "backing",
-                    base / "writer",
-                    writer_id,
-                    writer_meta_ttl,
-                    writer_write_delay,
-                    writer_rename_delay,
-                    seed=seed,
-                    clock=clock,
-                )
-            ),
-            mounts.enter_context(
-                mount(
-                    base / "backing",
-                    base / "reader",
-                    reader_id,
-                    reader_meta_ttl,
-                    reader_write_delay,
-                    reader_rename_delay,
-                    seed=seed,
-                    clock=clock,
-                )
-            ),
+        _made(base / name)
+
+    def one(name: str, client_id: str, ttl: Span, write: Delay, rename: Delay) -> AbstractContextManager[Client]:
+        return mount(
+            base / "backing",
+            base / name,
+            client_id,
+            ttl,
+            write,
+            rename,
+            seed=seed,
+            clock=clock,
+            kernel_cache=kernel_cache,
+            log_dir=log_dir,
+            debug=debug,
+            allow_other=allow_other,
         )
+
+    writer = one("writer", writer_id, writer_meta_ttl, writer_write_delay, writer_rename_delay)
+    reader = one("reader", reader_id, reader_meta_ttl, reader_write_delay, reader_rename_delay)
+    with writer as writing, reader as reading:
+        yield writing, reading
 
 
 class Clients:
@@ -196,28 +206,34 @@ class Clients:
         base: StrPath | None = None,
         seed: int | None = None,
         clock: Clock | None = None,
+        kernel_cache: bool | None = None,
         log_dir: StrPath | None = None,
+        debug: bool = False,
+        allow_other: bool = False,
         **knobs: Unpack[Knobs],
     ) -> None:
         self._knobs = _knobs_by_name(clients, knobs)
-        self._backing, self._base = backing, base
-        self._seed, self._clock, self._log_dir = seed, clock, log_dir
+        self._settings = _settings(seed, clock, kernel_cache, log_dir, debug, allow_other)
+        self._backing = None if backing is None else _path("backing", backing)
+        self._base = None if base is None else _path("base", base)
         self._clients: dict[str, Client] = {}
         self._life = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as life:
-            base = life.enter_context(_temporary()) if self._base is None else Path(self._base).resolve()
-            self.backing = _made(base / "backing") if self._backing is None else Path(self._backing).resolve()
-            self.logs = Path(self._log_dir or os.environ.get("LOG_DIR") or base / "logs").resolve()
-            # The same for all, so that one number repeats a test; each client draws differently from it all the same.
-            drawn = None if "CHAOSFS_SEED" in os.environ else secrets.randbits(32)
-            seed = drawn if self._seed is None else self._seed
+            base = life.enter_context(_temporary()) if self._base is None else self._base
+            self.backing = self._backing or _made(base / "backing")
+            self.logs = Path(self._settings.get("log_dir") or os.environ.get("LOG_DIR") or base / "logs").resolve()
+            settings = {**self._settings, "log_dir": str(self.logs)}
+            if "CHAOSFS_SEED" not in os.environ:
+                # The same for all, so that one number repeats a test; each client draws differently from it all the same.
+                settings.setdefault("seed", str(secrets.randbits(32)))
             servers: list[Server] = []
             life.enter_context(_ending(servers))
             for name, knobs in self._knobs.items():
                 mountpoint = _made(base / "clients" / name)
-                servers.append(Server(self.backing, mountpoint, _flags(name, seed, self._clock, self.logs, knobs)))
+                flags = _flags({"client_id": name, **settings, **knobs})
+                servers.append(Server(self.backing, mountpoint, flags))
             for server in servers:
                 server.serve()
             self._clients = {server.mountpoint.name: Client(server.mountpoint) for server in servers}
@@ -231,45 +247,103 @@ class Clients:
 
     def __iter__(self) -> Iterator[Client]:
         """The clients, in their order."""
-        return iter(self._clients.values())
+        return iter(self._mounted().values())
 
     def __len__(self) -> int:
         return len(self._knobs)
 
     def __getitem__(self, name: str) -> Client:
         """The client of this name."""
-        return self._clients[name]
+        if name not in self._knobs:
+            raise NoSuchClient(f"there is no client {name!r}; there are {', '.join(self._knobs)}")
+        return self._mounted()[name]
 
     @property
     def names(self) -> list[str]:
         """The names of the clients, in their order."""
         return list(self._knobs)
 
-    def advance(self, seconds: float) -> int:
+    def status(self) -> dict[str, Status]:
+        """What each client tells about itself, by name."""
+        return self._each(Client.status)
+
+    def set(self, **knobs: Unpack[Knobs]) -> None:
+        """Changes knobs of every client. What is in flight keeps its due time."""
+        changes = texts(cast("Mapping[str, object]", knobs))
+        self._each(lambda client: client._ask("set", knobs=changes))
+
+    def hold(self) -> None:
+        """From now on nothing lands by being due; see ``Client.hold``."""
+        self._each(Client.hold)
+
+    def release(self) -> None:
+        """What is due lands again, and at once what has become due meanwhile: of one client after the other."""
+        self._each(Client.release)
+
+    def flush(self) -> int:
+        """Lands everything now, of one client after the other; returns how many changes. What cannot land is in the
+        error, after all have been asked."""
+        return sum(self._each(Client.flush).values())
+
+    def expire(self) -> None:
+        """Drops everything that the clients believe: every question is asked anew."""
+        self._each(Client.expire)
+
+    def lose(self) -> dict[str, list[str]]:
+        """Drops what is in flight, as if all hosts had crashed, and names it by client; see ``Client.lose``."""
+        return self._each(Client.lose)
+
+    def advance(self, by: Span) -> int:
         """Moves all clocks together; see ``advance``."""
-        return advance(seconds, *self)
+        return advance(by, *self)
+
+    def _each(self, call: Callable[[Client], T]) -> dict[str, T]:
+        """Asks every client, also when one of them refuses."""
+        answers: dict[str, T] = {}
+        refusals: list[ChaosfsError] = []
+        for name, client in self._mounted().items():
+            try:
+                answers[name] = call(client)
+            except ChaosfsError as refusal:
+                refusals.append(refusal)
+        if len(refusals) == 1:
+            raise refusals[0]
+        if refusals:
+            raise ChaosfsError("; ".join(map(str, refusals)))
+        return answers
+
+    def _mounted(self) -> dict[str, Client]:
+        if not self._clients:
+            raise ChaosfsError("these clients are not mounted; use them in a `with` block")
+        return self._clients
 
 
 def _knobs_by_name(
     clients: int | Iterable[str] | Mapping[str, Knobs], common: Knobs
-) -> dict[str, Mapping[str, object]]:
-    if isinstance(clients, int):
-        clients = [_letters(number) for number in range(clients)]
-    elif isinstance(clients, str):
-        clients = [clients]
+) -> dict[str, dict[str, str]]:
     own: Mapping[str, Knobs] = clients if isinstance(clients, Mapping) else {}
-    names = list(clients)
-    if not names:
-        raise ValueError("a set of clients needs at least one; give how many, or their names")
+    names = _names(clients)
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"there are two clients named {name!r}; give each a name of its own")
+            raise WrongValue(f"there are two clients named {name!r}; give each a name of its own")
         if name in ("", ".", "..") or "/" in name:
-            raise ValueError(f"a client cannot be named {name!r}; its mountpoint is to have that name")
-    knobs = {name: cast("Mapping[str, object]", {**common, **own.get(name, {})}) for name in names}
-    for each in knobs.values():
-        texts(each)
-    return knobs
+            raise WrongValue(f"a client cannot be named {name!r}; its mountpoint is to have that name")
+        if not isinstance(own.get(name, {}), Mapping):
+            raise WrongType(f"clients: {own[name]!r} are not the knobs of {name!r}; give a dict, {{'meta_ttl': 0.5}}")
+    return {name: texts(cast("Mapping[str, object]", {**common, **own.get(name, {})})) for name in names}
+
+
+def _names(clients: object) -> list[str]:
+    if isinstance(clients, str):
+        return [clients]
+    if hasattr(clients, "__index__") and not isinstance(clients, bool):
+        clients = map(_letters, range(int(arguments.whole("clients", clients, 0))))
+    if not isinstance(clients, Iterable):
+        raise WrongType(f"clients: {clients!r} is neither how many there are nor their names")
+    names = list(clients)
+    if not names:
+        raise WrongValue("clients: a set needs at least one; give how many, or their names")
+    return [arguments.text("clients", name) for name in names]
 
 
 def _letters(number: int) -> str:
@@ -278,15 +352,40 @@ def _letters(number: int) -> str:
     return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
-def _flags(
-    client_id: str,
+def _settings(
     seed: int | None,
     clock: Clock | None,
+    kernel_cache: bool | None,
     log_dir: StrPath | None,
-    knobs: Mapping[str, object],
-) -> list[str]:
-    given = {"client-id": client_id, "seed": seed, "clock": clock, "log-dir": log_dir, **texts(knobs)}
-    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    debug: bool,
+    allow_other: bool,
+) -> dict[str, str]:
+    """What can be told to a client besides its knobs, as the command line takes it, by the names that it has here."""
+    checks: dict[str, tuple[Callable[[str, object], str], object]] = {
+        "seed": (arguments.seed, seed),
+        "clock": (arguments.clock, clock),
+        "kernel_cache": (arguments.switch, kernel_cache),
+        "log_dir": (arguments.path, log_dir),
+        "debug": (arguments.switch, debug),
+        "allow_other": (arguments.switch, allow_other),
+    }
+    return {name: check(name, value) for name, (check, value) in checks.items() if value is not None}
+
+
+def _flags(settings: Mapping[str, str]) -> list[str]:
+    return [flag for name, value in settings.items() for flag in _flag(name, value)]
+
+
+def _flag(name: str, value: str) -> list[str]:
+    if name in ("debug", "allow_other"):
+        return [f"--{name.replace('_', '-')}"] if value == "true" else []
+    if (name, value) == ("client_id", UNNAMED) and "CHAOSFS_CLIENT_ID" not in os.environ:
+        return []
+    return [f"--{name.replace('_', '-')}={value}"]
+
+
+def _path(name: str, value: object) -> Path:
+    return Path(arguments.path(name, value)).resolve()
 
 
 def _made(directory: Path) -> Path:

@@ -12,15 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, TypedDict, cast
 
+from ._errors import ChaosfsError, from_binary
+
 #: How long a client may take to accept a connection, to take a request, and to answer one, in seconds.
 PATIENCE = 5.0
 
 #: What is answered only when changes have landed, which may take long although nothing is wrong.
 _LASTING = ("release", "flush", "lose", "advance")
-
-
-class ChaosfsError(RuntimeError):
-    """What ``chaosfs`` or a client refused or could not do, in one line."""
 
 
 class InFlight(TypedDict):
@@ -43,8 +41,8 @@ class Status(TypedDict):
     pid: int
     version: str
     seed: int
-    #: All in force, as texts.
-    knobs: dict[str, str]
+    #: All in force, by name.
+    knobs: dict[str, Any]
     clock: str
     #: Whether the kernel keeps answers and serves files itself.
     kernel_cache: bool
@@ -156,7 +154,7 @@ class Control:
         if answer is None or "farewell" in answer:
             raise self._error("its daemon ended meanwhile")
         if not answer["ok"]:
-            raise self._error(str(answer.get("error")))
+            raise from_binary(f"{self.mountpoint}: {answer.get('error')}")
         return answer
 
     def send(self, do: str, **arguments: object) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ._control import ChaosfsError, Control, mount_at
+from ._control import Control, mount_at
+from ._errors import ChaosfsError, from_binary
 
 
 def binary() -> str:
@@ -23,12 +24,26 @@ def binary() -> str:
         return named
     for folder in _folders():
         candidate = os.path.join(folder, "chaosfs")
-        if os.access(candidate, os.X_OK):
+        if _is_binary(candidate):
             return candidate
     found = shutil.which("chaosfs")
-    if found is None:
-        raise ChaosfsError("the binary `chaosfs` is missing: install this package again, or name one in CHAOSFS")
+    if found is None or not _is_binary(found):
+        raise ChaosfsError(
+            "the binary `chaosfs` is missing, or the package `chaosfs` has put its own command there: uninstall both, "
+            "install chaosfs-fuse again, or name the binary in CHAOSFS"
+        )
     return found
+
+
+def _is_binary(path: str) -> bool:
+    """Whether it can be executed and is no script: the command of chaosfs 0.3.0 is one, by the same name."""
+    if not os.access(path, os.X_OK):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) != b"#!"
+    except OSError:
+        return os.path.isfile(path)
 
 
 def _folders() -> Iterator[str]:
@@ -60,7 +75,7 @@ class Server:
         complaint = self._command.communicate()[1].decode(errors="replace")
         code, self._command = self._command.returncode, None
         if code != 0:
-            raise ChaosfsError(_one_line(complaint) or f"`chaosfs mount` ended with status {code}")
+            raise from_binary(_one_line(complaint) or f"`chaosfs mount` ended with status {code}")
         mount = mount_at(self.mountpoint)
         self._device = mount.device if mount else None
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from . import ChaosfsError, Client, Clients
+# Not from the package itself, whose `__init__` the package `chaosfs` overwrites where it is installed as well.
+from ._clients import Client, Clients
+from ._errors import ChaosfsError
 
 _CLIENTS = pytest.StashKey[Clients]()
 
@@ -16,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Makes the marker known."""
     config.addinivalue_line(
         "markers",
-        "chaosfs(clients=2, clock=None, seed=None, **knobs): what the fixture `chaosfs_clients` mounts; takes the "
+        "chaosfs(clients=2, clock=None, seed=None, debug=False, **knobs): what the fixture `chaosfs_clients` mounts; takes the "
         "arguments of chaosfs.Clients, such as clients=3, clock='manual', write_delay=0.5",
     )
 
