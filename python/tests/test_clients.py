@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -176,6 +177,26 @@ def test_a_client_that_is_not_there_is_named_with_those_that_are() -> None:
     for use in (lambda: clients["A"], lambda: clients.advance(1), clients.hold, lambda: list(clients)):
         with pytest.raises(ChaosfsError, match="not mounted; use them in a `with` block"):
             use()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_an_exception_tells_what_repeats_it(tmp_path: Path) -> None:
+    def notes(error: Exception) -> list[str]:
+        return list(getattr(error, "__notes__", []))
+
+    with pytest.raises(ZeroDivisionError) as failure, Clients(1, seed=7, clock="manual", log_dir=tmp_path) as clients:
+        (clients["A"] / "file").touch()
+        raise ZeroDivisionError
+    seed, client, logs = notes(failure.value)
+    assert (seed, logs) == ("seed 7: repeat it with CHAOSFS_SEED=7", f"logs: {tmp_path}")
+    assert client.startswith("A: clock=manual ") and client.endswith(" in_flight=1 faults=0 conflicts=0 lost=0")
+    with pytest.raises(ZeroDivisionError) as failure, dual_mount(tmp_path) as (writer, reader):
+        assert writer.status()["seed"] == reader.status()["seed"]
+        raise ZeroDivisionError
+    assert [note.split(":")[0] for note in notes(failure.value)][1::2] == ["reader", "writer"]
+    with pytest.raises(ZeroDivisionError) as failure, Clients(1):
+        raise ZeroDivisionError
+    assert len(notes(failure.value)) == 2
 
 
 def test_debug_logs_every_operation(tmp_path: Path) -> None:

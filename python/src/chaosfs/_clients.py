@@ -19,6 +19,7 @@ from ._control import Control, Status, advance_together, mount_at
 from ._errors import ChaosfsError, NoSuchClient, WrongType, WrongValue
 from ._knobs import Clock, Delay, Knobs, texts
 from ._process import Server
+from ._report import report
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -125,7 +126,7 @@ def mount(
     flags = _flags({"client_id": arguments.text("client_id", client_id), **settings, **texts(knobs)})
     mountpoint = _path("mount_point", mount_point)
     server = Server(_path("backing_dir", backing_dir), mountpoint, flags)
-    with _ending([server]):
+    with _ending([server], settings.get("log_dir") or os.environ.get("LOG_DIR")):
         server.serve()
         yield Client(mountpoint)
 
@@ -154,6 +155,7 @@ def dual_mount(
     ``base_path`` gets the directories ``backing``, ``writer`` and ``reader``. Everything else is as with ``mount``.
     """
     base = _path("base_path", base_path)
+    common = _common_seed(None if seed is None else arguments.seed("seed", seed))
     for name in ("backing", "writer", "reader"):
         _made(base / name)
 
@@ -165,7 +167,7 @@ def dual_mount(
             ttl,
             write,
             rename,
-            seed=seed,
+            seed=None if common is None else int(common),
             clock=clock,
             kernel_cache=kernel_cache,
             log_dir=log_dir,
@@ -225,11 +227,10 @@ class Clients:
             self.backing = self._backing or _made(base / "backing")
             self.logs = Path(self._settings.get("log_dir") or os.environ.get("LOG_DIR") or base / "logs").resolve()
             settings = {**self._settings, "log_dir": str(self.logs)}
-            if "CHAOSFS_SEED" not in os.environ:
-                # The same for all, so that one number repeats a test; each client draws differently from it all the same.
-                settings.setdefault("seed", str(secrets.randbits(32)))
+            if (seed := _common_seed(settings.get("seed"))) is not None:
+                settings["seed"] = seed
             servers: list[Server] = []
-            life.enter_context(_ending(servers))
+            life.enter_context(_ending(servers, None if self.logs.parent == base and self._base is None else self.logs))
             for name, knobs in self._knobs.items():
                 mountpoint = _made(base / "clients" / name)
                 flags = _flags({"client_id": name, **settings, **knobs})
@@ -296,6 +297,11 @@ class Clients:
     def advance(self, by: Span) -> int:
         """Moves all clocks together; see ``advance``."""
         return advance(by, *self)
+
+    def report(self) -> list[str]:
+        """What somebody needs who wants to know why a test failed, or to see it again, in lines: the seed, each client's
+        knobs and what has become of it, and where the logs are."""
+        return [*report(self._mounted().values()), f"logs: {self.logs}"]
 
     def _each(self, call: Callable[[Client], T]) -> dict[str, T]:
         """Asks every client, also when one of them refuses."""
@@ -372,6 +378,13 @@ def _settings(
     return {name: check(name, value) for name, (check, value) in checks.items() if value is not None}
 
 
+def _common_seed(given: str | None) -> str | None:
+    """One for several clients, so that one number repeats a test; each draws differently from it all the same. ``None``
+    where the variable has it."""
+    drawn = None if "CHAOSFS_SEED" in os.environ else str(secrets.randbits(32))
+    return drawn if given is None else given
+
+
 def _flags(settings: Mapping[str, str]) -> list[str]:
     return [flag for name, value in settings.items() for flag in _flag(name, value)]
 
@@ -406,11 +419,18 @@ def _temporary() -> Iterator[Path]:
 
 
 @contextmanager
-def _ending(servers: list[Server]) -> Iterator[None]:
-    """Ends these servers after the block, in their order; what went wrong in the block goes before what goes wrong then."""
+def _ending(servers: list[Server], logs: StrPath | None) -> Iterator[None]:
+    """Ends these servers after the block, in their order; what went wrong in the block goes before what goes wrong then.
+
+    An exception that comes out of the block is given notes that tell what repeats it, and where the logs are that stay."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if sys.version_info >= (3, 11) and isinstance(error, Exception):
+            notes = list(report(server.mountpoint for server in servers if server.serves))
+            notes += [f"logs: {logs}"] if notes and logs else []
+            for note in notes:
+                error.add_note(note)
         for complaint in _end(servers):
             print(f"chaosfs: {complaint}", file=sys.stderr)
         raise

@@ -79,6 +79,11 @@ class Server:
         mount = mount_at(self.mountpoint)
         self._device = mount.device if mount else None
 
+    @property
+    def serves(self) -> bool:
+        """Whether it has been seen to serve."""
+        return self._device is not None
+
     def end(self) -> None:
         """Unmounts whatever it takes, and returns when all has landed and the process is gone. What could not land is in
         the ``ChaosfsError``."""

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 # Not from the package itself, whose `__init__` the package `chaosfs` overwrites where it is installed as well.
-from ._clients import Client, Clients
-from ._errors import ChaosfsError
+from ._clients import Clients
 
 _CLIENTS = pytest.StashKey[Clients]()
 
@@ -49,24 +48,4 @@ def pytest_runtest_makereport(
     report: pytest.TestReport = (yield).get_result()
     clients = item.stash.get(_CLIENTS, None)
     if clients is not None and report.when == "call" and report.failed:
-        report.sections.append(("chaosfs", "\n".join(_told(clients))))
-
-
-def _told(clients: Clients) -> Iterator[str]:
-    """The lines of a report: how to repeat it, each client's knobs and what has become of it, and the logs."""
-    told = [_told_of(client) for client in clients]
-    seeds = dict.fromkeys(seed for seed, _ in told if seed is not None)
-    yield from (f"seed {seed}: repeat it with CHAOSFS_SEED={seed}" for seed in seeds)
-    yield from (line for _, line in told)
-    yield f"logs: {clients.logs}"
-
-
-def _told_of(client: Client) -> tuple[int | None, str]:
-    try:
-        status = client.status()
-    except ChaosfsError as error:
-        return None, str(error)
-    knobs = " ".join(f"{name}={value}" for name, value in status["knobs"].items())
-    counts = f"faults={status['faults']} conflicts={status['conflicts']} lost={status['lost']}"
-    in_flight = status["in_flight"]["mutations"]
-    return status["seed"], f"{status['client']}: clock={status['clock']} {knobs} in_flight={in_flight} {counts}"
+        report.sections.append(("chaosfs", "\n".join(clients.report())))
