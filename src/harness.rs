@@ -1,4 +1,6 @@
 //! What `chaosfs run` and `chaosfs exec` are made of besides clients: a private directory for a run, the claim on its
 //! backing directory, a mount namespace for a command; and of `status` and `list`: clients that may be dead.
 
-pub use crate::mount::{Claim, Kept, Scratch, Sighting, place, stand_at, sweep_run_of, sweep_runs};
+pub use crate::mount::{
+    Claim, Cleaned, Kept, Scratch, Sighting, clean_runs, place, stand_at, sweep_run_of, sweep_runs,
+};

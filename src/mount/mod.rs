@@ -38,7 +38,7 @@ pub use lock::Claim;
 pub use namespace::{place, stand_at};
 pub use refusals::check_client_id;
 pub use remote::{RemoteClient, Sighting};
-pub use scratch::{Kept, Scratch, sweep_run_of, sweep_runs};
+pub use scratch::{Cleaned, Kept, Scratch, clean_runs, sweep_run_of, sweep_runs};
 pub use unmount::{Unmounted, mounts_below, mounts_of_user, unmount, unmount_within};
 
 use crate::{

@@ -2,7 +2,8 @@
 //!
 //! It is `chaosfs-run-XXXXXX` in the temporary directory, open to its owner alone. While the run lives it holds a locked
 //! file `running`; the lock dies with the last process of the run, so whoever comes next can tell a directory that was
-//! left behind from one in use and from one that was kept on purpose, which has no such file.
+//! left behind from one in use and from one that was kept, which has no such file. One that was kept on purpose has a file
+//! `kept` in its place.
 
 use std::{
     env,
@@ -27,6 +28,8 @@ use crate::error::Refusal;
 
 const PREFIX: &str = "chaosfs-run-";
 const RUNNING: &str = "running";
+const STARTING: &str = "starting";
+const KEPT: &str = "kept";
 const MOUNTS: &str = "mounts";
 const LOGS: &str = "logs";
 const BACKING: &str = "backing";
@@ -106,6 +109,56 @@ impl Scratch {
 /// Removes what runs that were killed have left behind: their dead mounts and their directories. Leaves everything alone
 /// that is another user's, in use, or kept on purpose. Returns the directories it has removed.
 pub fn sweep_runs() -> Vec<PathBuf> {
+    let mut found = candidates();
+    found.retain(|path| sweep(path));
+    found
+}
+
+/// What became of one directory that an earlier run has left.
+#[derive(Debug)]
+pub enum Cleaned {
+    /// It is gone, with so many bytes of logs.
+    Removed(PathBuf, u64),
+    /// It was kept on purpose, and stays.
+    Kept(PathBuf),
+    /// It cannot be removed.
+    Failed(Refusal),
+}
+
+/// Removes what all earlier runs of this user have left: what [`sweep_runs`] does, and the logs of runs that failed.
+pub fn clean_runs() -> Vec<Cleaned> {
+    candidates().iter().filter_map(|path| clean(path)).collect()
+}
+
+fn clean(path: &Path) -> Option<Cleaned> {
+    if !is_private(path) {
+        return None;
+    }
+    let there = |name: &str| path.join(name).symlink_metadata().is_ok();
+    let size = size_of_logs(path);
+    let outcome = if there(KEPT) {
+        return Some(Cleaned::Kept(path.to_path_buf()));
+    } else if there(RUNNING) {
+        dispose_left_behind(path)?
+    } else if there(LOGS) && !there(STARTING) {
+        dispose(path, Kept::Nothing)
+    } else {
+        return None;
+    };
+    Some(match outcome {
+        Ok(()) if there(KEPT) => Cleaned::Kept(path.to_path_buf()),
+        Ok(()) => Cleaned::Removed(path.to_path_buf(), size),
+        Err(refusal) => Cleaned::Failed(refusal),
+    })
+}
+
+fn size_of_logs(path: &Path) -> u64 {
+    let entries = fs::read_dir(path.join(LOGS)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|facts| facts.len()).sum()
+}
+
+/// The directories of runs of this machine, living and dead.
+fn candidates() -> Vec<PathBuf> {
     let listed = fs::read_dir(temporary()).into_iter().flatten().flatten().map(|entry| entry.path());
     let mounts = MountTable::read().unwrap_or_default();
     let mounted =
@@ -113,7 +166,6 @@ pub fn sweep_runs() -> Vec<PathBuf> {
     let mut candidates: Vec<_> = listed.chain(mounted).filter(|path| has_our_name(path)).collect();
     candidates.sort();
     candidates.dedup();
-    candidates.retain(|path| sweep(path));
     candidates
 }
 
@@ -151,7 +203,7 @@ fn temporary_directory(backing: Option<&Path>) -> Result<PathBuf, Refusal> {
 
 /// Makes the locked file that says that the run lives. It appears under its name only when it is locked.
 fn mark(path: &Path, keep: bool) -> io::Result<File> {
-    let early = path.join("starting");
+    let early = path.join(STARTING);
     let mut running = File::create_new(&early)?;
     try_lock(&running)?;
     running.write_all(if keep { KEEP.as_bytes() } else { b"" })?;
@@ -171,16 +223,26 @@ fn run_directory(mountpoint: &Path) -> Option<&Path> {
 }
 
 fn sweep(path: &Path) -> bool {
-    let Some(mut running) = left_behind(path) else { return false };
+    dispose_left_behind(path).is_some_and(|outcome| outcome.is_ok())
+}
+
+/// Disposes of what a run that was killed has left; none if it lives, or is not ours.
+fn dispose_left_behind(path: &Path) -> Option<Result<(), Refusal>> {
+    let mut running = left_behind(path)?;
     let mut word = String::new();
     let keep = running.read_to_string(&mut word).is_err() || word == KEEP;
-    dispose(path, if keep { Kept::All } else { Kept::Nothing }).is_ok()
+    Some(dispose(path, if keep { Kept::All } else { Kept::Nothing }))
+}
+
+/// Whether it is a directory of this user that nobody else can enter.
+fn is_private(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|facts| facts.is_dir() && facts.uid() == geteuid().as_raw() && facts.mode() & 0o077 == 0)
 }
 
 /// The mark of a run of this user whose processes are all gone, locked now.
 fn left_behind(path: &Path) -> Option<File> {
-    let facts = fs::symlink_metadata(path).ok()?;
-    let private = facts.is_dir() && facts.uid() == geteuid().as_raw() && facts.mode() & 0o077 == 0;
+    let private = is_private(path);
     let options = || File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).to_owned();
     let running = private.then(|| options().open(path.join(RUNNING)).ok())??;
     let ours = running.metadata().is_ok_and(|facts| facts.is_file() && facts.uid() == geteuid().as_raw());
@@ -208,7 +270,7 @@ fn dispose(path: &Path, kept: Kept) -> Result<(), Refusal> {
         }
         Kept::All => {
             remove(&MOUNTS)?;
-            gone(fs::remove_file(path.join(RUNNING)))
+            gone(fs::rename(path.join(RUNNING), path.join(KEPT)))
         }
     }
 }

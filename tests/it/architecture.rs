@@ -61,6 +61,7 @@ const FOR_THE_COMMAND: &[&str] = &[
     "clap",
     "clap_complete",
     "clap_mangen",
+    "shlex",
     "strsim",
     "anyhow",
     "daemonize",

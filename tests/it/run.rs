@@ -99,12 +99,15 @@ fn a_failure_says_how_to_see_it_again_and_keeps_the_logs_alone() {
     let lines: Vec<_> = said.err.lines().collect();
     let knobs = "write_delay=800ms rename_delay=1200ms";
     assert!(
-        lines[1].starts_with(&format!("chaosfs: client a had seed=7 meta_ttl=1500ms {knobs}")),
+        lines[2].starts_with(&format!("chaosfs: client a had seed=7 meta_ttl=1500ms {knobs}")),
         "{lines:?}"
     );
-    assert!(lines[2].starts_with(&format!("chaosfs: client b had seed=8 meta_ttl=5ms {knobs}")), "{lines:?}");
-    let logs = Path::new(lines[3].strip_prefix("chaosfs: logs: ").unwrap());
-    assert_eq!(lines.len(), 4);
+    assert!(lines[3].starts_with(&format!("chaosfs: client b had seed=8 meta_ttl=5ms {knobs}")), "{lines:?}");
+    let logs = lines[5].strip_prefix("chaosfs: logs: ").unwrap();
+    let (logs, size) = logs.split_once(" (").unwrap();
+    assert!(size.ends_with(" bytes; `chaosfs run --clean` removes them)"), "{size}");
+    let logs = Path::new(logs);
+    assert_eq!((lines[1], lines.len()), ("chaosfs: conflicts: 0, faults: 0, lost: 0", 6));
     for (name, facts) in [("a", " seed=7 meta_ttl=1500ms "), ("b", " seed=8 meta_ttl=5ms ")] {
         let log = fs::read_to_string(logs.join(format!("{name}.log"))).unwrap();
         assert!(log.starts_with("time=2") && log.contains(facts) && log.contains(" event=stop "), "{log}");
@@ -120,9 +123,126 @@ fn one_seed_and_one_set_of_knobs_are_said_once() {
     let sandbox = Sandbox::for_mounting();
     let said = script(&sandbox, &["--seed", "7", "--clients", "3", "--log-dir", "own"], "exit 1");
     let lines: Vec<_> = said.err.lines().collect();
-    assert!(lines[1].starts_with("chaosfs: every client had seed=7 meta_ttl=1500ms "), "{lines:?}");
-    assert_eq!(lines[2..], [format!("chaosfs: logs: {}", sandbox.path("own").display())]);
+    assert!(lines[2].starts_with("chaosfs: every client had seed=7 meta_ttl=1500ms "), "{lines:?}");
+    let logs = format!("chaosfs: logs: {} (", sandbox.path("own").display());
+    assert!(lines[4].starts_with(&logs) && lines[4].ends_with(" bytes)") && lines.len() == 5, "{lines:?}");
     assert_eq!(fs::read_dir(sandbox.path("own")).unwrap().count(), 3);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_failure_counts_what_happened_and_gives_the_line_that_repeats_it() {
+    let sandbox = Sandbox::for_mounting();
+    let text = "mkdir {A}/lock; mkdir {B}/lock; ls '{A}' ; exit 3";
+    let args = ["--client", "A", "--client", "B:rename-delay=1m", "--drop-prob", "0", "--meta-ttl", "1h"];
+    let mut command = sandbox.run_command(&[&args[..], &["--", "sh", "-c", text]].concat());
+    let said = run(command.env("CHAOSFS_WRITE_DELAY_MS", "7..9"));
+    let line = |said: &Said, start: &str| {
+        let start = format!("chaosfs: {start}: ");
+        said.err
+            .lines()
+            .find_map(|line| line.strip_prefix(&start))
+            .unwrap_or_else(|| panic!("{}", said.err))
+            .to_string()
+    };
+    assert_eq!((said.code, line(&said, "conflicts").as_str()), (Some(3), "1 (B 1), faults: 0, lost: 0"));
+    let again = line(&said, "repeat with");
+    let knobs = "--meta-ttl 3600000ms --write-delay 7ms..9ms --client A --client 'B:rename-delay=1m'";
+    assert!(again.contains(" run --seed ") && again.contains(knobs), "{again}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &again]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    let repeated = run(shell.env("TMPDIR", sandbox.path("tmp")));
+    let described = |said: &Said| {
+        said.err.lines().filter(|line| line.contains(" had ")).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!((repeated.code, described(&repeated)), (Some(3), described(&said)));
+    assert_eq!(line(&repeated, "repeat with"), again);
+}
+
+#[test]
+fn a_command_that_takes_too_long_is_ended() {
+    for trap in ["", "trap 'echo one more; exit 0' TERM; ", "trap '' TERM; "] {
+        let sandbox = Sandbox::for_mounting();
+        let text = format!("{trap}echo hello > {{A}}/file; sleep 60 & wait; wait; while :; do :; done");
+        let said =
+            script(&sandbox, &["--timeout", "300ms", "--log-dir", "logs", "--backing", "shared"], &text);
+        let first = said.err.lines().next().unwrap_or_default();
+        assert_eq!(
+            (said.code, first),
+            (Some(124), "chaosfs: `sh` took longer than 300ms and was ended"),
+            "{trap}"
+        );
+        assert_eq!(said.out.is_empty(), !trap.contains("more"));
+        assert_landed(&sandbox);
+        assert_nothing_left(&sandbox);
+    }
+    let sandbox = Sandbox::for_mounting();
+    assert_eq!(script(&sandbox, &["--timeout", "1h"], "exit 5").code, Some(5));
+    let said = script(&sandbox, &["--timeout", "30"], "exit 5");
+    assert!(
+        said.code == Some(125)
+            && said.err.contains("`30` is not a time limit; write one above 0 with its unit")
+    );
+}
+
+#[test]
+fn commands_on_each_client_have_a_terminal_where_the_run_has_one() {
+    let sandbox = Sandbox::for_mounting();
+    let size = nix::pty::Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(&size, None).unwrap();
+    let text = "test -t 1 && ! test -t 2 && stty size <&1; printf 'a\\nb'; echo plain >&2";
+    let mut command = sandbox.run_command(&["--each", "--clients", "1", "--", "sh", "-c", text]);
+    let mut running = command.stdout(terminal.slave).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // It holds the other end, without which reading comes to no end.
+    drop(command);
+    let mut seen = Vec::new();
+    let mut from = fs::File::from(terminal.master);
+    // What a terminal says at its end is EIO.
+    let _ = std::io::Read::read_to_end(&mut from, &mut seen);
+    assert!(running.wait().unwrap().success());
+    assert_eq!(String::from_utf8(seen).unwrap(), "A: 40 97\r\nA: a\r\nA: b\r\n");
+    let mut errors = String::new();
+    std::io::Read::read_to_string(&mut running.stderr.take().unwrap(), &mut errors).unwrap();
+    assert_eq!(errors, "A: plain\n");
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn what_earlier_runs_have_left_is_cleaned_up_on_request() {
+    let sandbox = Sandbox::for_mounting();
+    let clean = || run(&mut sandbox.run_command(&["--clean"]));
+    assert_eq!(script(&sandbox, &[], "exit 1").code, Some(1));
+    let logs = sandbox.left_by_runs();
+    let kept = script(&sandbox, &["--keep"], "exit 0").err;
+    let kept = kept.strip_prefix("chaosfs: kept: ").unwrap().trim_end();
+    let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
+    let living = sandbox.left_by_runs().len();
+    let said = clean();
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    // Other tests' dead mounts are found in the mount table, too.
+    let here = sandbox.path("").display().to_string();
+    let mut lines: Vec<_> = said.out.lines().filter(|line| line.contains(&here)).collect();
+    lines.sort_unstable();
+    assert_eq!((lines[0], lines.len()), (&*format!("left alone, as --keep has asked: {kept}"), 2));
+    assert!(lines[1].starts_with(&format!("removed {} (", logs[0].display())), "{lines:?}");
+    assert_eq!((sandbox.left_by_runs().len(), sandbox.mounts().len()), (living - 1, 2));
+    waiting.run.signal(Signal::SIGTERM);
+    assert_eq!(waiting.run.wait().code, Some(7));
+    let mountpoint = kill_all(&sandbox);
+    fs::create_dir(sandbox.path("tmp/chaosfs-run-other")).unwrap();
+    assert_eq!(clean().code, Some(0));
+    // Another test's run may have been faster, and be at it still.
+    eventually("no dead mount", || mountpoint.exists() || !sandbox.mounts().is_empty(), |left| !left);
+    eventually("what is kept, and what is no run's", || sandbox.left_by_runs().len(), |left| *left == 2);
+    assert!(Path::new(kept).join("backing").exists());
+    assert_eq!(run(&mut sandbox.run_command(&["--clean", "--", "true"])).code, Some(125));
+}
+
+#[test]
+fn a_quiet_run_says_nothing_of_its_own() {
+    let sandbox = Sandbox::for_mounting();
+    let said = script(&sandbox, &["-q"], "echo mine >&2; sleep 60 & exit 4");
+    assert_eq!((said.code, said.err.as_str()), (Some(4), "mine\n"));
     assert_nothing_left(&sandbox);
 }
 
@@ -589,7 +709,7 @@ fn a_run_that_is_killed_leaves_nothing() {
         victims(&waiting).iter().for_each(|victim| kill(*victim, Signal::SIGKILL).unwrap());
         let all = waiting.all();
         let code = waiting.run.wait().code;
-        assert!(code.is_none_or(|code| code == 1), "{code:?}");
+        assert!(code.is_none_or(|code| code == 125), "{code:?}");
         assert_gone(&all);
         assert_landed(&sandbox);
         eventually(
@@ -611,7 +731,7 @@ fn a_run_of_which_only_the_first_process_lives_leaves_nothing() {
         kill(victim, Signal::SIGKILL).unwrap();
     }
     let all = waiting.all();
-    assert_eq!(waiting.run.wait().code, Some(1));
+    assert_eq!(waiting.run.wait().code, Some(125));
     assert_gone(&all);
     assert_nothing_left(&sandbox);
 }
@@ -623,7 +743,7 @@ fn clients_that_die_under_the_command_end_it() {
     kill(waiting.server, Signal::SIGKILL).unwrap();
     let all = waiting.all();
     let said = waiting.run.wait();
-    assert_eq!(said.code, Some(7), "the command's own, which was asked to end: {}", said.err);
+    assert_eq!(said.code, Some(125), "not the command's own, which lost its clients: {}", said.err);
     assert!(
         said.err.contains("chaosfs: the process that served the clients died; what was in flight is lost\n")
     );
@@ -731,7 +851,7 @@ fn what_cannot_land_is_named_and_is_a_failure() {
     // It tries again and again; a signal while it does gives up.
     eventually("the end", || kill(pid, Signal::SIGTERM).is_err() || is_gone(pid), |gone| *gone);
     let said = run.wait();
-    assert!(said.code.is_some_and(|code| code != 0), "{said:?}");
+    assert!(said.code.is_some_and(|code| code == 125 || code > 128), "{said:?}");
     assert!(said.err.contains("chaosfs: could not land: a: /big: "), "{}", said.err);
     assert_eq!(sandbox.left_by_runs().len(), 1, "the logs are kept");
 }

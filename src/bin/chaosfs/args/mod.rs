@@ -28,7 +28,7 @@ pub use status::{ListArgs, StatusArgs};
 pub use steer::{AdvanceArgs, SetArgs, SteerArgs};
 pub use targets::{QuietArg, TargetArgs};
 pub use umount::UmountArgs;
-pub use variables::{BACKING, CLIENT, MOUNTS};
+pub use variables::{BACKING, CLIENT, MOUNTS, variable_of_flag};
 
 const CLIENTS: &str = "Clients";
 const CONSISTENCY: &str = "Consistency";

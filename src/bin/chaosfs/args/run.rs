@@ -1,8 +1,8 @@
 //! The arguments of `chaosfs run`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use chaosfs::{Knobs, Refusal, check_client_id};
+use chaosfs::{Knobs, Refusal, check_client_id, knobs::parse_span};
 use clap::{Args, Error, error::ErrorKind, value_parser};
 
 use super::{
@@ -11,41 +11,59 @@ use super::{
     variables::MOUNT,
 };
 
-/// Run a command on clients that are mounted for it alone
+/// Run a command on clients that are mounted just for it
 ///
-/// Makes a backing directory and mounts clients over it, served by one process; runs COMMAND, lands everything, unmounts
-/// and removes what it made. Leaves with COMMAND's exit status, or 128 and the number of the signal that ended it; with 1
-/// where something could not land. On failure the logs are kept.
+/// Makes a backing directory, mounts clients over it, runs COMMAND, lands everything, unmounts, and removes what it made.
 ///
-/// COMMAND finds the directories in CHAOSFS_BACKING, CHAOSFS_MOUNTS (separated by colons) and one CHAOSFS_MOUNT_<NAME>
-/// for each client, and `{NAME}` in its arguments becomes that client's mountpoint. What it leaves running is ended.
+/// COMMAND finds the directories in the variables CHAOSFS_BACKING, CHAOSFS_MOUNTS (separated by colons) and, for each
+/// client, CHAOSFS_MOUNT_<NAME>; `{NAME}` in its arguments becomes that client's mountpoint. `chaosfs advance`, `hold`,
+/// `flush` and so on take the clients' names there. Processes that COMMAND leaves behind are ended.
+///
+/// Exits with COMMAND's exit status, or 128 plus the number of the signal that ended it; 124 if a --timeout ended it; 127 if
+/// COMMAND is not found, 126 if it cannot be executed; 125 for any other failure of its own: wrong usage, clients that
+/// died, or changes that could not land. On failure it reports what happened, with a command line that repeats the run,
+/// and keeps the logs.
 #[derive(Debug, Args)]
-#[command(override_usage = "chaosfs run [OPTIONS] [--] <COMMAND>...")]
+#[command(override_usage = "chaosfs run [OPTIONS] [--] <COMMAND>...\n       chaosfs run --clean")]
 pub struct RunArgs {
     /// Mount this many clients, named A, B, C and so on [default: 2]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1000), allow_hyphen_values = true)]
     #[arg(help_heading = CLIENTS, conflicts_with = "named")]
     pub clients: Option<u16>,
 
-    /// Mount a client of this name (repeatable), with knobs of its own by the names of their flags
+    /// Mount a client of this name, with knobs of its own, such as `a:meta-ttl=5s,seed=7` (repeatable)
     #[arg(long = "client", value_name = "NAME[:KNOB=VALUE,...]", value_parser = parse_client, help_heading = CLIENTS)]
     pub named: Vec<ClientArg>,
 
-    /// Take this backing directory instead of making one; it is not removed
+    /// Use this backing directory instead of a temporary one, and leave it in place
     #[arg(long, value_name = "DIR", help_heading = CLIENTS)]
     pub backing: Option<PathBuf>,
 
-    /// Run COMMAND once on each client at the same time, with the client as working directory
+    /// Run COMMAND once on each client, all at the same time, with the client as working directory and no input
     #[arg(long, help_heading = PROCESS)]
     pub each: bool,
 
-    /// Show each COMMAND its client at this directory, the same for all; needs --each or one client
+    /// Show each COMMAND its client at this path, the same for all; needs --each or a single client
     #[arg(long, value_name = "PATH", help_heading = PROCESS)]
     pub at: Option<PathBuf>,
+
+    /// End COMMAND after this TIME (with a unit: `90s`, `5m`): SIGTERM, one second later SIGKILL; exit with 124
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, allow_hyphen_values = true, help_heading = PROCESS)]
+    pub timeout: Option<Duration>,
 
     /// Keep the backing directory and the logs, and say where they are
     #[arg(long, help_heading = PROCESS)]
     pub keep: bool,
+
+    /// Print no report on a failure, and keep no logs but those in --log-dir
+    #[arg(short, long, help_heading = PROCESS)]
+    pub quiet: bool,
+
+    /// Run nothing; remove what earlier runs of yours have left: kept logs, dead mounts, temporary directories
+    ///
+    /// Leaves runs that are going on alone, and what --keep has kept.
+    #[arg(long, exclusive = true, help_heading = PROCESS)]
+    pub clean: bool,
 
     #[command(flatten)]
     pub knobs: KnobArgs,
@@ -57,12 +75,12 @@ pub struct RunArgs {
     #[arg(skip)]
     pub log_named_by: &'static str,
 
-    /// Log every operation: its outcome, where its answer came from and how old that was
+    /// Log every operation: its outcome, where the answer came from and how old it was
     #[arg(long, help_heading = LOG)]
     pub debug: bool,
 
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, required_unless_present = "clean", value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -120,6 +138,17 @@ pub fn refuse_confusion(args: &RunArgs) -> Result<(), Error> {
 pub fn variable_of(client: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     format!("{MOUNT}{}", client.chars().map(plain).collect::<String>())
+}
+
+/// Elsewhere a bare number is milliseconds, but `timeout 30` of the shell is seconds.
+fn parse_timeout(text: &str) -> Result<Duration, Refusal> {
+    let span = parse_span(text)?;
+    match text.ends_with(|c: char| c.is_ascii_digit() || c == '.') || span.is_zero() {
+        true => Err(Refusal::new(format!(
+            "`{text}` is not a time limit; write one above 0 with its unit, such as `90s`"
+        ))),
+        false => Ok(span),
+    }
 }
 
 fn parse_client(text: &str) -> Result<ClientArg, Refusal> {

@@ -32,6 +32,14 @@ pub fn wrong_variable(command: &str) -> Option<Error> {
     wrong_value(command).or_else(|| unknown_variable(command)).map(wrong)
 }
 
+/// The variable from which `run` reads the value of this flag where the flag is not given.
+pub fn variable_of_flag(flag: &str) -> Option<String> {
+    let cli = Cli::command();
+    let mut arguments = cli.find_subcommand("run")?.get_arguments();
+    let name = arguments.find(|argument| argument.get_long() == Some(flag))?.get_env()?;
+    Some(name.to_str()?.to_string())
+}
+
 /// Checks every variable that the command knows, also one that a flag goes before: clap alone would blame the flag
 /// for a wrong variable, and would not look at a variable that it does not need.
 fn wrong_value(command: &Command) -> Option<String> {

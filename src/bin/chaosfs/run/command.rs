@@ -4,7 +4,8 @@ use std::{
     env,
     ffi::OsString,
     fs::File,
-    io::{self, PipeReader, PipeWriter},
+    io::{self, PipeReader},
+    os::fd::OwnedFd,
     process,
 };
 
@@ -18,16 +19,16 @@ use nix::{
 
 use super::{
     Run,
-    output::{Outputs, Stream},
+    output::{self, Outputs, Stream},
     plan::{self, ClientPlan},
     signals::Signals,
+    terminal::{self, Output},
     wire::{hear_failure, tell_failure},
 };
-use crate::args::CLIENT;
-use crate::exec::{ExecFailure, become_command, plain};
-
-/// What failed before the command itself could be executed.
-const CANNOT_PREPARE: u8 = 1;
+use crate::{
+    args::CLIENT,
+    exec::{ExecFailure, OWN_FAILURE, become_command, plain},
+};
 
 /// How often an injected failure may keep a command from its working directory.
 const MOST_TRIES: usize = 1000;
@@ -36,7 +37,7 @@ const MOST_TRIES: usize = 1000;
 pub struct Started {
     pub pid: Pid,
     failure: PipeReader,
-    outputs: Option<[PipeReader; 2]>,
+    outputs: Option<[Output; 2]>,
 }
 
 impl Started {
@@ -62,9 +63,8 @@ impl Started {
 /// What the system said.
 pub fn start(run: &Run, client: &ClientPlan, signals: &Signals) -> anyhow::Result<Started> {
     let (failure, tell) = io::pipe().context("cannot make a pipe")?;
-    let pipes = run.each.then(|| Ok::<_, io::Error>([io::pipe()?, io::pipe()?])).transpose();
-    let pipes = pipes.context("cannot make a pipe")?.map(|[out, err]| ([out.0, err.0], [out.1, err.1]));
-    let (readers, writers) = pipes.unzip();
+    let outputs = run.each.then(|| outputs_of(client)).transpose().context("cannot pass output on")?;
+    let (readers, writers) = outputs.unzip();
     let supervisor = getpid();
     match fork().context("cannot fork")? {
         Fork::Parent(pid) => Ok(Started { pid: Pid::from_raw(pid), failure, outputs: readers }),
@@ -73,7 +73,7 @@ pub fn start(run: &Run, client: &ClientPlan, signals: &Signals) -> anyhow::Resul
             let failure =
                 prepared.and_then(|variables| signals.let_through().map(|()| variables)).map_or_else(
                     |error| ExecFailure {
-                        code: CANNOT_PREPARE,
+                        code: OWN_FAILURE,
                         text: format!("client {}: {error:#}", client.name),
                     },
                     |variables| become_command(&run.command, &variables),
@@ -84,11 +84,18 @@ pub fn start(run: &Run, client: &ClientPlan, signals: &Signals) -> anyhow::Resul
     }
 }
 
+/// What we read from and what the command writes to: standard output and standard error.
+fn outputs_of(client: &ClientPlan) -> io::Result<([Output; 2], [OwnedFd; 2])> {
+    let indent = output::prefix(&client.name).len();
+    let (out, err) = (terminal::like(io::stdout(), indent)?, terminal::like(io::stderr(), indent)?);
+    Ok(([out.0, err.0], [out.1, err.1]))
+}
+
 /// In the process that becomes the command. Returns its variables.
 fn prepare(
     run: &Run,
     client: &ClientPlan,
-    outputs: Option<[PipeWriter; 2]>,
+    outputs: Option<[OwnedFd; 2]>,
     supervisor: Pid,
 ) -> anyhow::Result<Vec<(String, OsString)>> {
     let mut variables = plan::variables(&run.backing, &run.clients);
@@ -97,7 +104,7 @@ fn prepare(
     }
     set_pdeathsig(Signal::SIGKILL).context("cannot tie the command to the run")?;
     if getppid() != supervisor {
-        process::exit(CANNOT_PREPARE.into());
+        process::exit(OWN_FAILURE.into());
     }
     if let Some([out, err]) = outputs {
         let null = File::open("/dev/null").context("/dev/null")?;

@@ -14,13 +14,17 @@
 //! first the supervisor kills the commands; without the supervisor the server does, lands and unmounts. Only when the
 //! server itself is killed are there dead mounts, which the supervisor takes away, or else the next run.
 
+mod again;
+mod clean;
 mod command;
 mod family;
 mod output;
 mod plan;
+mod report;
 mod server;
 mod signals;
 mod supervisor;
+mod terminal;
 mod wire;
 
 use std::{
@@ -29,6 +33,7 @@ use std::{
     io::{self, PipeReader, PipeWriter},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
@@ -46,7 +51,11 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
-use crate::{args::RunArgs, complain, exec::plain};
+use crate::{
+    args::RunArgs,
+    complain,
+    exec::{OWN_FAILURE, plain},
+};
 use family::{Family, Manner};
 use plan::ClientPlan;
 use signals::Signals;
@@ -65,6 +74,12 @@ pub struct Run {
     debug: bool,
     kernel_cache: bool,
     manual_clock: bool,
+    timeout: Option<Duration>,
+    quiet: bool,
+    /// What named the place of the logs.
+    log_named_by: &'static str,
+    /// The command line that repeats it.
+    again: String,
     /// Held by every process of the run until its end.
     _claim: Option<Claim>,
 }
@@ -76,12 +91,14 @@ impl Run {
         let log_dir = args.log_dir.as_deref().map(made_directory).transpose().context(args.log_named_by)?;
         let claim = args.backing.as_deref().map(Claim::on).transpose()?;
         let mut clients = plan::clients(args);
+        let again = again::command_line(args, &clients);
         let names: Vec<_> = clients.iter().map(|client| client.name.as_str()).collect();
         let scratch = Scratch::make(claim.as_ref().map(Claim::path), &names, args.keep)?;
         for client in &mut clients {
             client.mountpoint = scratch.mountpoint(&client.name);
         }
         let command = plan::placed(&args.command, &clients);
+        let log_named_by = if args.log_dir.is_some() { args.log_named_by } else { "logs" };
         Ok(Run {
             backing: claim.as_ref().map_or_else(|| scratch.backing(), |claim| claim.path().to_path_buf()),
             clients,
@@ -94,6 +111,10 @@ impl Run {
             debug: args.debug,
             kernel_cache: args.knobs.kernel_cache,
             manual_clock: matches!(args.knobs.clock, Clock::Manual(..)),
+            timeout: args.timeout,
+            quiet: args.quiet,
+            log_named_by,
+            again,
             _claim: claim,
         })
     }
@@ -121,8 +142,13 @@ fn made_directory(path: &Path) -> anyhow::Result<PathBuf> {
     made.map_err(|error| anyhow!("cannot make the directory {}: {}", path.display(), plain(&error)))
 }
 
-/// Mounts, runs the command, and leaves with its exit status when everything has landed and is gone.
+/// Does what the arguments say.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    if args.clean { Ok(clean::clean()) } else { run_command(args) }
+}
+
+/// Mounts, runs the command, and leaves with its exit status when everything has landed and is gone.
+fn run_command(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // Whoever started us may have ignored the ends of children, which then could not be waited for.
     ensure_waitable_children().context("cannot wait for processes")?;
     let signals = Signals::hold_back()?;
@@ -176,7 +202,7 @@ fn stand_in(run: &Run, server: Pid, signals: &Signals, mut to_supervisor: PipeWr
             Ok(WaitStatus::Exited(_, code)) => break ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
             Ok(WaitStatus::Signaled(pid, ..)) if pid == server => server_lives = false,
             Ok(WaitStatus::Signaled(_, signal, _)) => break supervisor_ended_by(signal),
-            Err(_) => break ExitCode::FAILURE,
+            Err(_) => break ExitCode::from(OWN_FAILURE),
             Ok(_) => {
                 signals.wait(&[], None);
                 std::iter::from_fn(|| signals.next()).for_each(|heard| pass_on(&mut to_supervisor, heard));
@@ -192,5 +218,5 @@ fn stand_in(run: &Run, server: Pid, signals: &Signals, mut to_supervisor: PipeWr
 
 fn supervisor_ended_by(signal: Signal) -> ExitCode {
     complain(&format!("the process that supervises the run was ended by {signal}"));
-    ExitCode::FAILURE
+    ExitCode::from(OWN_FAILURE)
 }

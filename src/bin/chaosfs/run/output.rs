@@ -6,6 +6,8 @@ use std::{
     thread,
 };
 
+use super::terminal::Output;
+
 /// A line may be this long, in bytes; a longer one is shown in pieces.
 const LONGEST_LINE: u64 = 1 << 20;
 
@@ -35,9 +37,9 @@ impl Outputs {
     ///
     /// # Errors
     /// What the system said.
-    pub fn pass_on(&self, client: &str, from: PipeReader, to: Stream) -> io::Result<()> {
+    pub fn pass_on(&self, client: &str, from: Output, to: Stream) -> io::Result<()> {
         let running = self.running.as_ref().map(PipeWriter::try_clone).transpose()?;
-        let prefix = format!("{client}: ");
+        let prefix = prefix(client);
         let pass = move || {
             let _running = running;
             // A reader that has gone away takes the stream with it: the command then meets what it would have met
@@ -55,6 +57,11 @@ impl Outputs {
         self.running = None;
         self.ended.as_fd()
     }
+}
+
+/// What stands in front of each line of a client's command.
+pub fn prefix(client: &str) -> String {
+    format!("{client}: ")
 }
 
 fn write_whole(to: &mut dyn Write, line: &[u8]) -> io::Result<()> {

@@ -5,7 +5,7 @@
 use std::{fs::File, io::PipeReader, os::fd::AsFd, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
-use chaosfs::{EventLog, Mount, MountOptions, clock::Clock, harness::Kept, mount, terms::Terms};
+use chaosfs::{EventLog, Farewell, Mount, MountOptions, clock::Clock, harness::Kept, mount, terms::Terms};
 use nix::{
     poll::poll,
     sys::signal::{SigSet, Signal},
@@ -17,8 +17,9 @@ use super::{
     family::{Ended, Family, Manner},
     signals::Signals,
     supervisor_ended_by,
-    wire::{Ending, ToSupervisor, wants_logs},
+    wire::{Counts, Ending, ToSupervisor, wants_logs},
 };
+use crate::exec::OWN_FAILURE;
 
 /// How long a mount may stay in use after the last command has ended, and how often, in milliseconds, is looked.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -52,7 +53,7 @@ pub fn serve(
             family.end_all(signals, Manner::Hard);
             supervisor_ended_by(*signal)
         }
-        ends => ExitCode::from(ends.iter().flatten().map(|end| end.code()).next().unwrap_or(1)),
+        ends => ExitCode::from(ends.iter().flatten().map(|end| end.code()).next().unwrap_or(OWN_FAILURE)),
     }
 }
 
@@ -92,7 +93,8 @@ fn stand_alone() -> anyhow::Result<()> {
 fn mount_all(run: &Run) -> anyhow::Result<Vec<Arc<Mount>>> {
     let mut mounts = Vec::with_capacity(run.clients.len());
     for client in &run.clients {
-        let log = EventLog::to_file(&run.log_of(&client.name), &client.name, run.debug)?;
+        let log = EventLog::to_file(&run.log_of(&client.name), &client.name, run.debug)
+            .context(run.log_named_by)?;
         let options = MountOptions {
             client_id: client.name.clone(),
             seed: Some(client.seed),
@@ -141,7 +143,13 @@ fn leave(run: &Run, mounts: &[Arc<Mount>]) -> Ending {
     });
     let mut ending = Ending { complete: true, ..Ending::default() };
     for (client, mount) in run.clients.iter().zip(mounts) {
-        let lost = mount.land().lost;
+        let Farewell { conflicts, faults, lost, .. } = mount.land();
+        ending.counts.push(Counts {
+            client: client.name.clone(),
+            conflicts,
+            faults,
+            lost: lost.len() as u64,
+        });
         ending.lost.extend(lost.into_iter().map(|line| format!("{}: {line}", client.name)));
     }
     ending

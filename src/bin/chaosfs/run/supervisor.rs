@@ -3,7 +3,7 @@
 use std::{io::PipeWriter, iter, os::fd::BorrowedFd, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use chaosfs::harness::Kept;
+use chaosfs::{Clock, harness::Kept};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, getppid},
@@ -12,12 +12,16 @@ use nix::{
 use super::{
     Run,
     command::{self, Started},
-    family::{Ended, Family, LOOK, Leftovers, Manner},
+    family::{Ended, Family, LOOK, Manner},
     output::Outputs,
+    report::Report,
     signals::{Heard, Sender, Signals},
     wire::{Ending, FromCaller, FromServer, finish},
 };
-use crate::{complain, exec::ExecFailure};
+use crate::{
+    complain,
+    exec::{ExecFailure, OWN_FAILURE},
+};
 
 /// What asks this process to end.
 const ENDS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
@@ -27,13 +31,15 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How the wait for the commands ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub enum Outcome {
     /// All of them have ended.
     Ended,
     /// None was started: a signal came first.
     Stopped(Ended),
     /// One could not be executed.
     NotExecuted(u8),
+    /// They took too long.
+    TimedOut(Duration),
     /// The clients are gone under them.
     Unserved,
     /// The process that was started is gone.
@@ -91,7 +97,7 @@ impl Supervisor<'_> {
         let outcome = self.run_commands(&outputs);
         let outcome = outcome.unwrap_or_else(|error| {
             complain(&format!("{error:#}"));
-            Outcome::NotExecuted(1)
+            Outcome::NotExecuted(OWN_FAILURE)
         });
         let manner = match outcome {
             Outcome::Orphaned => Manner::Hard,
@@ -101,14 +107,14 @@ impl Supervisor<'_> {
         let leftovers = self.family.end_all(self.signals, manner);
         self.drain(&mut outputs, leftovers.survivors);
         let ends = self.ends(outcome);
-        let failed = outcome == Outcome::Unserved || ends.iter().any(|(_, end)| end.code() != 0);
+        let cut_short = matches!(outcome, Outcome::Unserved | Outcome::TimedOut(_));
+        let failed = cut_short || ends.iter().any(|(_, end)| end.code() != 0);
         // Nobody would be told where they are.
-        let untold = matches!(outcome, Outcome::NotExecuted(_) | Outcome::Orphaned);
+        let untold = self.run.quiet || matches!(outcome, Outcome::NotExecuted(_) | Outcome::Orphaned);
         let ending = self.finish(to_server, failed && !untold);
-        if matches!(outcome, Outcome::Ended) {
-            tell_leftovers(&leftovers);
-        }
-        Ok(self.report(outcome, &ends, &ending))
+        let report = Report { run: self.run, outcome, ends: &ends, ending: &ending };
+        report.tell(&leftovers);
+        Ok(ExitCode::from(report.code()))
     }
 
     fn run_commands(&mut self, outputs: &Outputs) -> anyhow::Result<Outcome> {
@@ -136,11 +142,17 @@ impl Supervisor<'_> {
     }
 
     fn watch(&mut self) -> Outcome {
+        let limit = self.run.timeout.map(|span| (Clock::Monotonic.now() + span, span));
         loop {
             if self.family.reap() {
                 return Outcome::Ended;
             }
-            let unserved = self.wait(self.said.as_fd(), None);
+            let left = limit.map(|(until, _)| until.since(Clock::Monotonic.now()));
+            if let Some((_, span)) = limit.filter(|_| left == Some(Duration::ZERO)) {
+                return Outcome::TimedOut(span);
+            }
+            // poll(2) counts whole milliseconds: rounded down, the last one would be spent in a busy loop.
+            let unserved = self.wait(self.said.as_fd(), left.map(|span| span + Duration::from_millis(1)));
             self.news().passed_on.iter().for_each(|signal| self.family.pass_on(*signal));
             if self.caller.is_none() {
                 return Outcome::Orphaned;
@@ -204,7 +216,7 @@ impl Supervisor<'_> {
             Some(end) => vec![(None, end)],
             None => {
                 let names = self.run.clients.iter().map(|client| self.run.each.then(|| client.name.clone()));
-                let ends = self.family.ends().into_iter().map(|end| end.unwrap_or(Ended::With(1)));
+                let ends = self.family.ends().into_iter().map(|end| end.unwrap_or(Ended::With(OWN_FAILURE)));
                 names.zip(ends).collect()
             }
         }
@@ -234,67 +246,5 @@ impl Supervisor<'_> {
             while self.signals.next().is_some() {}
         }
         self.run.scratch.dispose(kept).err().map(|refusal| refusal.to_string())
-    }
-
-    fn report(&self, outcome: Outcome, ends: &[(Option<String>, Ended)], ending: &Ending) -> ExitCode {
-        let failed = ends.iter().find(|(_, end)| end.code() != 0).map(|(_, end)| *end);
-        ending.lost.iter().for_each(|line| complain(&format!("could not land: {line}")));
-        ending.left.iter().for_each(|line| complain(line));
-        if !ending.complete {
-            complain("the process that served the clients died; what was in flight is lost");
-        } else if outcome == Outcome::Unserved {
-            complain("the process that served the clients was ended by a signal");
-        }
-        let well = ending.complete && ending.lost.is_empty() && ending.left.is_empty();
-        match outcome {
-            Outcome::NotExecuted(code) => return ExitCode::from(code),
-            Outcome::Orphaned => return ExitCode::FAILURE,
-            Outcome::Ended | Outcome::Stopped(_) | Outcome::Unserved => {}
-        }
-        if failed.is_some() || !well || outcome == Outcome::Unserved {
-            self.explain(ends);
-        } else if self.run.keep {
-            complain(&format!("kept: {}", self.run.scratch.path().display()));
-        }
-        let code = failed.map_or(0, Ended::code);
-        ExitCode::from(if code == 0 && (!well || outcome == Outcome::Unserved) { 1 } else { code })
-    }
-
-    /// Everything that somebody needs who wants to know why, or to see it again.
-    fn explain(&self, ends: &[(Option<String>, Ended)]) {
-        let command =
-            self.run.command.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-        for (client, end) in ends.iter().filter(|(_, end)| end.code() != 0) {
-            let prefix = client.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
-            complain(&match end {
-                Ended::With(code) => format!("{prefix}`{command}` failed with exit status {code}"),
-                Ended::BySignal(signal) => format!("{prefix}`{command}` was ended by {signal}"),
-            });
-        }
-        let described = self
-            .run
-            .clients
-            .iter()
-            .map(|client| (&client.name, format!("seed={} {}", client.seed, client.knobs)));
-        let described: Vec<_> = described.collect();
-        match described.split_first() {
-            Some(((_, first), others)) if others.iter().all(|(_, other)| other == first) => {
-                complain(&format!("every client had {first}"));
-            }
-            _ => described.iter().for_each(|(name, text)| complain(&format!("client {name} had {text}"))),
-        }
-        complain(&format!("logs: {}", self.run.logs().display()));
-        if self.run.keep {
-            complain(&format!("kept: {}", self.run.scratch.path().display()));
-        }
-    }
-}
-
-fn tell_leftovers(leftovers: &Leftovers) {
-    if !leftovers.ended.is_empty() {
-        complain(&format!("ended what the command had left running: {}", leftovers.ended.join(", ")));
-    }
-    if leftovers.survivors {
-        complain("some of what the command had left running could not be ended");
     }
 }

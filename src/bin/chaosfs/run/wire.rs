@@ -20,6 +20,7 @@ const READY: &str = "ready";
 const DONE: &str = "done";
 const LOST: &str = "lost ";
 const LEFT: &str = "left ";
+const COUNTS: &str = "counts ";
 const KEEP: u8 = b'k';
 const REMOVE: u8 = b'r';
 
@@ -28,10 +29,35 @@ const REMOVE: u8 = b'r';
 pub struct Ending {
     /// Whether the server came to its end at all.
     pub complete: bool,
+    /// What each client met, in their order.
+    pub counts: Vec<Counts>,
     /// What could not land, with the name of the client in front.
     pub lost: Vec<String>,
     /// What could not be unmounted or removed.
     pub left: Vec<String>,
+}
+
+/// What one client met.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub client: String,
+    pub conflicts: u64,
+    pub faults: u64,
+    pub lost: u64,
+}
+
+impl Counts {
+    fn line(&self) -> String {
+        let Counts { client, conflicts, faults, lost } = self;
+        format!("{COUNTS}{client} {conflicts} {faults} {lost}")
+    }
+
+    fn parse(line: &str) -> Option<Counts> {
+        let mut words = line.strip_prefix(COUNTS)?.split(' ');
+        let client = words.next()?.to_string();
+        let mut number = || words.next()?.parse().ok();
+        Some(Counts { client, conflicts: number()?, faults: number()?, lost: number()? })
+    }
 }
 
 /// The server's end of the pipe.
@@ -54,6 +80,7 @@ impl ToSupervisor {
 
     /// Says how they ended.
     pub fn ended(&mut self, ending: &Ending) {
+        ending.counts.iter().for_each(|counts| self.line(&counts.line()));
         ending.lost.iter().for_each(|line| self.line(&format!("{LOST}{line}")));
         ending.left.iter().for_each(|line| self.line(&format!("{LEFT}{line}")));
         self.line(DONE);
@@ -96,6 +123,8 @@ impl FromServer {
                 ending.lost.push(lost.to_string());
             } else if let Some(left) = line.strip_prefix(LEFT) {
                 ending.left.push(left.to_string());
+            } else if let Some(counts) = Counts::parse(&line) {
+                ending.counts.push(counts);
             } else {
                 ending.complete |= line == DONE;
             }
@@ -184,7 +213,9 @@ mod tests {
     fn the_supervisor_hears_what_the_server_says() {
         let (ours, theirs) = io::pipe().unwrap();
         let mut server = ToSupervisor::new(theirs);
-        let said = Ending { complete: true, lost: vec!["A: /x\\ny".into()], left: vec!["/m/A: busy".into()] };
+        let counts = vec![Counts { client: "A".into(), conflicts: 1, faults: 2, lost: 3 }];
+        let (lost, left) = (vec!["A: /x\\ny".into()], vec!["/m/A: busy".into()]);
+        let said = Ending { complete: true, counts, lost, left };
         server.ready();
         server.ended(&Ending { lost: vec!["A: /x\ny".into()], ..said.clone() });
         drop(server);

@@ -1,0 +1,38 @@
+//! `chaosfs run --clean`.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use chaosfs::harness::{Cleaned, clean_runs};
+
+use super::report::in_bytes;
+use crate::{complain, exec::OWN_FAILURE};
+
+/// Removes what earlier runs of this user have left, and says what that was.
+pub fn clean() -> ExitCode {
+    let cleaned = clean_runs();
+    let mut well = true;
+    for outcome in &cleaned {
+        match outcome {
+            Cleaned::Removed(path, size) => {
+                say(&format!("removed {} ({} of logs)", path.display(), in_bytes(*size)))
+            }
+            Cleaned::Kept(path) => say(&format!("left alone, as --keep has asked: {}", path.display())),
+            Cleaned::Failed(refusal) => {
+                complain(&refusal.to_string());
+                well = false;
+            }
+        }
+    }
+    if cleaned.is_empty() {
+        say("there is nothing to clean up");
+    }
+    if well { ExitCode::SUCCESS } else { ExitCode::from(OWN_FAILURE) }
+}
+
+/// What is removed is removed, whether or not anybody reads along.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
