@@ -12,7 +12,7 @@
 //! | `file_io/` | operations on open files |
 //! | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
 //! | `lending.rs` | what the kernel may keep, and which files it may be handed whole |
-//! | `xattr.rs` | extended attributes |
+//! | `xattr/` | extended attributes |
 //! | `setid.rs` | which set-id bits a change takes away |
 //! | `store/` | carrying a change out on the backing directory, and what happens when the store has changed |
 //! | `lander.rs` | the threads that land what is due, how it can end, and leaving |

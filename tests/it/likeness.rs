@@ -293,6 +293,12 @@ open('f', 'w').write('text'); os.mkdir('d'); os.link('f', 'g'); os.symlink('f', 
 
 #[test]
 fn what_changes_nothing_moves_the_times_that_the_store_moves() {
+    // Others are not known: an overlay, say, does what the file system below it does.
+    const KNOWN: [&str; 4] = ["ext2/ext3", "xfs", "btrfs", "tmpfs"];
+    let kind = printed("sh", "stat -f -c %T .", &Sandbox::new().path("shared"));
+    if !KNOWN.contains(&kind.trim()) {
+        return;
+    }
     const SCRIPT: &str = "
 for name in ('user.a', 'trusted.a', 'security.a'):
     for path in ('f', 'd', 'l'):

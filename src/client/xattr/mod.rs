@@ -4,9 +4,9 @@ mod trial;
 
 use std::{os::fd::AsFd, sync::Arc};
 
-use super::{Caller, Client, Trace};
 use crate::{
     backing::{self, Traits, sys},
+    client::{Caller, Client, Trace},
     consistency::{
         AttributeChange, Change, Ino, Kind, Name,
         acl::{ACCESS_ACL, Acl, DEFAULT_ACL},
