@@ -4,9 +4,10 @@ import ctypes, errno, itertools, mmap, os, struct, sys
 
 OWNER, GROUP = 1001, 77
 CALLERS = {"root": (0, []), "owner": (OWNER, []), "member": (1002, [GROUP]), "stranger": (1003, [])}
-# Each with and without capabilities, where both are worth their time.
-FILES = ((0o6777, False), (0o2767, False), (0o6766, False), (0o4777, True), (0o777, False))
+FILES = ((0o6777, ""), (0o2767, ""), (0o6766, ""), (0o4777, "capable"), (0o6777, "with ACL"), (0o2777, "directory"))
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
+NAMED = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHi", *entry) for entry in ((1, 7, -1), (2, 7, 1234), (4, 7, -1), (16, 7, -1), (32, 7, -1)))
 RWF_DSYNC, RWF_APPEND, KEEP_SIZE, PUNCH_HOLE = 2, 16, 1, 2
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,6 +58,7 @@ CHANGES = {
     "touch": lambda path: os.utime(path),
     "set times": lambda path: os.utime(path, (5, 5)),
     "set attribute": lambda path: os.setxattr(path, "user.k", b"v"),
+    "set ACL": lambda path: os.setxattr(path, "system.posix_acl_access", NAMED),
     "link": lambda path: os.link(path, path + ".link"),
 }
 
@@ -83,20 +85,24 @@ os.mkdir("d", 0o777)
 open("source", "w").write("source")
 SOURCE = os.open("source", os.O_RDONLY)
 cases = itertools.product(CHANGES, FILES, allowed)
-for number, (change, (mode, capable), caller) in enumerate(cases):
+for number, (change, (mode, kind), caller) in enumerate(cases):
+    if kind == "capable" and caller == "self": continue
     # Mapped pages reach the store as a write, which takes capabilities away, and set-id bits if it is an ordinary user's.
-    if change == "mapping" and (capable or caller == "self"): continue
+    if change == "mapping" and (kind == "capable" or caller == "self"): continue
     path = f"d/{number}"
-    open(path, "w").write("01234567")
+    if kind == "directory": os.mkdir(path)
+    else: open(path, "w").write("01234567")
     if caller != "self": os.chown(path, OWNER, GROUP)
+    if kind == "with ACL": os.setxattr(path, "system.posix_acl_access", NAMED)
     os.chmod(path, mode)
-    if capable and caller != "self": os.setxattr(path, "security.capability", CAPABILITY)
+    if kind == "capable": os.setxattr(path, "security.capability", CAPABILITY)
     mode_alone(path)
     if caller != "self": become(*CALLERS[caller])
     said = outcome(CHANGES[change], path)
     if caller != "self": become(0, [])
     while OPEN: os.close(OPEN.pop())
     seen, now = mode_alone(path), os.stat(path)
-    names = ["capable"] if "security.capability" in os.listxattr(path) else []
-    print(f"{change}, {mode:o}, {caller}{', capable' * capable}:", said, f"{seen:o}",
-          *([] if now.st_mode & 0o7777 == seen else [f"and {now.st_mode:o}"]), now.st_uid, now.st_gid, now.st_size, *names)
+    names = [name for name in sorted(os.listxattr(path)) if name != "user.k"]
+    print(f"{change}, {mode:o} {kind}, {caller}:", said, f"{seen:o}",
+          *([] if now.st_mode & 0o7777 == seen else [f"and {now.st_mode:o}"]),
+          now.st_uid, now.st_gid, os.path.isfile(path) and now.st_size, *names)
