@@ -1,6 +1,7 @@
-//! In whose words a refusal speaks of what can be asked for at a mount.
+//! The vocabulary of refusals. A Rust program, the command line and a builder name the same option differently; a refusal
+//! uses the name that its reader used.
 
-/// The words in which a client was asked for. What it refuses, then or later, it names in the same words.
+/// How a client's options were given. The client keeps this, so that refusals use the same names while it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Terms {
     /// Fields of [`MountOptions`](crate::MountOptions).
@@ -12,7 +13,7 @@ pub enum Terms {
     Flags,
 }
 
-/// Something that can be asked for and that may be refused.
+/// An option that a refusal may have to name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// The kernel may keep answers.
@@ -30,7 +31,7 @@ pub enum Wish {
 }
 
 impl Terms {
-    /// What this wish is called.
+    /// The option's name.
     pub fn name(self, wish: Wish) -> &'static str {
         let [options, builder, flags] = match wish {
             Wish::KernelCache => ["`kernel_cache`", "`.kernel_cache()`", "--kernel-cache"],

@@ -102,7 +102,7 @@ pub struct ClientOptions {
     pub allow_other: bool,
     /// Whether the kernel may keep what this client would answer anyway.
     pub kernel_cache: bool,
-    /// The words in which all this was asked for.
+    /// How these options were given.
     pub terms: Terms,
 }
 

@@ -58,7 +58,8 @@ impl ClientsBuilder {
         self
     }
 
-    /// The seed of all draws; with different names clients draw differently. Default: one for all is drawn, and logged.
+    /// The seed of all draws; clients with different names draw differently from it. Default: one is drawn for the whole
+    /// set, and logged.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -165,8 +166,8 @@ fn letters(number: usize) -> String {
 }
 
 /// Mounted clients over one backing directory. Dropping them, also in a panic, lands what is in flight, unmounts, and
-/// removes what was made for them. In a panic they first write to standard error what repeats it: seed, knobs and counts
-/// of each, and where its log is.
+/// removes what was made for them. In a panic they first print the seed, knobs and counts of each, and where its log is, to
+/// standard error.
 ///
 /// They are found by name, `clients["A"]`, which panics if there is none of that name; or one by one with
 /// [`Clients::iter`].

@@ -1,4 +1,4 @@
-//! What a test that fails says about its clients: all that somebody needs who wants to know why, or to see it again.
+//! What a failing test prints about its clients: what it takes to find the cause and to repeat the run.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,8 +8,8 @@ use std::{
 
 use super::Mount;
 
-/// If this thread is panicking, writes one block about these clients to standard error, before they leave. A client is
-/// in no more than one block.
+/// If this thread is panicking, prints one block about these clients to standard error; call it before they leave. No
+/// client appears in a second block.
 pub fn tell(mounts: &[Mount]) {
     if !thread::panicking() {
         return;
@@ -21,8 +21,8 @@ pub fn tell(mounts: &[Mount]) {
     }
     let head =
         "chaosfs: clients at the time of the panic; the same seed and knobs repeat their faults and delays:";
-    // Not written to the stream itself: so the test runner shows it with the test that it belongs to. A second panic
-    // here would end the process and leave the mounts.
+    // `eprintln`, because a test runner captures what that prints and shows it with the test. It panics where standard
+    // error cannot be written, and a panic that leaves a destructor would abort the process with everything mounted.
     let print = || eprintln!("{head}\n{}", lines.join("\n"));
     let _ = catch_unwind(AssertUnwindSafe(print));
 }

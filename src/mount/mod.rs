@@ -79,7 +79,7 @@ pub struct MountOptions {
     pub clock: Clock,
     /// Where events go. Default: `tracing`, without single operations.
     pub log: Option<EventLog>,
-    /// The words in which refusals speak of all this.
+    /// The names by which refusals call these options.
     #[doc(hidden)]
     pub terms: Terms,
 }
@@ -143,12 +143,12 @@ pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
 /// A mounted client. Dropping it, also in a panic, leaves: what is mounted is unmounted and what is in flight lands. When
 /// somebody else unmounts it, `chaosfs umount` say, it lands by itself.
 ///
-/// In a panic it first writes to standard error what repeats it: seed, knobs, counts and where the log is.
+/// In a panic it first prints its seed, knobs and counts, and where its log is, to standard error.
 pub struct Mount {
     id: String,
     served: Arc<Served>,
     seen_out: Option<JoinHandle<()>>,
-    /// A panic has been told of.
+    /// Whether it was in the block that a panic prints.
     told_of: AtomicBool,
 }
 

@@ -299,8 +299,8 @@ class Clients:
         return advance(by, *self)
 
     def report(self) -> list[str]:
-        """What somebody needs who wants to know why a test failed, or to see it again, in lines: the seed, each client's
-        knobs and what has become of it, and where the logs are."""
+        """What it takes to find out why a test failed, and to repeat it, in lines: the seed, the knobs and counts of each
+        client, and where the logs are."""
         return [*report(self._mounted().values()), f"logs: {self.logs}"]
 
     def _each(self, call: Callable[[Client], T]) -> dict[str, T]:

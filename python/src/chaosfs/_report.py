@@ -1,4 +1,4 @@
-"""What somebody needs who wants to know why a test failed, or to see it again."""
+"""What it takes to find out why a test failed, and to repeat it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._errors import ChaosfsError
 
 
 def report(mountpoints: Iterable[StrPath]) -> Iterator[str]:
-    """The seed of these clients, and for each its knobs and what has become of it."""
+    """The seed of these clients, and the knobs and counts of each."""
     told = [_report_of(mountpoint) for mountpoint in mountpoints]
     seeds = dict.fromkeys(seed for seed, _ in told if seed is not None)
     yield from (f"seed {seed}: repeat it with CHAOSFS_SEED={seed}" for seed in seeds)
