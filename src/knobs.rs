@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use crate::error::Refusal;
 
+mod json;
 mod values;
 
 pub use values::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch};

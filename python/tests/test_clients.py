@@ -122,7 +122,7 @@ def test_every_verb_does_what_it_says() -> None:
         a.set(write_delay=0, rename_delay=(0.5, 1), read_your_writes=False)
         knobs = a.status()["knobs"]
         assert (knobs["write_delay"], knobs["rename_delay"]) == ("0ms", "500ms..1000ms")
-        assert knobs["read_your_writes"] == "false"
+        assert knobs["read_your_writes"] is False
         with pytest.raises(ChaosfsError, match="drop_prob: 2 is not a probability"):
             a.set(drop_prob=2, meta_ttl=9)
         assert a.status()["knobs"]["meta_ttl"] == "1500ms"

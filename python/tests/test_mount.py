@@ -103,10 +103,10 @@ def test_seconds_become_what_the_client_counts_in(backing: Path, mountpoint: Pat
         "meta_ttl": "500ms",
         "write_delay": "250ms..1500ms",
         "rename_delay": "0ms",
-        "drop_prob": "0.125",
-        "read_your_writes": "true",
-        "max_in_flight": "4096",
-        "max_mutations": "1000000",
+        "drop_prob": 0.125,
+        "read_your_writes": True,
+        "max_in_flight": 4096,
+        "max_mutations": 1000000,
     }
 
 
@@ -119,7 +119,7 @@ def test_variables_count_only_where_nothing_is_given(
     with mount(backing, mountpoint) as client:
         status = client.status()
     assert status["seed"] == 11
-    assert (status["knobs"]["read_your_writes"], status["knobs"]["meta_ttl"]) == ("false", "1500ms")
+    assert (status["knobs"]["read_your_writes"], status["knobs"]["meta_ttl"]) == (False, "1500ms")
 
 
 def test_what_the_binary_refuses_is_one_error_with_its_line(backing: Path, mountpoint: Path) -> None:

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, path::Path, process};
 use serde::{Deserialize, Serialize};
 
 use super::{Client, steer::count};
+use crate::knobs::Knobs;
 
 /// How many of the changes that are lost are named.
 const MOST_NAMED: usize = 100;
 
 /// A running client at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Its name.
     pub client: String,
@@ -24,8 +25,8 @@ pub struct Status {
     pub version: String,
     /// The seed of its draws.
     pub seed: u64,
-    /// Its knobs by name, with values as `set` takes them.
-    pub knobs: BTreeMap<String, String>,
+    /// Its knobs.
+    pub knobs: Knobs,
     /// `real`, or `manual` for one that is moved by hand.
     pub clock: String,
     /// Whether the kernel keeps answers and is handed files whole.
@@ -89,7 +90,6 @@ impl Client {
         let named = state.lost.len().saturating_sub(MOST_NAMED);
         let (lost, lost_latest) = (state.lost.len() as u64, state.lost[named..].to_vec());
         drop(state);
-        let knobs = self.knobs().pairs().map(|(name, value)| (name.to_string(), value));
         Status {
             client: self.id.clone(),
             mountpoint: mountpoint.display().to_string(),
@@ -97,7 +97,7 @@ impl Client {
             pid: process::id(),
             version: env!("CARGO_PKG_VERSION").to_string(),
             seed: self.dice.seed(),
-            knobs: knobs.into(),
+            knobs: self.knobs(),
             clock: self.clock.name().to_string(),
             kernel_cache: self.lends,
             uptime_ms: u64::try_from(now.since(self.opened).as_millis()).unwrap_or(u64::MAX),

@@ -270,8 +270,7 @@ impl Steered {
             Request::Set(changes) => {
                 let set =
                     client.set(|knobs| changes.iter().try_for_each(|(name, value)| knobs.set(name, value)));
-                let knobs = set?.pairs().map(|(name, value)| (name.to_string(), value));
-                return Ok(Answer { knobs: Some(knobs.into()), ..Answer::done() });
+                return Ok(Answer { knobs: Some(set?), ..Answer::done() });
             }
             Request::Hold => client.hold(),
             Request::Release => client.release_held(),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     client::{Farewell, Status},
     error::Refusal,
-    knobs::parse_span,
+    knobs::{Knobs, parse_span},
 };
 
 /// The longest request that is read.
@@ -137,7 +137,7 @@ pub struct Answer {
     pub status: Option<Box<Status>>,
     /// The knobs in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub knobs: Option<BTreeMap<String, String>>,
+    pub knobs: Option<Knobs>,
     /// How many mutations landed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landed: Option<u64>,

@@ -49,7 +49,7 @@ const STAYS_IN: &[(&[&str], &[&str])] = &[
     (&["libc", "nix"], &["backing/sys.rs", "clock.rs", "mount/", "bin/"]),
     (&["rustix"], &["mount/attach.rs", "mount/lock.rs", "bin/"]),
     // What a client tells about itself is what the control socket says.
-    (&["serde"], &["client/status.rs", "mount/protocol.rs"]),
+    (&["serde"], &["knobs/json.rs", "client/status.rs", "mount/protocol.rs"]),
     (&["serde_json"], &["mount/dialogue.rs", "mount/protocol.rs", "bin/chaosfs/status.rs"]),
     (&["tempfile"], &["mount/clients.rs"]),
     (&["rand", "rand_chacha", "rand_core"], &["dice.rs"]),

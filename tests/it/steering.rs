@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use chaosfs::{Clients, Clock, EventLog, Knobs, RemoteClient, Status, mounts_below};
+use chaosfs::{Clients, Clock, Delay, EventLog, Knobs, RemoteClient, Status, mounts_below};
 use nix::{sys::signal::Signal, unistd::geteuid};
 use serde_json::Value;
 
@@ -88,13 +88,18 @@ fn status_tells_what_a_client_does_and_has_in_flight() {
     assert_eq!((status.client.as_str(), status.seed, status.clock.as_str()), ("a", 7, "manual"));
     assert_eq!((status.uptime_ms, status.held), (300, false));
     assert_eq!(Path::new(&status.backing), sandbox.path("shared"));
-    assert_eq!(status.knobs["rename_delay"], "1ms..2000ms");
+    assert_eq!(status.knobs.rename_delay.to_string(), "1ms..2000ms");
     assert_eq!((status.in_flight.mutations, status.in_flight.bytes), (2, 4));
     assert_eq!(status.in_flight.next_due_ns, Some(500_000_000));
     assert_eq!(status.operations["write"], 1);
 
     let json: Value = serde_json::from_str(&done(&sandbox, &["status", "--json", "a"])).unwrap();
     assert_eq!(json["in_flight"]["bytes"], 4);
+    let knobs = serde_json::json!({
+        "meta_ttl": "1500ms", "write_delay": "800ms", "rename_delay": "1ms..2000ms", "drop_prob": 0.0,
+        "read_your_writes": true, "max_in_flight": 268_435_456, "max_mutations": 1_000_000
+    });
+    assert_eq!(json["knobs"], knobs);
     let text = done(&sandbox, &["status", "-v", "--backing", "shared"]);
     assert_eq!(text, done(&sandbox, &["status", sandbox.path("a").to_str().unwrap()]));
     assert!(text.starts_with(&format!("a at {}\n", sandbox.path("a").display())), "{text}");
@@ -181,7 +186,7 @@ fn knobs_are_set_all_or_none_and_by_either_spelling() {
     let said = say(&sandbox, &["set", "a", "write-delay=200ms", "meta_ttl=0"]);
     assert_eq!((said.code, said.out.as_str()), (Some(0), "a: write_delay=200ms meta_ttl=0\n"));
     let knobs = status(&sandbox, "a").knobs;
-    assert_eq!((knobs["write_delay"].as_str(), knobs["meta_ttl"].as_str()), ("200ms", "0ms"));
+    assert_eq!((knobs.write_delay, knobs.meta_ttl), (Delay::fixed_millis(200), Duration::ZERO));
     assert!(sandbox.log("a").contains(" event=set meta_ttl=0ms write_delay=200ms\n"));
     let answer = ask(
         &socket(&sandbox, "a"),
@@ -547,7 +552,7 @@ fn a_set_over_a_directory_of_mine_leaves_that_alone_and_lands_in_it() {
     let builder = silent().backing(sandbox.path("shared")).mountpoints_in(sandbox.path(""));
     let slow = |knobs: &mut Knobs| knobs.meta_ttl = Duration::from_secs(60);
     let clients = builder.client("a").client_with("new", slow).manual_clock().mount().expect("two clients");
-    assert_eq!(clients["new"].status().knobs["meta_ttl"], "60000ms");
+    assert_eq!(clients["new"].status().knobs.meta_ttl, Duration::from_secs(60));
     assert_eq!(mounts_below(&sandbox.path("")).unwrap().len(), 2);
     fs::write(clients["a"].mountpoint().join("f"), "text").unwrap();
     clients.unmount().expect("all lands");

@@ -174,7 +174,6 @@ fn in_columns(rows: &[Vec<String>]) -> String {
 
 /// Everything about one client.
 fn in_full(status: &Status) -> String {
-    let knobs: Vec<String> = status.knobs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let operations: Vec<String> =
         status.operations.iter().map(|(name, count)| format!("{name} {count}")).collect();
     let kept = match status.lent {
@@ -190,7 +189,7 @@ fn in_full(status: &Status) -> String {
             format!("{} clock, up {} s", status.clock, seconds(Duration::from_millis(status.uptime_ms))),
         ),
         ("seed", status.seed.to_string()),
-        ("knobs", knobs.join(" ")),
+        ("knobs", status.knobs.to_string()),
         ("kernel", format!("keeps {kept}")),
         ("operations", if operations.is_empty() { "none".to_string() } else { operations.join(", ") }),
         ("in flight", in_flight(status)),

@@ -5,9 +5,11 @@ use std::{
     process::ExitCode,
 };
 
-use chaosfs::harness::{Cleaned, clean_runs};
+use chaosfs::{
+    event::readable_size,
+    harness::{Cleaned, clean_runs},
+};
 
-use super::report::in_bytes;
 use crate::{complain, exec::OWN_FAILURE};
 
 /// Removes what earlier runs of this user have left, and says what that was.
@@ -17,7 +19,7 @@ pub fn clean() -> ExitCode {
     for outcome in &cleaned {
         match outcome {
             Cleaned::Removed(path, size) => {
-                say(&format!("removed {} ({} of logs)", path.display(), in_bytes(*size)))
+                say(&format!("removed {} ({} of logs)", path.display(), readable_size(*size)))
             }
             Cleaned::Kept(path) => say(&format!("left alone, as --keep has asked: {}", path.display())),
             Cleaned::Failed(refusal) => {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use chaosfs::event::readable_size;
+
 use super::{
     Run,
     family::{Ended, Leftovers},
@@ -111,7 +113,7 @@ impl Report<'_> {
         let size = self.run.clients.iter().map(|client| length(&client.name)).sum();
         let kept = self.run.log_dir.is_none() && !self.run.keep;
         let advice = if kept { "; `chaosfs run --clean` removes them" } else { "" };
-        complain(&format!("logs: {} ({}{advice})", path.display(), in_bytes(size)));
+        complain(&format!("logs: {} ({}{advice})", path.display(), readable_size(size)));
     }
 }
 
@@ -129,15 +131,6 @@ fn summary(all: &[Counts]) -> String {
         count("lost", |counts| counts.lost),
     ];
     parts.join(", ")
-}
-
-/// A size as people read it.
-pub fn in_bytes(size: u64) -> String {
-    match size {
-        0..10_240 => format!("{size} bytes"),
-        10_240..10_485_760 => format!("{} KiB", size >> 10),
-        _ => format!("{} MiB", size >> 20),
-    }
 }
 
 fn tell_leftovers(leftovers: &Leftovers) {
