@@ -57,6 +57,8 @@ failures! {
     Invalid = 22 "EINVAL";
     /// No descriptor is left in this process.
     TooManyOpen = 24 "EMFILE";
+    /// A program that runs cannot be written to.
+    TextBusy = 26 "ETXTBSY";
     /// The file would pass the largest size that the backing file system can hold.
     TooBig = 27 "EFBIG";
     /// The backing file system is full.
@@ -73,6 +75,8 @@ failures! {
     NotImplemented = 38 "ENOSYS";
     /// The directory has entries in this client's view.
     NotEmpty = 39 "ENOTEMPTY";
+    /// A symlink was found where it is not followed.
+    Loop = 40 "ELOOP";
     /// No such extended attribute.
     NoData = 61 "ENODATA";
     /// The operation is not supported.
@@ -149,9 +153,9 @@ mod tests {
 
     #[test]
     fn the_kernels_errno_passes_through_untouched() {
-        let error = Error::from(io::Error::from_raw_os_error(40));
-        assert_eq!(error.errno(), 40);
-        assert_eq!(error.symbol(), "errno-40");
+        let error = Error::from(io::Error::from_raw_os_error(41));
+        assert_eq!(error.errno(), 41);
+        assert_eq!(error.symbol(), "errno-41");
         assert_eq!(Error::System(28).to_string(), "No space left on device");
     }
 

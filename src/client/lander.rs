@@ -177,7 +177,9 @@ impl Client {
             Err(error) if error.is_passing() && !is_for_good(&mutation.change, error) => {
                 self.put_off(mutation, error)
             }
-            Err(error) if is_of_this_process(error) => self.put_off(mutation, error),
+            Err(error) if is_of_this_process(error) || error.is(Error::TextBusy) => {
+                self.put_off(mutation, error)
+            }
             Err(error) => self.give_up(mutation, error),
         }
     }

@@ -425,11 +425,16 @@ mod tests {
         bench.create("f", b"text");
         assert_eq!(bench.client.land_everything(), Ok(2));
         assert!(bench.landed("f") && bench.client.status(bench.folder.path()).held);
-        // A directory with entries cannot be replaced by a file: theirs stays, ours is lost.
-        bench.create("g", b"text");
-        fs::create_dir_all(bench.folder.path().join("g/x")).unwrap();
+        // Only the store knows that these are no capabilities.
+        let (made, _) = bench.create("g", b"text");
+        bench.client.setxattr(&CALLER, made, b"security.capability", b"none", 0).unwrap();
         let refusal = bench.client.land_everything().unwrap_err().0;
-        assert!(refusal.starts_with("2 changes could not land: /g: create: "), "{refusal}");
+        assert!(refusal.starts_with("1 change could not land: /g: setxattr: "), "{refusal}");
+        assert_eq!(bench.client.in_flight(), (0, 0));
+        // A directory with entries stays: that is a conflict, and nothing of ours is left to land.
+        bench.create("h", b"text");
+        fs::create_dir_all(bench.folder.path().join("h/x")).unwrap();
+        assert_eq!(bench.client.land_everything(), Ok(0));
         assert_eq!(bench.client.in_flight(), (0, 0));
     }
 

@@ -5,12 +5,13 @@
 //!
 //! | our change | the store has meanwhile | outcome |
 //! |---|---|---|
-//! | a new file | a file of that name | taken over, its content replaced |
+//! | a new file | a file of that name | taken over, its content replaced; another user's makes way |
+//! | a new name | what its owner may not remove: another user's in a sticky directory, immutable | given up, with what was done to the new inode (`kept-theirs`) |
 //! | a new directory | a directory of that name | merged |
 //! | a new name | something else of that name | replaced, but a directory with entries stays (`kept-theirs`) |
 //! | a new name | its directory removed | nobody could see it: given up, with what was done to the new inode |
 //! | unlink, rmdir | no such name | stays gone |
-//! | unlink, rmdir | another inode under that name | removed all the same |
+//! | unlink, rmdir | another inode under that name | removed all the same, unless the owner of ours may not |
 //! | rmdir | entries in the directory | stays |
 //! | rename, link | no such source | dropped |
 //! | rename | another inode at source or target | ours wins, but a directory in the way stays |
@@ -20,6 +21,7 @@
 
 mod conflicts;
 mod inodes;
+mod make;
 mod names;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,7 +41,7 @@ use inodes::set_attributes;
 const READ_WRITE: i32 = 0o2;
 
 /// How often the store is looked at anew for one change that others overtake.
-const MOST_LOOKS: usize = 8;
+const MOST_LOOKS: usize = 32;
 
 /// How a change is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,11 @@ impl Outcome {
     fn theirs() -> Outcome {
         Outcome { is_theirs: true, ..Outcome::default() }
     }
+
+    /// Theirs stays, and with that there is no place for ours.
+    fn nowhere() -> Outcome {
+        Outcome { is_nowhere: true, ..Outcome::theirs() }
+    }
 }
 
 impl Client {
@@ -86,8 +93,15 @@ impl Client {
                 {
                     return Ok(self.settle_for_nowhere(change));
                 }
-                Err(error) if manner == Manner::Late && is_overtaken(error) && looks < MOST_LOOKS => {
-                    looks += 1
+                Err(error) if manner == Manner::Late && is_overtaken(error) => {
+                    looks += 1;
+                    if looks > MOST_LOOKS {
+                        return if change.places().is_empty() {
+                            Err(error)
+                        } else {
+                            Ok(self.settle_for_overtaken(change))
+                        };
+                    }
                 }
                 result => return result,
             }
@@ -100,8 +114,9 @@ impl Client {
                 self.carry_out_make(place, *ino, attributes, target, READ_WRITE, manner)
             }
             Change::Link { ino, place, .. } => self.carry_out_link(*ino, place, manner),
-            Change::Unlink { place, ino } => self.carry_out_unlink(place, *ino, manner),
-            Change::RemoveDirectory { place, ino } => self.carry_out_rmdir(place, *ino, manner),
+            Change::Unlink { place, ino } | Change::RemoveDirectory { place, ino } => {
+                self.carry_out_removal(change.verb(), place, *ino, manner)
+            }
             Change::Rename { from, to, ino, replaced, how, .. } => {
                 let replaced = replaced.map(|(ino, _)| ino);
                 self.carry_out_rename((from, *ino), (to, replaced), *how, manner)
@@ -148,7 +163,12 @@ fn is_absence(error: Error) -> bool {
 
 /// Whether somebody else may have been between looking at a name and changing it, which are two calls.
 fn is_overtaken(error: Error) -> bool {
-    error.is(Error::NotFound) || error.is(Error::Exists)
+    let names = [Error::NotFound, Error::Exists, Error::NotDirectory, Error::IsDirectory];
+    is_one_of(error, &names) || is_one_of(error, &[Error::NotEmpty, Error::Loop])
+}
+
+fn is_one_of(error: Error, errors: &[Error]) -> bool {
+    errors.iter().any(|other| error.is(*other))
 }
 
 fn is_directory(stat: &Stat) -> bool {

@@ -1,169 +1,20 @@
-//! Changes of names: making, linking, removing, moving.
+//! Changes of names: linking, removing, moving.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Manner, Outcome, READ_WRITE, inodes::wall, is_directory};
+use super::{Manner, Outcome, is_directory, is_one_of};
 use crate::{
     backing::{Stat, sys},
-    client::{Client, Version, Watched, descriptors::OWNER_READS_AND_WRITES, view::attributes_of},
-    consistency::{Attributes, Change, Ino, Kind, Place, RenameHow},
+    client::{Client, view::attributes_of},
+    consistency::{Change, Ino, Place, RenameHow},
     error::Error,
 };
 
+const RMDIR: &str = "rmdir";
+const NOREPLACE: u32 = 1;
+const EXCHANGE: u32 = 2;
+
 impl Client {
-    /// Makes a new inode. A regular file comes back open with `flags`.
-    pub(in crate::client) fn carry_out_make(
-        &self,
-        place: &Place,
-        ino: Ino,
-        attributes: &Attributes,
-        target: &[u8],
-        flags: i32,
-        manner: Manner,
-    ) -> Result<Outcome, Error> {
-        let directory = self.descriptor(place.directory)?;
-        let at = directory.as_fd();
-        let (opened, is_theirs) =
-            match self.table.retrying(|| make(at, &place.name, attributes, target, flags)) {
-                Err(error) if error.is(Error::Exists) && manner == Manner::Late => {
-                    self.settle_for_existing(place, ino, attributes, target, at)?
-                }
-                result => (result?, false),
-            };
-        let found = if opened.is_none() && manner == Manner::Late {
-            Some(sys::open_path(at, &place.name)?)
-        } else {
-            None
-        };
-        let reached = opened.as_ref().or(found.as_ref()).map(AsFd::as_fd);
-        let mut stat = match reached {
-            Some(fd) => sys::stat(fd)?,
-            None => sys::stat_at(at, &place.name)?,
-        };
-        if Kind::of_mode(stat.mode) != attributes.kind {
-            // Swapped since it was made: what stands there now is not ours.
-            return Err(Error::NotFound);
-        }
-        if manner == Manner::Late {
-            let node = reached.filter(|_| self.is_needed_after(ino, &stat));
-            let held = node.and_then(|fd| sys::node_of(fd).ok());
-            self.table.bind(ino, &stat, held, place.directory, &place.name);
-        }
-        if !is_theirs {
-            stat = self.give_to_owner(at, place, reached, attributes, stat)?;
-        }
-        if let (Some(fd), false, Manner::Late) = (reached, is_theirs, manner) {
-            // Failing leaves the time of landing, which is what another host's clock might have said.
-            let _ = sys::set_times(fd, Some(wall(attributes.atime)), Some(wall(attributes.mtime)));
-            stat = sys::stat(fd)?;
-        }
-        if manner == Manner::Late && attributes.kind == Kind::File {
-            self.lock().watched.insert(ino, Watched::expecting(Version::of(&attributes_of(&stat))));
-        }
-        Ok(Outcome { stat: Some(stat), opened, is_theirs, is_nowhere: false })
-    }
-
-    /// The name of a new inode is taken: a file is taken over, a directory merged, anything else makes way. Whether
-    /// what stands there then is somebody else's, times and all.
-    pub(super) fn settle_for_existing(
-        &self,
-        place: &Place,
-        ino: Ino,
-        attributes: &Attributes,
-        target: &[u8],
-        at: BorrowedFd<'_>,
-    ) -> Result<(Option<OwnedFd>, bool), Error> {
-        let theirs = sys::stat_at(at, &place.name)?;
-        // An earlier try got this far.
-        let ours = self.table.identity(ino) == Some(theirs.identity);
-        match (attributes.kind, Kind::of_mode(theirs.mode)) {
-            (Kind::File, Kind::File) => {
-                let node = sys::open_path(at, &place.name)?;
-                if sys::stat(node.as_fd())?.identity != theirs.identity {
-                    return Err(Error::NotFound);
-                }
-                // Whoever may not write it may still be its owner.
-                sys::set_permissions(node.as_fd(), attributes.permissions | OWNER_READS_AND_WRITES)?;
-                let opened = sys::reopen(node.as_fd(), READ_WRITE)?;
-                sys::resize(opened.as_fd(), 0)?;
-                if !ours {
-                    self.conflict("create", place, attributes, &theirs, "taken-over");
-                }
-                Ok((Some(opened), false))
-            }
-            (Kind::Directory, Kind::Directory) => {
-                if !ours {
-                    self.conflict("mkdir", place, attributes, &theirs, "merged");
-                }
-                Ok((None, !ours))
-            }
-            _ => {
-                self.make_way(at, place, attributes, &theirs)?;
-                Ok((make(at, &place.name, attributes, target, READ_WRITE)?, false))
-            }
-        }
-    }
-
-    /// Whether more will land in or on a new inode, which another client's rename must not make impossible to find. A
-    /// new file is mostly left alone.
-    pub(super) fn is_needed_after(&self, ino: Ino, stat: &Stat) -> bool {
-        is_directory(stat) || self.lock().in_flight.about(ino).nth(1).is_some()
-    }
-
-    /// Lets the new inode have the owner and mode that programs have been shown, where this process may do that.
-    pub(super) fn give_to_owner(
-        &self,
-        directory: BorrowedFd<'_>,
-        place: &Place,
-        reached: Option<BorrowedFd<'_>>,
-        attributes: &Attributes,
-        stat: Stat,
-    ) -> Result<Stat, Error> {
-        let owned = !self.gives_away || (stat.uid == attributes.uid && stat.gid == attributes.gid);
-        let as_asked =
-            stat.mode & 0o7777 == attributes.permissions || Kind::of_mode(stat.mode) == Kind::Symlink;
-        if owned && as_asked {
-            return Ok(stat);
-        }
-        let found;
-        let fd = match reached {
-            Some(fd) => fd,
-            None => {
-                found = sys::open_path(directory, &place.name)?;
-                if sys::stat(found.as_fd())?.identity != stat.identity {
-                    // Swapped meanwhile: what stands there now is not ours to give away.
-                    return Ok(stat);
-                }
-                found.as_fd()
-            }
-        };
-        if !owned {
-            sys::set_owner(fd, Some(attributes.uid), Some(attributes.gid))?;
-        }
-        if Kind::of_mode(stat.mode) != Kind::Symlink {
-            sys::set_permissions(fd, attributes.permissions)?;
-        }
-        sys::stat(fd)
-    }
-
-    /// Removes what stands where something new of ours must go: last writer wins. A directory with entries stays.
-    pub(super) fn make_way(
-        &self,
-        at: BorrowedFd<'_>,
-        place: &Place,
-        ours: &Attributes,
-        theirs: &Stat,
-    ) -> Result<(), Error> {
-        let removed = if is_directory(theirs) {
-            sys::remove_directory(at, &place.name)
-        } else {
-            sys::unlink(at, &place.name)
-        };
-        let outcome = if removed.is_ok() { "replaced" } else { "kept-theirs" };
-        self.conflict("make", place, ours, theirs, outcome);
-        removed
-    }
-
     pub(super) fn carry_out_link(&self, ino: Ino, place: &Place, manner: Manner) -> Result<Outcome, Error> {
         let directory = self.descriptor(place.directory)?;
         let at = directory.as_fd();
@@ -172,7 +23,14 @@ impl Client {
             Err(error) if error.is(Error::Exists) && manner == Manner::Late => {
                 let (ours, theirs) = (sys::stat(subject.as_fd())?, sys::stat_at(at, &place.name)?);
                 if theirs.identity != ours.identity {
-                    self.make_way(at, place, &attributes_of(&ours), &theirs)?;
+                    let shown = attributes_of(&ours);
+                    if self.is_kept_from(at, &theirs, None)? {
+                        self.conflict("link", place, &shown, &theirs, "kept-theirs");
+                        return Ok(Outcome::theirs());
+                    }
+                    if !self.make_way(at, place, ("make", "replaced"), &shown, &theirs)? {
+                        return Ok(Outcome::theirs());
+                    }
                     sys::link(subject.as_fd(), at, &place.name)?;
                 }
             }
@@ -181,28 +39,48 @@ impl Client {
         Ok(Outcome::default())
     }
 
-    pub(super) fn carry_out_unlink(&self, place: &Place, ino: Ino, manner: Manner) -> Result<Outcome, Error> {
+    /// Takes a name away: of a directory with `verb` rmdir, of anything else with unlink.
+    pub(super) fn carry_out_removal(
+        &self,
+        verb: &'static str,
+        place: &Place,
+        ino: Ino,
+        manner: Manner,
+    ) -> Result<Outcome, Error> {
         let directory = self.descriptor(place.directory)?;
         let at = directory.as_fd();
-        self.hold_on_to(ino);
-        if manner == Manner::Late {
-            let ours = self.table.identity(ino);
-            match sys::stat_at(at, &place.name) {
-                Err(error) if error.is(Error::NotFound) => {
-                    self.conflict_with_nothing("unlink", place, "stays-gone");
-                    return Ok(Outcome::theirs());
-                }
-                Ok(theirs) if is_directory(&theirs) => {
-                    self.conflict_over("unlink", place, ours, &theirs, "kept-theirs");
-                    return Ok(Outcome::theirs());
-                }
-                Ok(theirs) if Some(theirs.identity) != ours => {
-                    self.conflict_over("unlink", place, ours, &theirs, "removed");
-                }
-                _ => {}
-            }
+        let takes_directories = verb == RMDIR;
+        let remove = || match takes_directories {
+            true => sys::remove_directory(at, &place.name),
+            false => sys::unlink(at, &place.name),
+        };
+        if !takes_directories {
+            self.hold_on_to(ino);
         }
-        sys::unlink(at, &place.name)?;
+        if manner == Manner::Through {
+            remove()?;
+            return Ok(Outcome::default());
+        }
+        let ours = self.table.identity(ino);
+        let theirs = match sys::stat_at(at, &place.name) {
+            Err(error) if error.is(Error::NotFound) => {
+                self.conflict_with_nothing(verb, place, "stays-gone");
+                return Ok(Outcome::theirs());
+            }
+            result => result?,
+        };
+        let is_foreign = Some(theirs.identity) != ours;
+        let is_kept = is_directory(&theirs) != takes_directories
+            || is_foreign && self.is_kept_from(at, &theirs, self.owner_of(ino))?;
+        match if is_kept { Err(Error::Exists) } else { remove() } {
+            Ok(()) if is_foreign => self.conflict_over(verb, place, ours, &theirs, "removed"),
+            Ok(()) => {}
+            Err(error) if has_entries(error) || is_foreign && stays(error) => {
+                self.conflict_over(verb, place, ours, &theirs, "kept-theirs");
+                return Ok(Outcome::theirs());
+            }
+            Err(error) => return Err(error),
+        }
         Ok(Outcome::default())
     }
 
@@ -213,37 +91,6 @@ impl Client {
         }
     }
 
-    pub(super) fn carry_out_rmdir(&self, place: &Place, ino: Ino, manner: Manner) -> Result<Outcome, Error> {
-        let directory = self.descriptor(place.directory)?;
-        let at = directory.as_fd();
-        if manner == Manner::Late {
-            let ours = self.table.identity(ino);
-            match sys::stat_at(at, &place.name) {
-                Ok(theirs) if Some(theirs.identity) != ours => {
-                    let outcome = if is_directory(&theirs) { "removed" } else { "kept-theirs" };
-                    self.conflict_over("rmdir", place, ours, &theirs, outcome);
-                    if !is_directory(&theirs) {
-                        return Ok(Outcome::theirs());
-                    }
-                }
-                Err(error) if error.is(Error::NotFound) => {
-                    self.conflict_with_nothing("rmdir", place, "stays-gone");
-                    return Ok(Outcome::theirs());
-                }
-                _ => {}
-            }
-        }
-        match sys::remove_directory(at, &place.name) {
-            Err(error) if manner == Manner::Late && is_one_of(error, &[Error::NotEmpty, Error::Exists]) => {
-                let theirs = sys::stat_at(at, &place.name)?;
-                self.conflict_over("rmdir", place, None, &theirs, "kept-theirs");
-                return Ok(Outcome::theirs());
-            }
-            result => result?,
-        }
-        Ok(Outcome::default())
-    }
-
     pub(super) fn carry_out_rename(
         &self,
         (from, ino): (&Place, Ino),
@@ -251,52 +98,97 @@ impl Client {
         how: RenameHow,
         manner: Manner,
     ) -> Result<Outcome, Error> {
-        const NOREPLACE: u32 = 1;
-        const EXCHANGE: u32 = 2;
         let (source, target) = (self.descriptor(from.directory)?, self.descriptor(to.directory)?);
         let (source, target) = (source.as_fd(), target.as_fd());
-        let mut flags = match how {
+        let flags = match how {
             RenameHow::Replace => 0,
             RenameHow::NoReplace => NOREPLACE,
             RenameHow::Exchange => EXCHANGE,
         };
-        if manner == Manner::Late {
-            if let Some(replaced) = replaced {
-                self.hold_on_to(replaced);
-            }
-            let there = match sys::stat_at(source, &from.name) {
-                Err(error) if error.is(Error::NotFound) => {
-                    self.conflict_with_nothing("rename", from, "dropped");
-                    self.stays_at(ino, from);
-                    return Ok(Outcome::theirs());
-                }
-                result => result?,
-            };
-            let ours = self.table.identity(ino);
-            if ours != Some(there.identity) {
-                self.conflict_over("rename", from, ours, &there, "renamed-theirs");
-            }
-            flags = self.settle_target(target, to, (how, flags), replaced);
+        if manner == Manner::Through {
+            sys::rename(source, &from.name, target, &to.name, flags)?;
+            return Ok(Outcome::default());
         }
-        let renamed = sys::rename(source, &from.name, target, &to.name, flags);
-        const IN_THE_WAY: [Error; 5] =
-            [Error::NotEmpty, Error::Exists, Error::IsDirectory, Error::NotDirectory, Error::Invalid];
-        if let (Err(error), Manner::Late) = (&renamed, manner)
-            && is_one_of(*error, &IN_THE_WAY)
-            && let Ok(theirs) = sys::stat_at(target, &to.name)
-        {
-            self.conflict_over("rename", to, self.table.identity(ino), &theirs, "dropped");
-            self.stays_at(ino, from);
-            return Ok(Outcome::theirs());
+        if let Some(replaced) = replaced {
+            self.hold_on_to(replaced);
         }
-        renamed?;
-        if manner == Manner::Late {
-            self.table.landed_at(ino, to.directory, &to.name);
-            if let (Some(other), RenameHow::Exchange) = (replaced, how) {
-                self.table.landed_at(other, from.directory, &from.name);
+        let met = match self.meet((source, from, ino), (target, to, replaced)) {
+            Err(error) if error.is(Error::NotFound) => {
+                self.conflict_with_nothing("rename", from, "dropped");
+                return Ok(self.dropped(ino, from));
             }
+            result => result?,
+        };
+        // The last writer replaces what it did not expect, too; what has gone cannot be swapped.
+        let flags = match (&met.at_target, how) {
+            (Some(_), RenameHow::NoReplace) if met.foreign_target => 0,
+            (None, RenameHow::Exchange) if replaced.is_some() => 0,
+            _ => flags,
+        };
+        let ours = self.table.identity(ino);
+        let renamed = match met.is_kept {
+            true => Err(Error::NotPermitted),
+            false => sys::rename(source, &from.name, target, &to.name, flags),
+        };
+        if let Err(error) = renamed {
+            let is_foreign = met.foreign_source || met.foreign_target;
+            let in_the_way = sys::stat_at(target, &to.name).ok().filter(|_| is_in_the_way(error));
+            let kept = met.at_target.or(Some(met.at_source)).filter(|_| is_foreign && stays(error));
+            // Somebody else has moved a directory between the two: it would come into itself.
+            let into_itself =
+                error.is(Error::Invalid) && is_directory(&met.at_source) && from.directory != to.directory;
+            match in_the_way.or(kept) {
+                Some(theirs) => self.conflict_over("rename", to, ours, &theirs, "dropped"),
+                None if into_itself => self.conflict_with_nothing("rename", to, "dropped"),
+                None => return Err(error),
+            }
+            return Ok(self.dropped(ino, from));
+        }
+        if met.foreign_source {
+            self.conflict_over("rename", from, ours, &met.at_source, "renamed-theirs");
+        }
+        match (&met.at_target, replaced) {
+            (Some(theirs), _) if met.foreign_target => {
+                let expected = replaced.and_then(|ino| self.table.identity(ino));
+                self.conflict_over("rename", to, expected, theirs, "replaced");
+            }
+            (None, Some(_)) => self.conflict_with_nothing("rename", to, "renamed"),
+            _ => {}
+        }
+        self.table.landed_at(ino, to.directory, &to.name);
+        if let (Some(other), RenameHow::Exchange) = (replaced, how) {
+            self.table.landed_at(other, from.directory, &from.name);
         }
         Ok(Outcome::default())
+    }
+
+    /// Looks at what a late rename will meet at both ends. ENOENT: there is no source.
+    fn meet(
+        &self,
+        (source, from, ino): (BorrowedFd<'_>, &Place, Ino),
+        (target, to, replaced): (BorrowedFd<'_>, &Place, Option<Ino>),
+    ) -> Result<Met, Error> {
+        let at_source = sys::stat_at(source, &from.name)?;
+        let at_target = sys::stat_at(target, &to.name).ok();
+        let foreign_source = Some(at_source.identity) != self.table.identity(ino);
+        let expected = replaced.and_then(|ino| self.table.identity(ino));
+        let foreign_target = at_target.is_some_and(|theirs| Some(theirs.identity) != expected);
+        let mut is_kept = foreign_source && self.is_kept_from(source, &at_source, self.owner_of(ino))?;
+        if let Some(theirs) = at_target.filter(|_| foreign_target) {
+            is_kept |= self.is_kept_from(target, &theirs, replaced.and_then(|ino| self.owner_of(ino)))?;
+        }
+        Ok(Met { at_source, foreign_source, at_target, foreign_target, is_kept })
+    }
+
+    fn dropped(&self, ino: Ino, from: &Place) -> Outcome {
+        self.stays_at(ino, from);
+        Outcome::theirs()
+    }
+
+    /// Who owns an inode that this client knows, if it can still be reached.
+    fn owner_of(&self, ino: Ino) -> Option<u32> {
+        let node = if self.gives_away { self.descriptor(ino).ok() } else { None };
+        sys::stat(node?.as_fd()).ok().map(|stat| stat.uid)
     }
 
     /// Whether somebody else has removed a directory in which this change is to make, move or remove a name, or the last
@@ -306,7 +198,8 @@ impl Client {
         let directories = change.places().into_iter().map(|place| place.directory);
         directories.chain(linked).any(|ino| match self.descriptor(ino) {
             Ok(node) => sys::stat(node.as_fd()).is_ok_and(|stat| stat.links == 0),
-            Err(error) => error.is(Error::Stale) && self.table.has_landed(ino),
+            // One that has never landed never will: what needs it comes after it.
+            Err(error) => error.is(Error::Stale),
         })
     }
 
@@ -332,46 +225,45 @@ impl Client {
         self.table.moved(ino, place.directory, &place.name, true);
     }
 
-    /// Looks at what a late rename will meet at its target, and says with which flags it goes ahead.
-    pub(super) fn settle_target(
-        &self,
-        target: BorrowedFd<'_>,
-        to: &Place,
-        (how, flags): (RenameHow, u32),
-        replaced: Option<Ino>,
-    ) -> u32 {
-        let expected = replaced.and_then(|ino| self.table.identity(ino));
-        match sys::stat_at(target, &to.name) {
-            Ok(theirs) if Some(theirs.identity) != expected => {
-                self.conflict_over("rename", to, expected, &theirs, "replaced");
-                if how == RenameHow::Exchange { flags } else { 0 }
+    /// Others have been faster each time that the store was looked at.
+    pub(super) fn settle_for_overtaken(&self, change: &Change) -> Outcome {
+        let outcome = match change {
+            Change::Make { .. } => "unseen",
+            Change::Rename { ino, from, .. } => {
+                self.stays_at(*ino, from);
+                "dropped"
             }
-            Err(error) if error.is(Error::NotFound) && replaced.is_some() => {
-                self.conflict_with_nothing("rename", to, "renamed");
-                0
-            }
-            _ => flags,
+            Change::Link { .. } => "dropped",
+            _ => "kept-theirs",
+        };
+        if let Some(place) = change.places().first() {
+            self.conflict_with_nothing(change.verb(), place, outcome);
         }
+        Outcome { is_nowhere: matches!(change, Change::Make { .. }), ..Outcome::theirs() }
     }
 }
 
-fn is_one_of(error: Error, errors: &[Error]) -> bool {
-    errors.iter().any(|other| error.is(*other))
+/// What a late rename meets: what stands at both ends, whether that is another inode than this client knows there, and
+/// whether a sticky directory keeps any of it.
+struct Met {
+    at_source: Stat,
+    foreign_source: bool,
+    at_target: Option<Stat>,
+    foreign_target: bool,
+    is_kept: bool,
 }
 
-fn make(
-    at: BorrowedFd<'_>,
-    name: &[u8],
-    attributes: &Attributes,
-    target: &[u8],
-    flags: i32,
-) -> Result<Option<OwnedFd>, Error> {
-    let permissions = attributes.permissions;
-    match attributes.kind {
-        Kind::File => return sys::create(at, name, flags, permissions).map(Some),
-        Kind::Directory => sys::make_directory(at, name, permissions)?,
-        Kind::Symlink => sys::make_symlink(target, at, name)?,
-        kind => sys::make_node(at, name, kind.mode_bits() | permissions, attributes.rdev)?,
-    }
-    Ok(None)
+fn has_entries(error: Error) -> bool {
+    is_one_of(error, &[Error::NotEmpty, Error::Exists])
+}
+
+/// Why another's inode cannot be removed or moved: it has entries, is immutable, is another user's in a directory with
+/// the sticky bit, or something is mounted on it.
+pub(super) fn stays(error: Error) -> bool {
+    has_entries(error) || is_one_of(error, &[Error::NotPermitted, Error::Busy])
+}
+
+/// Why a rename meets at its target what it cannot replace.
+fn is_in_the_way(error: Error) -> bool {
+    has_entries(error) || is_one_of(error, &[Error::IsDirectory, Error::NotDirectory, Error::Invalid])
 }
