@@ -618,6 +618,18 @@ pub fn has_group(thread: u32, group: u32) -> bool {
     groups.any(|found| found.parse() == Ok(group))
 }
 
+/// Whether a thread has `CAP_SYS_ADMIN` (`CapEff` of its status, `proc(5)`) in the user namespace of this process: what
+/// another namespace gives it counts nothing here. One that cannot be seen has not.
+pub fn is_administrator(thread: u32) -> bool {
+    const SYS_ADMIN_BIT: u64 = 1 << 21;
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user")).ok();
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    capabilities.is_some_and(|mask| mask & SYS_ADMIN_BIT != 0)
+        && namespace(&thread.to_string()).is_some_and(|theirs| namespace("self") == Some(theirs))
+}
+
 /// How many descriptors this process may have.
 pub fn descriptor_limit() -> u64 {
     nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)

@@ -121,6 +121,11 @@ impl Caller {
     fn is_in_group(&self, group: u32) -> bool {
         self.uid == 0 || self.gid == group || backing::sys::has_group(self.thread, group)
     }
+
+    /// Whether the caller is an administrator to the kernel (`CAP_SYS_ADMIN`); the root of a container may not be.
+    fn administers(&self) -> bool {
+        backing::sys::is_administrator(self.thread)
+    }
 }
 
 #[derive(Debug, Default)]

@@ -597,8 +597,9 @@ impl fuser::Filesystem for Adapter {
         reply_xattr(reply, size, self.ask(|client| client.getxattr(ino.0, name.as_bytes())));
     }
 
-    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        reply_xattr(reply, size, self.ask(|client| client.listxattr(ino.0)));
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let caller = caller(request);
+        reply_xattr(reply, size, self.ask(|client| client.listxattr(&caller, ino.0)));
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

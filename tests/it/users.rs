@@ -148,6 +148,61 @@ fn what_its_maker_owns_is_taken_over_as_it_is_and_the_owner_of_the_directory_rem
     assert_eq!(of(&other), (NOBODY, 0o600, String::new()), "the same inode");
 }
 
+/// Every kind of attribute on every kind of file, asked for, listed, set and removed: the answers.
+const ATTRIBUTES: &str = "import errno
+def said(call, *args):
+    try: return call(*args)
+    except OSError as error: return errno.errorcode[error.errno]
+names = ['user.a', 'trusted.a', 'security.a', 'system.a', 'system.posix_acl_access', 'system.posix_acl_default', 'bogus.a']
+for file in ['own', 'others', 'sticky', 'sticky/own', 'link', 'fifo']:
+    path = os.path.join(root, file)
+    print(file, sorted(os.listxattr(path, follow_symlinks=False)))
+    for name in names:
+        print(file, name, said(lambda: os.getxattr(path, name, follow_symlinks=False)),
+              said(lambda: os.setxattr(path, name, b'2', follow_symlinks=False)),
+              said(lambda: os.removexattr(path, name, follow_symlinks=False)))
+";
+
+#[test]
+fn extended_attributes_are_for_whom_they_are_in_the_directory_itself() {
+    const AT_ONCE: [&str; 7] =
+        ["--allow-other", "--write-delay", "0", "--rename-delay", "0", "--meta-ttl", "0"];
+    for knobs in [&AT_ONCE[..], &LATE] {
+        let Some(sandbox) = shared(0o777, knobs) else { return };
+        for root in ["shared", "plain"] {
+            let path = |name: &str| sandbox.path(root).join(name);
+            let _ = fs::create_dir(sandbox.path(root));
+            fs::create_dir(path("sticky")).unwrap();
+            for name in ["own", "others", "sticky/own"] {
+                fs::write(path(name), "x").unwrap();
+            }
+            std::os::unix::fs::symlink("own", path("link")).unwrap();
+            nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+            for name in ["own", "sticky/own", "fifo"] {
+                chown(path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            fs::set_permissions(path("others"), fs::Permissions::from_mode(0o666)).unwrap();
+            fs::set_permissions(path("sticky"), fs::Permissions::from_mode(0o1777)).unwrap();
+            for (name, file) in
+                [("user.a", "own"), ("user.a", "others"), ("trusted.a", "own"), ("trusted.a", "link")]
+            {
+                let mut set = Command::new("setfattr");
+                let set = set.args(["-h", "-n", name, "-v", "1"]).arg(path(file)).status();
+                assert!(set.expect("setfattr(1) is installed").success());
+            }
+        }
+        let asked = |root: &str| {
+            let said = by_nobody(&sandbox, &format!("root = '{root}'\n{ATTRIBUTES}"));
+            assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+            said.out
+        };
+        assert_eq!(asked("a"), asked("plain"), "{knobs:?}");
+        let by_root = Command::new("getfattr").args(["-h", "-m", "-"]).arg(sandbox.path("a/own")).output();
+        let by_root = by_root.expect("getfattr(1) is installed").stdout;
+        assert!(String::from_utf8_lossy(&by_root).contains("trusted.a"), "root sees all");
+    }
+}
+
 #[test]
 fn nothing_new_is_ever_set_user_id_root_on_its_way_to_its_owner() {
     for knobs in [

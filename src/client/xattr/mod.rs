@@ -18,6 +18,8 @@ const SETGID: u32 = 0o2000;
 
 /// Attributes that any owner of a file may give it.
 const USER: &[u8] = b"user.";
+/// Attributes for administrators alone.
+const TRUSTED: &[u8] = b"trusted.";
 /// `XATTR_CREATE`, `setxattr(2)`.
 const CREATE: i32 = 1;
 /// `XATTR_REPLACE`, `setxattr(2)`.
@@ -153,16 +155,21 @@ impl Client {
         sys::get_xattr(self.descriptor(ino)?.as_fd(), name)
     }
 
-    /// The names of all extended attributes, each with a NUL behind it.
+    /// The names of all extended attributes that this caller may know of, each with a NUL behind it: `trusted.*` is for
+    /// whoever has `CAP_SYS_ADMIN` (`xattr(7)`). Values are the kernel's to guard, names are not.
     ///
     /// # Errors
     /// Whatever the backing directory answers.
-    pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>, Error> {
+    pub fn listxattr(&self, caller: &Caller, ino: Ino) -> Result<Vec<u8>, Error> {
         self.operate(
             "listxattr",
             || self.table.path(ino),
             |_| {
-                let names = self.xattr_names(ino)?;
+                let mut names = self.xattr_names(ino)?;
+                let hidden = |name: &Vec<u8>| name.starts_with(TRUSTED);
+                if names.iter().any(hidden) && !caller.administers() {
+                    names.retain(|name| !hidden(name));
+                }
                 Ok(names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect())
             },
         )
@@ -276,7 +283,7 @@ fn absent_is_nothing(error: Error) -> Result<(), Error> {
 
 /// Refuses names that no Linux file system takes (`xattr(7)`): of another kind, or a kind alone.
 fn check_kind(name: &[u8]) -> Result<(), Error> {
-    const KINDS: [&[u8]; 3] = [USER, b"trusted.", b"security."];
+    const KINDS: [&[u8]; 3] = [USER, TRUSTED, b"security."];
     if KINDS.contains(&name) {
         return Err(Error::Invalid);
     }
