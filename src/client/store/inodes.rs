@@ -12,6 +12,7 @@ use crate::{
 };
 
 const SETID: u32 = 0o6000;
+const CAPABILITIES: &[u8] = b"security.capability";
 
 impl Client {
     pub(super) fn carry_out_data(
@@ -56,12 +57,21 @@ impl Client {
         let descriptor = self.descriptor(ino)?;
         match value {
             Some(value) => sys::set_xattr(descriptor.as_fd(), name, value, 0)?,
-            None => match sys::remove_xattr(descriptor.as_fd(), name) {
+            None => match remove_xattr(descriptor.as_fd(), name) {
                 Err(error) if error.is(Error::NoData) => {}
                 result => result?,
             },
         }
         Ok(Outcome::default())
+    }
+}
+
+/// Removes an extended attribute. Capabilities an ordinary user may not remove, but the kernel asks that user's client
+/// to before a change of the file that takes them away, and a chown(2) of nobody is such a change.
+pub(in crate::client) fn remove_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Error> {
+    match sys::remove_xattr(fd, name) {
+        Err(error) if error.is(Error::NotPermitted) && name == CAPABILITIES => sys::set_owner(fd, None, None),
+        result => result,
     }
 }
 

@@ -34,8 +34,8 @@ use crate::{
     event::readable,
     time::Timestamp,
 };
-pub(in crate::client) use inodes::clear_permissions;
 use inodes::set_attributes;
+pub(in crate::client) use inodes::{clear_permissions, remove_xattr};
 
 /// `open(2)` flags for a new file that nobody has asked to have open: readable and writable.
 const READ_WRITE: i32 = 0o2;

@@ -6,7 +6,7 @@ use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
     backing::{self, Traits, sys},
-    client::{Caller, Client, Trace},
+    client::{Caller, Client, Trace, store},
     consistency::{
         AttributeChange, Change, Ino, Kind, Name,
         acl::{ACCESS_ACL, Acl, DEFAULT_ACL},
@@ -204,7 +204,7 @@ impl Client {
             |_| {
                 let change = Change::SetXattr { ino, name: name.into(), value: None };
                 if self.goes_through(&self.lock(), &change) {
-                    let result = sys::remove_xattr(self.descriptor(ino)?.as_fd(), name);
+                    let result = store::remove_xattr(self.descriptor(ino)?.as_fd(), name);
                     self.forget_beliefs(&change);
                     return result;
                 }

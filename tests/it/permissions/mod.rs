@@ -3,6 +3,8 @@
 
 use std::{collections::HashSet, fs, path::Path, process::Command, thread};
 
+use nix::unistd::geteuid;
+
 use crate::{
     likeness::KNOBS,
     sandbox::{Sandbox, as_root, run},
@@ -96,6 +98,44 @@ fn so_it_does_where_the_user_who_mounted_is_an_ordinary_one() {
         let said = run(&mut sandbox.as_ordinary_user(&args));
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{knobs:?}: {}", said.out);
         assert!(said.out.trim().parse().is_ok_and(|lines: u32| lines > 100), "{}", said.out);
+    }
+}
+
+/// Files with capabilities that belong to an ordinary user, who may change them all the same.
+#[test]
+fn an_ordinary_users_client_changes_files_with_capabilities() {
+    const PREPARE: &str = "import os, struct
+for folder in ('shared', 'plain'):
+    os.makedirs(folder, exist_ok=True); os.chown(folder, 65534, 65534)
+    for name in 'abcd':
+        path = f'{folder}/{name}'; open(path, 'w').write('text'); os.chown(path, 65534, 65534); os.chmod(path, 0o4755)
+        os.setxattr(path, 'security.capability', struct.pack('<5I', 0x02000001, 1 << 13, 0, 0, 0))
+";
+    const CHANGE: &str = "import os, sys
+os.chdir(sys.argv[1])
+with open('a', 'r+') as f: f.write('T')
+with open('b', 'r+') as f: os.posix_fallocate(f.fileno(), 0, 9)
+os.truncate('c', 2)
+os.chown('d', -1, -1)
+print([(oct(os.stat(name).st_mode), os.stat(name).st_size, os.listxattr(name)) for name in 'abcd'])
+";
+    if !geteuid().is_root() {
+        return;
+    }
+    for knobs in KNOBS {
+        let sandbox = Sandbox::for_ordinary_users();
+        let said = run(Command::new("python3").args(["-c", PREPARE]).current_dir(sandbox.path("")));
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+        let [shared, plain] = ["shared", "plain"].map(|name| sandbox.path(name).display().to_string());
+        let script = sandbox.path("tmp/change.py");
+        fs::write(&script, CHANGE).unwrap();
+        let both = format!("python3 {0} {plain}; python3 {0} {{A}}", script.display());
+        let client = ["run", "--clients", "1", "--backing", &shared];
+        let said =
+            run(&mut sandbox.as_ordinary_user(&[&client[..], knobs, &["--", "sh", "-c", &both]].concat()));
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{knobs:?}: {}", said.out);
+        let lines: Vec<_> = said.out.lines().collect();
+        assert!(lines.len() == 2 && lines[0] == lines[1], "{knobs:?}: {}", said.out);
     }
 }
 
