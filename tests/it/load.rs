@@ -1,5 +1,5 @@
 //! Mixed load on several clients, as `fsstress` makes it: nothing may go wrong, nothing may be left behind, nothing may
-//! grow. Runs for `CHAOSFS_LOAD_SECONDS` (default 8).
+//! grow. Runs for `TEST_LOAD_SECONDS` (default 8).
 
 use std::{
     env, fs,
@@ -118,8 +118,7 @@ fn held(sandbox: &Sandbox, client: &str) -> (u64, usize) {
 
 #[test]
 fn a_mixed_load_of_several_clients_goes_wrong_nowhere_and_leaves_nothing_behind() {
-    let seconds =
-        env::var("CHAOSFS_LOAD_SECONDS").map_or(8, |text| text.parse().expect("a number of seconds"));
+    let seconds = env::var("TEST_LOAD_SECONDS").map_or(8, |text| text.parse().expect("a number of seconds"));
     let sandbox = Sandbox::for_mounting();
     fs::create_dir(sandbox.path("c")).unwrap();
     for client in CLIENTS {

@@ -124,14 +124,13 @@ fn the_commands_of_all_pages_do_what_they_say() {
 /// package, and blocks for containers are run by `.ci/containers`.
 #[test]
 fn every_block_is_marked_for_what_it_is() {
-    const MARKS: [&str; 13] = [
+    const MARKS: [&str; 12] = [
         "sh run",
         "sh containers",
         "yaml containers",
         "dockerfile containers",
         "text output",
         "sh",
-        "sh tests",
         "text",
         "rust",
         "toml",

@@ -215,11 +215,11 @@ impl fmt::Debug for Program {
     }
 }
 
-/// How many cases a property tries: `few`, always the same ones, or as many new ones as `CHAOSFS_CASES` says. A change
+/// How many cases a property tries: `few`, always the same ones, or as many new ones as `TEST_CASES` says. A change
 /// is judged by what it did, not by chance; the search for what nobody has met yet runs every night. Failures are not
 /// stored in files: they become named tests.
 pub fn cases(few: u32) -> Config {
-    let asked = env::var("CHAOSFS_CASES").ok().map(|cases| cases.parse().expect("CHAOSFS_CASES is a number"));
+    let asked = env::var("TEST_CASES").ok().map(|cases| cases.parse().expect("TEST_CASES is a number"));
     let rng_seed = if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(0x0c4a05f5) };
     let cases = asked.unwrap_or(few);
     Config { cases, failure_persistence: None, max_shrink_iters: 4000, rng_seed, ..Config::default() }
