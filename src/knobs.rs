@@ -52,10 +52,14 @@ pub struct Knobs {
     /// Whether this client's own reads and sizes show its writes that have not landed yet. Default true; false
     /// shows the old content until it lands, which no program alone on one host would meet.
     pub read_your_writes: bool,
-    /// How many bytes of data may be in flight before writers wait. Default 256 MiB.
+    /// How many bytes of memory changes in flight may take before whoever makes one waits: their data, and what keeping
+    /// them takes (about 0.6 KiB for each, 2 KiB for a new inode). Default 256 MiB.
     pub max_in_flight: u64,
     /// How many mutations may be in flight before whoever makes one waits. Default 1,000,000.
     pub max_mutations: usize,
+    /// How many bytes of attributes, names, listings and content may be believed before the oldest are dropped.
+    /// Default 64 MiB.
+    pub max_belief: u64,
 }
 
 impl Default for Knobs {
@@ -68,6 +72,7 @@ impl Default for Knobs {
             read_your_writes: true,
             max_in_flight: 256 << 20,
             max_mutations: 1_000_000,
+            max_belief: 64 << 20,
         }
     }
 }
@@ -86,7 +91,7 @@ impl Knobs {
 
 impl Knobs {
     /// The names of all knobs, as [`Knobs::set`] takes them and the log shows them.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 8] = [
         "meta_ttl",
         "write_delay",
         "rename_delay",
@@ -94,6 +99,7 @@ impl Knobs {
         "read_your_writes",
         "max_in_flight",
         "max_mutations",
+        "max_belief",
     ];
 
     /// Whether every change is written through: nothing is ever in flight.
@@ -115,6 +121,7 @@ impl Knobs {
             "read_your_writes" => self.read_your_writes = parse_switch(text).map_err(named)?,
             "max_in_flight" => self.max_in_flight = parse_bytes(text).map_err(named)?,
             "max_mutations" => self.max_mutations = parse_count(text).map_err(named)?,
+            "max_belief" => self.max_belief = parse_bytes(text).map_err(named)?,
             _ => {
                 let names = Knobs::NAMES.join(", ");
                 return Err(Refusal::new(format!("`{name}` is not a knob; there are {names}")));
@@ -124,7 +131,7 @@ impl Knobs {
     }
 
     /// Every knob by name with its value, as [`Knobs::set`] takes them.
-    pub fn pairs(&self) -> [(&'static str, String); 7] {
+    pub fn pairs(&self) -> [(&'static str, String); 8] {
         let values = [
             Span(self.meta_ttl).to_string(),
             self.write_delay.to_string(),
@@ -133,6 +140,7 @@ impl Knobs {
             self.read_your_writes.to_string(),
             self.max_in_flight.to_string(),
             self.max_mutations.to_string(),
+            self.max_belief.to_string(),
         ];
         let mut names = Knobs::NAMES.into_iter();
         values.map(|value| (names.next().unwrap_or_default(), value))
@@ -195,6 +203,7 @@ mod tests {
             ("read-your-writes", "off"),
             ("max_in_flight", "1MiB"),
             ("max_mutations", "7"),
+            ("max-belief", "1KiB"),
         ] {
             assert_eq!(knobs.set(name, value), Ok(()), "{name}");
         }
@@ -236,7 +245,7 @@ mod tests {
         assert_eq!(
             Knobs::default().to_string(),
             "meta_ttl=1500ms write_delay=800ms rename_delay=1200ms drop_prob=0 read_your_writes=true \
-             max_in_flight=268435456 max_mutations=1000000"
+             max_in_flight=268435456 max_mutations=1000000 max_belief=67108864"
         );
     }
 }

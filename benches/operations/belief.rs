@@ -28,7 +28,7 @@ const fn known(name: &'static str, prepare: fn(usize) -> Run) -> Operation {
 const TTL: Duration = Duration::from_millis(1_500);
 
 fn cached(size: usize) -> Run {
-    let mut cache = TtlCache::new(TTL);
+    let mut cache = TtlCache::new(TTL, |_, _| 0);
     for key in 0..size as u64 {
         cache.believe(cache.start_fetch(&key, NOW), key, key);
     }
@@ -40,7 +40,7 @@ fn cached(size: usize) -> Run {
 
 /// A client that knows the attributes of so many files.
 fn acquainted(size: usize) -> Belief {
-    let mut belief = Belief::new(TTL);
+    let mut belief = Belief::new(TTL, u64::MAX);
     for number in 0..size as u64 {
         believe_attributes(&mut belief, number);
     }
@@ -67,7 +67,7 @@ fn attributes_fetched(size: usize) -> Run {
 }
 
 fn name_believed(size: usize) -> Run {
-    let mut belief = Belief::new(TTL);
+    let mut belief = Belief::new(TTL, u64::MAX);
     for number in 0..size as u64 {
         let (place, ino) = (place(number), FIRST + number);
         belief.believe_name(belief.fetch_name(&place, NOW), place, Some(Known { ino, serial: 1 }));
@@ -79,7 +79,7 @@ fn name_believed(size: usize) -> Run {
 }
 
 fn absence_fetched(size: usize) -> Run {
-    let mut belief = Belief::new(TTL);
+    let mut belief = Belief::new(TTL, u64::MAX);
     for number in 0..size as u64 {
         believe_absence(&mut belief, place(number));
     }

@@ -107,6 +107,7 @@ def test_seconds_become_what_the_client_counts_in(backing: Path, mountpoint: Pat
         "read_your_writes": True,
         "max_in_flight": 4096,
         "max_mutations": 1000000,
+        "max_belief": 67108864,
     }
 
 

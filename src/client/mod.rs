@@ -196,7 +196,7 @@ impl Client {
         let name_max = backing::figures(&table).map_or(255, |figures| figures.name_max as usize);
         Ok(Arc::new(Client {
             table,
-            state: Mutex::new(State::new(options.knobs.meta_ttl)),
+            state: Mutex::new(State::new(&options.knobs)),
             work: Condvar::new(),
             progress: Progress::default(),
             files: OpenFiles::default(),

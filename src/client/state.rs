@@ -1,6 +1,6 @@
 //! What a client's one lock protects.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use super::{
     progress::Alarms,
@@ -70,10 +70,10 @@ impl Watched {
 }
 
 impl State {
-    /// The state of a client that has done nothing yet and believes what it sees for `ttl`.
-    pub(super) fn new(ttl: Duration) -> State {
+    /// The state of a client that has done nothing yet and believes what it sees as its knobs say.
+    pub(super) fn new(knobs: &Knobs) -> State {
         State {
-            belief: Belief::new(ttl),
+            belief: Belief::new(knobs.meta_ttl, knobs.max_belief),
             in_flight: InFlight::default(),
             waits: Waits::default(),
             alarms: Alarms::default(),
@@ -94,7 +94,7 @@ impl State {
     /// alone.
     pub(super) fn has_room(&self, knobs: &Knobs, bytes: usize) -> bool {
         let in_flight = &self.in_flight;
-        let fits = in_flight.bytes() + bytes as u64 <= knobs.max_in_flight;
+        let fits = in_flight.cost() + bytes as u64 <= knobs.max_in_flight;
         in_flight.is_empty() || (in_flight.len() < knobs.max_mutations && fits)
     }
 

@@ -59,6 +59,12 @@ pub struct Status {
     /// How many files that are open the kernel reads and writes by itself just now.
     #[serde(default)]
     pub lent: u64,
+    /// How many bytes all that it believes takes, about.
+    #[serde(default)]
+    pub belief_bytes: u64,
+    /// How many beliefs went before their time because there was no room for them.
+    #[serde(default)]
+    pub beliefs_evicted: u64,
 }
 
 /// What a client has in flight.
@@ -68,6 +74,9 @@ pub struct InFlightStatus {
     pub mutations: u64,
     /// How many bytes of data they carry.
     pub bytes: u64,
+    /// How many bytes of memory they take, about: what `max_in_flight` limits.
+    #[serde(default)]
+    pub memory: u64,
     /// How long until the next one is due, in nanoseconds of the client's clock; none while nothing will be.
     pub next_due_ns: Option<u64>,
     /// How many were tried in vain and will be tried again.
@@ -83,10 +92,12 @@ impl Client {
         let in_flight = InFlightStatus {
             mutations: state.in_flight.len() as u64,
             bytes: state.in_flight.bytes(),
+            memory: state.in_flight.cost(),
             next_due_ns: state.in_flight.next_due().map(|due| due.as_nanos().saturating_sub(now.as_nanos())),
             delayed: state.in_flight.delayed() as u64,
         };
         let (held, lent) = (state.in_flight.is_held(), state.belief.lent() as u64);
+        let (belief_bytes, beliefs_evicted) = (state.belief.held(), state.belief.evicted());
         let named = state.lost.len().saturating_sub(MOST_NAMED);
         let (lost, lost_latest) = (state.lost.len() as u64, state.lost[named..].to_vec());
         drop(state);
@@ -113,6 +124,8 @@ impl Client {
             known_inodes: known_inodes as u64,
             descriptors: descriptors as u64,
             lent,
+            belief_bytes,
+            beliefs_evicted,
         }
     }
 }

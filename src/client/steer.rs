@@ -61,6 +61,7 @@ impl Client {
         if knobs.meta_ttl != before.meta_ttl {
             state.belief.set_ttl(knobs.meta_ttl, now);
         }
+        state.belief.set_most(knobs.max_belief);
         let in_force = Arc::new(InForce::new(knobs.clone()));
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
         drop(state);

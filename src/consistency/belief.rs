@@ -15,13 +15,14 @@ use crate::{
     time::{Time, Timestamp},
 };
 
-/// How many bytes of file content a client keeps at most, with [`PIECE_COST`] for each piece. Past it the file read
-/// first is dropped whole, attributes and all: a file of which half were old and half new would be no state that the
-/// store ever had.
-const MOST_BYTES: u64 = 32 << 20;
-
-/// What keeping a piece costs besides its bytes, so that a million tiny files are bounded, too.
+/// What keeping a piece of content costs besides its bytes, so that a million tiny files are bounded, too.
 const PIECE_COST: u64 = 256;
+
+/// What keeping an inode's attributes costs, about.
+const ATTRIBUTES_COST: u64 = 240;
+
+/// What keeping a name costs besides its bytes, about.
+const NAME_COST: u64 = 160;
 
 /// An inode behind a name. `serial` tells a number that was forgotten and given out again from the one believed in.
 #[expect(missing_docs, reason = "explained above")]
@@ -94,23 +95,87 @@ pub struct Belief {
     last_serial: u64,
     bytes_held: u64,
     changes: u64,
+    most: u64,
+    evicted: u64,
 }
 
 impl Belief {
-    /// A client that has seen nothing yet and believes what it will see for `ttl`.
-    pub fn new(ttl: Duration) -> Belief {
+    /// A client that has seen nothing yet and believes what it will see for `ttl`, as far as all of it takes no more than
+    /// `most` bytes.
+    pub fn new(ttl: Duration, most: u64) -> Belief {
         Belief {
-            attributes: TtlCache::new(ttl),
+            attributes: TtlCache::new(ttl, |_, _| ATTRIBUTES_COST),
             contents: HashMap::default(),
-            names: TtlCache::new(ttl),
-            listings: TtlCache::new(ttl),
+            names: TtlCache::new(ttl, |place: &Place, _| NAME_COST + place.name.len() as u64),
+            listings: TtlCache::new(ttl, |_, listing: &Arc<Listing>| listing.cost()),
             disguises: HashMap::default(),
             lent: HashSet::default(),
             read_order: VecDeque::new(),
             last_serial: 0,
             bytes_held: 0,
             changes: 0,
+            most,
+            evicted: 0,
         }
+    }
+
+    /// How many bytes all that is believed takes, about.
+    pub fn held(&self) -> u64 {
+        self.attributes.held() + self.names.held() + self.listings.held() + self.bytes_held
+    }
+
+    /// How many beliefs have gone before their time, because there was no room for them.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// From now on all that is believed takes no more than `most` bytes.
+    pub fn set_most(&mut self, most: u64) {
+        self.most = most;
+        self.make_room();
+    }
+
+    /// Drops what was believed first until the rest fits. That depends on what programs have asked for and on nothing
+    /// else; to ask again earlier is always right. Content may fill half of the room: past that, the file that was read
+    /// first is dropped whole, with its attributes, because a file of which half were old and half new would be no state
+    /// that the store ever had.
+    fn make_room(&mut self) {
+        while self.bytes_held > self.most / 2
+            && let Some((oldest, serial)) = self.read_order.pop_front()
+        {
+            if self.contents.get(&oldest).is_some_and(|content| content.serial == serial) {
+                self.drop_file(oldest);
+                self.evicted += 1;
+            }
+        }
+        while self.held() > self.most && self.evict_oldest() {
+            self.evicted += 1;
+            // A fetch that ends now may be older than what went.
+            self.changes += 1;
+        }
+    }
+
+    fn evict_oldest(&mut self) -> bool {
+        let (attributes, names, listings) =
+            (self.attributes.oldest(), self.names.oldest(), self.listings.oldest());
+        let Some(oldest) = [attributes, names, listings].into_iter().flatten().min() else { return false };
+        if attributes == Some(oldest) {
+            let ino = self.attributes.evict_oldest();
+            ino.into_iter().for_each(|ino| self.drop_content(ino));
+        } else if names == Some(oldest) {
+            self.names.evict_oldest();
+        } else {
+            self.listings.evict_oldest();
+        }
+        true
+    }
+
+    /// All kinds of beliefs are numbered together, in the order in which they came.
+    fn number(&mut self) {
+        let last = self.attributes.newest().max(self.names.newest()).max(self.listings.newest());
+        self.attributes.number_from(last);
+        self.names.number_from(last);
+        self.listings.number_from(last);
     }
 
     /// Whether nothing is ever believed: every question goes to the backing directory.
@@ -143,6 +208,7 @@ impl Belief {
         ino: Ino,
         attributes: Attributes,
     ) -> Option<Attributes> {
+        self.number();
         let is_overtaken = if self.is_lent(ino) {
             self.attributes.is_overtaken(ticket)
         } else {
@@ -152,6 +218,7 @@ impl Belief {
             return None;
         }
         self.drop_content(ino);
+        self.make_room();
         Some(self.disguised(ino, attributes))
     }
 
@@ -205,7 +272,10 @@ impl Belief {
 
     /// Believes what a name was found to be; `false` if the fetch was overtaken.
     pub fn believe_name(&mut self, ticket: Ticket, place: Place, found: Option<Known>) -> bool {
-        self.names.believe(ticket, place, found)
+        self.number();
+        let believed = self.names.believe(ticket, place, found);
+        self.make_room();
+        believed
     }
 
     /// The listing believed of a directory.
@@ -220,7 +290,14 @@ impl Belief {
 
     /// Believes a listing; `false` if the fetch was overtaken.
     pub fn believe_listing(&mut self, ticket: Ticket, directory: Ino, listing: Arc<Listing>) -> bool {
-        self.listings.believe(ticket, directory, listing)
+        if listing.cost() > self.most {
+            self.evicted += 1;
+            return !self.listings.is_overtaken(ticket);
+        }
+        self.number();
+        let believed = self.listings.believe(ticket, directory, listing);
+        self.make_room();
+        believed
     }
 
     /// The bytes believed within `range` of a file, and the gaps that have to be asked for.
@@ -236,7 +313,7 @@ impl Belief {
     pub fn believe_bytes(&mut self, ino: Ino, asked: Time, offset: u64, data: &Arc<[u8]>, now: Time) {
         let length = data.len() as u64;
         let Some(of) = self.attributes.get(&ino, now).map(|believed| believed.fetched) else { return };
-        if length == 0 || length > MOST_BYTES || of > asked {
+        if length == 0 || length > self.most / 2 || of > asked {
             return;
         }
         if self.contents.get(&ino).is_none_or(|content| content.of != of) {
@@ -265,16 +342,6 @@ impl Belief {
             let contents = &self.contents;
             self.read_order
                 .retain(|(ino, serial)| contents.get(ino).is_some_and(|content| content.serial == *serial));
-        }
-    }
-
-    fn make_room(&mut self) {
-        while self.bytes_held > MOST_BYTES
-            && let Some((oldest, serial)) = self.read_order.pop_front()
-        {
-            if self.contents.get(&oldest).is_some_and(|content| content.serial == serial) {
-                self.drop_file(oldest);
-            }
         }
     }
 
@@ -403,6 +470,7 @@ mod tests {
     use crate::consistency::{Kind, RenameHow};
 
     const TTL: Duration = Duration::from_millis(1_500);
+    const MOST: u64 = 64 << 20;
     const ROOT: Ino = 1;
     const FILE: Ino = 10;
     const OTHER: Ino = 11;
@@ -413,7 +481,7 @@ mod tests {
 
     #[test]
     fn nothing_is_believed_of_a_file_that_is_lent() {
-        let mut belief = Belief::new(TTL);
+        let mut belief = Belief::new(TTL, MOST);
         let made = |size| Attributes::new(Kind::File, 0o644, (0, 0), 0, size, second(1));
         let believe = |belief: &mut Belief, size, at| {
             let ticket = belief.fetch_attributes(FILE, millis(at));
@@ -462,7 +530,7 @@ mod tests {
     }
 
     fn believing(inodes: &[Ino]) -> Belief {
-        let mut belief = Belief::new(TTL);
+        let mut belief = Belief::new(TTL, MOST);
         inodes.iter().for_each(|ino| believe(&mut belief, *ino, millis(1_000)));
         belief
     }
@@ -498,8 +566,8 @@ mod tests {
 
     #[test]
     fn with_no_time_to_live_answers_are_shown_and_not_believed() {
-        let mut belief = Belief::new(Duration::ZERO);
-        assert!(belief.is_off() && !Belief::new(TTL).is_off());
+        let mut belief = Belief::new(Duration::ZERO, MOST);
+        assert!(belief.is_off() && !Belief::new(TTL, MOST).is_off());
         believe(&mut belief, FILE, millis(1));
         believe_text(&mut belief, FILE, millis(1), 0, "ab");
         assert!(belief.attributes(FILE, millis(1)).is_none());
@@ -508,7 +576,7 @@ mod tests {
 
     #[test]
     fn a_number_given_out_again_is_told_from_the_one_believed_in() {
-        let mut belief = Belief::new(TTL);
+        let mut belief = Belief::new(TTL, MOST);
         let known = |serial| Some(Known { ino: FILE, serial });
         let ticket = belief.fetch_name(&at("a"), millis(0));
         belief.believe_name(ticket, at("a"), known(1));
@@ -587,10 +655,10 @@ mod tests {
     fn what_fills_the_bound_to_the_last_byte_is_kept() {
         let mut belief = believing(&[FILE]);
         let now = millis(1_100);
-        let length = MOST_BYTES - 2 * PIECE_COST - 1;
+        let length = MOST / 2 - 2 * PIECE_COST - 1;
         belief.believe_bytes(FILE, now, 0, &vec![b'x'; length as usize].into(), now);
         believe_text(&mut belief, FILE, now, length, "y");
-        assert_eq!(belief.bytes_held, MOST_BYTES);
+        assert_eq!(belief.bytes_held, MOST / 2);
         believe_text(&mut belief, FILE, now, length + 1, "z");
         assert_eq!((belief.bytes_held, belief.attributes(FILE, now).is_some()), (0, false));
     }
@@ -613,25 +681,25 @@ mod tests {
     fn more_than_the_bound_at_once_and_nothing_at_all_are_not_kept() {
         let mut belief = believing(&[FILE]);
         let now = millis(1_100);
-        belief.believe_bytes(FILE, now, 0, &vec![0; MOST_BYTES as usize + 1].into(), now);
+        belief.believe_bytes(FILE, now, 0, &vec![0; MOST as usize / 2 + 1].into(), now);
         belief.believe_bytes(FILE, now, 0, &[].into(), now);
         assert!(belief.contents.is_empty() && belief.attributes(FILE, now).is_some());
     }
 
     #[test]
     fn very_many_tiny_files_are_bounded_too() {
-        let mut belief = Belief::new(TTL);
+        let mut belief = Belief::new(TTL, MOST);
         for ino in 0..200_000 {
             believe(&mut belief, ino, millis(1_000));
             believe_text(&mut belief, ino, millis(1_000), 0, "x");
         }
-        assert_eq!(belief.contents.len() as u64, MOST_BYTES / (PIECE_COST + 1));
+        assert_eq!(belief.contents.len() as u64, MOST / 2 / (PIECE_COST + 1));
         assert_eq!(belief.bytes_held, belief.contents.values().map(|content| content.held).sum::<u64>());
     }
 
     #[test]
     fn files_read_again_and_again_leave_no_trail() {
-        let mut belief = Belief::new(TTL);
+        let mut belief = Belief::new(TTL, MOST);
         for round in 0..10_000 {
             believe(&mut belief, FILE, millis(round));
             believe_text(&mut belief, FILE, millis(round), 0, "x");
@@ -687,7 +755,7 @@ mod tests {
 
     #[test]
     fn times_of_a_landing_look_as_the_program_knows_them_until_somebody_else_changes_the_file() {
-        let mut belief = Belief::new(TTL);
+        let mut belief = Belief::new(TTL, MOST);
         belief.disguise(FILE, &file(8, 9), &file(1, 2));
         assert_eq!(times(belief.disguised(FILE, file(8, 9))), (1, 2));
         assert_eq!(
@@ -701,7 +769,7 @@ mod tests {
 
     #[test]
     fn a_disguise_shows_in_fetched_and_in_believed_attributes_and_outlives_them() {
-        let mut belief = Belief::new(TTL);
+        let mut belief = Belief::new(TTL, MOST);
         belief.disguise(FILE, &file(5, 5), &file(1, 2));
         let ticket = belief.fetch_attributes(FILE, millis(0));
         assert_eq!(belief.believe_attributes(ticket, FILE, file(5, 5)).map(times), Some((1, 2)));
@@ -714,7 +782,7 @@ mod tests {
 
     #[test]
     fn a_disguise_that_hides_nothing_is_none() {
-        let mut belief = Belief::new(TTL);
+        let mut belief = Belief::new(TTL, MOST);
         belief.disguise(FILE, &file(5, 5), &file(1, 2));
         belief.disguise(FILE, &file(6, 6), &file(6, 6));
         assert!(belief.disguises.is_empty());
@@ -747,5 +815,74 @@ mod tests {
         assert!(belief.attributes(FILE, millis(1_100)).is_none());
         assert_eq!((belief.contents.len(), belief.bytes_held, belief.read_order.len()), (0, 0, 0));
         assert_eq!(belief.believe_attributes(ticket, OTHER, file(5, 5)), None);
+    }
+
+    #[test]
+    fn what_was_believed_first_goes_where_there_is_no_more_room_whatever_its_kind() {
+        let now = millis(1_000);
+        let listing = |count: u64| {
+            let mut listing = Listing::default();
+            (0..count).for_each(|ino| listing.push(b"name", ino, Kind::File));
+            Arc::new(listing)
+        };
+        let most = 2 * NAME_COST + 8 + 2 * ATTRIBUTES_COST + listing(0).cost();
+        let mut belief = Belief::new(TTL, most);
+        let believe_name = |belief: &mut Belief, name: &str| {
+            let ticket = belief.fetch_name(&at(name), now);
+            assert!(belief.believe_name(ticket, at(name), None));
+        };
+        let list = |belief: &mut Belief, directory: Ino, count: u64| {
+            let ticket = belief.fetch_listing(directory, now);
+            belief.believe_listing(ticket, directory, listing(count));
+        };
+        // Which of the five is still believed, in the order in which they came.
+        let left = |belief: &Belief| {
+            let names = ["here", "gone"].map(|name| belief.name(&at(name), now).is_some());
+            let inodes = [FILE, OTHER].map(|ino| belief.attributes(ino, now).is_some());
+            [names[0], inodes[0], belief.listing(ROOT, now).is_some(), names[1], inodes[1]]
+        };
+        believe_name(&mut belief, "here");
+        believe(&mut belief, FILE, now);
+        list(&mut belief, ROOT, 0);
+        believe_name(&mut belief, "gone");
+        believe(&mut belief, OTHER, now);
+        assert_eq!((left(&belief), belief.held(), belief.evicted()), ([true; 5], most, 0));
+        let changes = belief.changes();
+        for count in 1..=5 {
+            belief.set_most(belief.held() - 1);
+            let expected = [1, 2, 3, 4, 5].map(|place| place > count);
+            assert_eq!((left(&belief), belief.evicted()), (expected, count));
+        }
+        assert_eq!((belief.held(), belief.changes() - changes), (0, 5));
+        list(&mut belief, ROOT, 1000);
+        assert_eq!((belief.held(), belief.evicted()), (0, 6), "what would push out everything else");
+    }
+
+    #[test]
+    fn attributes_that_go_for_want_of_room_take_their_bytes_with_them() {
+        let mut belief = believing(&[FILE]);
+        let now = millis(1_000);
+        believe_text(&mut belief, FILE, now, 0, "abcdefgh");
+        believe(&mut belief, OTHER, now);
+        assert_eq!(text(&belief, FILE, now), "abcdefgh");
+        belief.set_most(ATTRIBUTES_COST + PIECE_COST + 8);
+        assert!(belief.attributes(FILE, now).is_none() && belief.attributes(OTHER, now).is_some());
+        assert_eq!((text(&belief, FILE, now), belief.held()), ("........".to_string(), ATTRIBUTES_COST));
+    }
+
+    #[test]
+    fn any_number_of_absent_names_takes_no_more_room_than_there_is() {
+        const NAMES: u64 = 20_000;
+        let mut belief = Belief::new(TTL, 1 << 20);
+        for number in 0..NAMES {
+            let place = at(&format!("name{number}"));
+            let ticket = belief.fetch_name(&place, Time::ZERO);
+            assert!(belief.believe_name(ticket, place, None));
+            assert!(belief.held() <= 1 << 20);
+        }
+        let left = NAMES - belief.evicted();
+        assert!((5_000..7_000).contains(&left), "{left}");
+        let is_left = |number: u64| belief.name(&at(&format!("name{number}")), Time::ZERO).is_some();
+        assert!((0..NAMES).all(|number| is_left(number) == (number >= NAMES - left)));
     }
 }

@@ -56,6 +56,7 @@ pub struct InFlight {
     by_subject: HashMap<Ino, BTreeSet<MutationId>>,
     overlay: Overlay,
     bytes: u64,
+    cost: u64,
     last_id: MutationId,
     /// How many were tried in vain.
     delayed: usize,
@@ -78,6 +79,11 @@ impl InFlight {
     /// How many bytes of data they carry.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How many bytes of memory they take, about.
+    pub fn cost(&self) -> u64 {
+        self.cost
     }
 
     /// What they make of the backing directory.
@@ -109,6 +115,7 @@ impl InFlight {
             self.ready.insert((due, id));
         }
         self.bytes += change.bytes();
+        self.cost += change.cost();
         for subject in change.subjects() {
             self.by_subject.entry(subject).or_default().insert(id);
         }
@@ -199,6 +206,7 @@ impl InFlight {
             }
         }
         self.bytes -= entry.mutation.change.bytes();
+        self.cost -= entry.mutation.change.cost();
         self.overlay.remove(&entry.mutation);
         if self.entries.is_empty() {
             self.shrink();
@@ -351,10 +359,11 @@ impl InFlight {
     /// Whether nothing is left of any mutation.
     #[cfg(test)]
     pub fn is_pristine(&self) -> bool {
-        let InFlight { entries, traces, ready, started, by_subject, overlay, bytes, delayed, .. } = self;
+        let InFlight { entries, traces, ready, started, by_subject, overlay, bytes, cost, delayed, .. } =
+            self;
         let queues_empty = entries.is_empty() && ready.is_empty() && started.is_empty();
         let traces_empty = traces.is_empty() && by_subject.is_empty() && overlay.is_empty();
-        queues_empty && traces_empty && (*bytes, *delayed) == (0, 0)
+        queues_empty && traces_empty && (*bytes, *cost, *delayed) == (0, 0, 0)
     }
 
     fn entry(&mut self, id: MutationId) -> &mut Entry {
@@ -756,6 +765,7 @@ mod tests {
     fn bytes_are_counted_until_they_have_landed() {
         let mut in_flight = in_flight([(write(FILE), 0), (write(OTHER), 0), (chmod(FILE), 0)]);
         assert_eq!((in_flight.len(), in_flight.bytes()), (3, 8));
+        assert_eq!(in_flight.cost(), 2 * write(FILE).cost() + chmod(FILE).cost());
         start(&mut in_flight, Time::ZERO);
         assert_eq!(in_flight.bytes(), 8);
         in_flight.landed(1);

@@ -36,6 +36,13 @@ impl Listing {
         self.entries.is_empty()
     }
 
+    /// How many bytes it takes, about.
+    pub fn cost(&self) -> u64 {
+        /// Of a listing without entries.
+        const EMPTY: u64 = 256;
+        EMPTY + (self.names.len() + size_of_val(&*self.entries)) as u64
+    }
+
     /// All entries in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Ino, Kind)> {
         (0..self.len()).filter_map(|index| self.get(index))

@@ -281,6 +281,29 @@ impl Change {
         }
     }
 
+    /// How many bytes of memory it takes while it is in flight, about: what it carries, and what keeping, ordering and
+    /// showing it takes, with the inode that it makes.
+    pub fn cost(&self) -> u64 {
+        /// A change with nothing in it.
+        const BARE: u64 = 640;
+        /// Each of its names, as far as it does not depend on how long it is.
+        const NAME: u64 = 320;
+        /// What an inode that is made takes besides.
+        const INODE: u64 = 800;
+        let names: u64 = self.places().iter().map(|place| NAME + 3 * place.name.len() as u64).sum();
+        let carried = match self {
+            Change::Make { target, inherited, .. } => {
+                let of_pair = |(name, value): &(Name, Arc<[u8]>)| (name.len() + value.len()) as u64 + NAME;
+                INODE + 3 * target.len() as u64 / 2 + inherited.iter().map(of_pair).sum::<u64>()
+            }
+            Change::SetXattr { name, value, .. } => {
+                NAME + 2 * (name.len() + value.as_ref().map_or(0, |value| value.len())) as u64
+            }
+            _ => self.bytes(),
+        };
+        BARE + names + carried
+    }
+
     /// The part of its file's content that it decides.
     pub fn content_range(&self) -> Option<Range<u64>> {
         match self {
@@ -480,5 +503,22 @@ mod tests {
         assert_eq!(allocate(ZERO_RANGE).content_range(), Some(4..10));
         assert_eq!(allocate(0).content_range(), None);
         assert_eq!(allocate(KEEP_SIZE).content_range(), None);
+    }
+
+    #[test]
+    fn a_change_costs_what_it_carries_and_something_for_itself() {
+        let rename_to = |name: &str| rename(place(name), Kind::File, None, RenameHow::Replace).cost();
+        assert_eq!(rename_to(&"n".repeat(200)) - rename_to(""), 3 * 200);
+        assert_eq!(write(0, &"x".repeat(5000)).cost() - write(0, "").cost(), 5000);
+        let symlink = |length: usize| Change::Make {
+            place: place("a"),
+            ino: SUBJECT,
+            attributes: Attributes::new(Kind::Symlink, 0o777, (0, 0), 0, 0, Timestamp::default()),
+            target: vec![b'x'; length].into(),
+            inherited: [].into(),
+        };
+        assert!(symlink(4000).cost() - symlink(0).cost() >= 4000);
+        let cheapest = [set_xattr(None), allocate(0), make(Kind::File)].iter().map(Change::cost).min();
+        assert!(cheapest.is_some_and(|cost| cost >= 512));
     }
 }

@@ -48,7 +48,13 @@ struct Entry<V> {
     believed: Believed<V>,
     /// The number of its fetch, in the order in which they were believed.
     number: u64,
+    /// The entries believed before and after it, by their indices.
+    older: u32,
+    newer: u32,
 }
+
+/// No entry.
+const NONE: u32 = u32::MAX;
 
 /// Values by key, each believed for the time to live. What has expired goes a little at a time as other values come, so
 /// that it never makes up more than a part of the cache.
@@ -56,17 +62,63 @@ struct Entry<V> {
 pub struct TtlCache<K, V> {
     ttl: Duration,
     entries: IndexMap<K, Entry<V>, Hasher>,
+    /// The entries believed first and last.
+    oldest: u32,
+    newest: u32,
+    /// How many bytes an entry takes.
+    cost: fn(&K, &V) -> u64,
+    /// How many all entries take.
+    held: u64,
     /// Where among the entries sweeping goes on.
     broom: usize,
     epochs: Box<[u32]>,
-    /// How many fetches have been believed.
+    /// The number of the fetch believed last.
     count: u64,
 }
 
 impl<K: Hash + Eq, V> TtlCache<K, V> {
-    /// A cache that believes nothing yet. With `ttl` zero it never will.
-    pub fn new(ttl: Duration) -> TtlCache<K, V> {
-        TtlCache { ttl, entries: IndexMap::default(), broom: 0, epochs: vec![0; GROUPS].into(), count: 0 }
+    /// A cache that believes nothing yet. With `ttl` zero it never will. `cost` says how many bytes an entry takes.
+    pub fn new(ttl: Duration, cost: fn(&K, &V) -> u64) -> TtlCache<K, V> {
+        TtlCache {
+            ttl,
+            entries: IndexMap::default(),
+            oldest: NONE,
+            newest: NONE,
+            cost,
+            held: 0,
+            broom: 0,
+            epochs: vec![0; GROUPS].into(),
+            count: 0,
+        }
+    }
+
+    /// How many bytes all that is believed takes, with what has expired and has not been swept out yet.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// The number of the fetch that was believed first.
+    pub fn oldest(&self) -> Option<u64> {
+        self.entries.get_index(self.oldest as usize).map(|(_, entry)| entry.number)
+    }
+
+    /// The number of the fetch that was believed last.
+    pub fn newest(&self) -> u64 {
+        self.count
+    }
+
+    /// The next fetch that is believed gets a number above `number`: several caches can share one order.
+    pub fn number_from(&mut self, number: u64) {
+        self.count = self.count.max(number);
+    }
+
+    /// Forgets what was believed first. Its fetches are overtaken: a program may have been shown it already, and nothing
+    /// older may be shown after it.
+    pub fn evict_oldest(&mut self) -> Option<K> {
+        let oldest = self.oldest as usize;
+        let group = group_of(self.entries.get_index(oldest)?.0);
+        self.epochs[group] = self.epochs[group].wrapping_add(1);
+        self.take(oldest).map(|(key, _)| key)
     }
 
     /// Whether anything is ever believed.
@@ -77,8 +129,7 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     /// From `now` on values are believed for `ttl`, those that are believed already too, counted from when each was
     /// fetched. What is over, by the former time to live or by this one, is forgotten.
     pub fn set_ttl(&mut self, ttl: Duration, now: Time) {
-        let shorter = self.ttl.min(ttl);
-        self.entries.retain(|_, entry| now < entry.believed.fetched + shorter);
+        self.drop_expired(now, self.ttl.min(ttl));
         self.ttl = ttl;
     }
 
@@ -113,12 +164,27 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
             return true;
         }
         let number = self.count + 1;
-        let entry = Entry { believed: Believed { value, fetched: ticket.started }, number };
-        match self.entries.entry(key) {
+        let cost = (self.cost)(&key, &value);
+        let entry =
+            Entry { believed: Believed { value, fetched: ticket.started }, number, older: NONE, newer: NONE };
+        let index = match self.entries.entry(key) {
             map::Entry::Occupied(believed) if is_newer(believed.get()) => return false,
-            map::Entry::Occupied(mut believed) => drop(believed.insert(entry)),
-            map::Entry::Vacant(place) => drop(place.insert(entry)),
-        }
+            map::Entry::Occupied(mut believed) => {
+                let index = believed.index();
+                let links = (believed.get().older, believed.get().newer);
+                self.held -= (self.cost)(believed.key(), &believed.get().believed.value);
+                believed.insert(entry);
+                self.join(links.0, links.1);
+                index
+            }
+            map::Entry::Vacant(place) => {
+                let index = place.index();
+                place.insert(entry);
+                index
+            }
+        };
+        self.held += cost;
+        self.put_last(index as u32);
         self.count = number;
         self.sweep(ticket.started);
         true
@@ -128,13 +194,13 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     pub fn invalidate(&mut self, key: &K) -> Option<V> {
         let group = group_of(key);
         self.epochs[group] = self.epochs[group].wrapping_add(1);
-        self.entries.swap_remove(key).map(|entry| entry.believed.value)
+        let index = self.entries.get_index_of(key)?;
+        self.take(index).map(|(_, value)| value)
     }
 
     /// Sweeps out what has expired and gives back what the cache has grown by, if most of it is empty.
     pub fn shrink(&mut self, now: Time) {
-        let ttl = self.ttl;
-        self.entries.retain(|_, entry| now < entry.believed.fetched + ttl);
+        self.drop_expired(now, self.ttl);
         if self.entries.len() < self.entries.capacity() / 2 {
             self.entries.shrink_to_fit();
         }
@@ -143,6 +209,7 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     /// Forgets everything and overtakes every fetch.
     pub fn invalidate_all(&mut self) {
         self.entries.clear();
+        (self.oldest, self.newest, self.held) = (NONE, NONE, 0);
         self.epochs.iter_mut().for_each(|epoch| *epoch = epoch.wrapping_add(1));
     }
 
@@ -152,8 +219,68 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
             if now < self.entries[self.broom].believed.fetched + self.ttl {
                 self.broom += 1;
             } else {
-                self.entries.swap_remove_index(self.broom);
+                self.take(self.broom);
             }
+        }
+    }
+
+    fn drop_expired(&mut self, now: Time, ttl: Duration) {
+        let mut index = 0;
+        while let Some((_, entry)) = self.entries.get_index(index) {
+            if now < entry.believed.fetched + ttl {
+                index += 1;
+            } else {
+                self.take(index);
+            }
+        }
+    }
+
+    /// Takes an entry out. The last one moves to its index.
+    fn take(&mut self, index: usize) -> Option<(K, V)> {
+        let (key, entry) = self.entries.swap_remove_index(index)?;
+        self.held -= (self.cost)(&key, &entry.believed.value);
+        let (index, moved_from) = (index as u32, self.entries.len() as u32);
+        // The removed entry's neighbours may be the one that has moved; so it is unlinked by its former index first.
+        let mut unlinked = (entry.older, entry.newer);
+        if index != moved_from {
+            let moved = &self.entries[index as usize];
+            let (older, newer) = (moved.older, moved.newer);
+            let moved_to = |link: u32| if link == moved_from { index } else { link };
+            unlinked = (moved_to(unlinked.0), moved_to(unlinked.1));
+            if older != index {
+                self.set_newer(older, index);
+            }
+            if newer != index {
+                self.set_older(newer, index);
+            }
+        }
+        self.join(unlinked.0, unlinked.1);
+        Some((key, entry.believed.value))
+    }
+
+    /// Lets two entries, or the ends, follow one another.
+    fn join(&mut self, older: u32, newer: u32) {
+        self.set_newer(older, newer);
+        self.set_older(newer, older);
+    }
+
+    fn put_last(&mut self, index: u32) {
+        let before = self.newest;
+        self.join(before, index);
+        self.join(index, NONE);
+    }
+
+    fn set_newer(&mut self, of: u32, newer: u32) {
+        match self.entries.get_index_mut(of as usize) {
+            Some((_, entry)) => entry.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    fn set_older(&mut self, of: u32, older: u32) {
+        match self.entries.get_index_mut(of as usize) {
+            Some((_, entry)) => entry.older = older,
+            None => self.newest = older,
         }
     }
 }
@@ -168,8 +295,30 @@ mod tests {
 
     const TTL: Duration = Duration::from_millis(1500);
 
+    /// Each takes as much as its key says.
+    fn cost<V>(key: &u64, _: &V) -> u64 {
+        *key
+    }
+
+    /// All keys, first believed first, as the links say from either end.
+    fn in_order<V>(cache: &TtlCache<u64, V>) -> Vec<u64> {
+        let walk = |from: u32, next: fn(&Entry<V>) -> u32| {
+            let start = cache.entries.get_index(from as usize);
+            let all =
+                std::iter::successors(start, |(_, entry)| cache.entries.get_index(next(entry) as usize));
+            all.map(|(key, _)| *key).collect::<Vec<_>>()
+        };
+        let (forth, mut back) =
+            (walk(cache.oldest, |entry| entry.newer), walk(cache.newest, |entry| entry.older));
+        back.reverse();
+        assert_eq!(forth, back);
+        assert_eq!(forth.len(), cache.entries.len());
+        assert_eq!(cache.held(), forth.iter().sum::<u64>());
+        forth
+    }
+
     fn fetched_at(millis: u64) -> TtlCache<u64, &'static str> {
-        let mut cache = TtlCache::new(TTL);
+        let mut cache = TtlCache::new(TTL, cost);
         let ticket = cache.start_fetch(&1, Time::from_millis(millis));
         assert!(cache.believe(ticket, 1, "old"));
         cache
@@ -186,7 +335,7 @@ mod tests {
 
     #[test]
     fn with_no_time_to_live_nothing_is_believed() {
-        let mut cache = TtlCache::new(Duration::ZERO);
+        let mut cache = TtlCache::new(Duration::ZERO, cost);
         let ticket = cache.start_fetch(&1, Time::ZERO);
         assert!(cache.believe(ticket, 1, ()));
         assert!(cache.get(&1, Time::ZERO).is_none());
@@ -226,7 +375,7 @@ mod tests {
 
     #[test]
     fn of_two_fetches_at_once_the_first_to_end_is_believed() {
-        let mut cache = TtlCache::new(TTL);
+        let mut cache = TtlCache::new(TTL, cost);
         let early = cache.start_fetch(&1, Time::from_millis(1));
         let late = cache.start_fetch(&1, Time::from_millis(2));
         assert!(cache.believe(late, 1, "new"));
@@ -247,7 +396,7 @@ mod tests {
 
     #[test]
     fn fetches_of_other_keys_do_not_overtake() {
-        let mut cache = TtlCache::new(TTL);
+        let mut cache = TtlCache::new(TTL, cost);
         let one = cache.start_fetch(&1, Time::ZERO);
         for key in 2..10_000 {
             let other = cache.start_fetch(&key, Time::ZERO);
@@ -258,7 +407,7 @@ mod tests {
 
     #[test]
     fn with_no_time_to_live_no_fetch_overtakes_another() {
-        let mut cache = TtlCache::new(Duration::ZERO);
+        let mut cache = TtlCache::new(Duration::ZERO, cost);
         let one = cache.start_fetch(&1, Time::ZERO);
         let other = cache.start_fetch(&1, Time::ZERO);
         assert!(cache.believe(other, 1, ()) && cache.believe(one, 1, ()));
@@ -274,7 +423,7 @@ mod tests {
 
     #[test]
     fn age_counts_from_the_start_of_the_fetch() {
-        let mut cache = TtlCache::new(TTL);
+        let mut cache = TtlCache::new(TTL, cost);
         let ticket = cache.start_fetch(&1, Time::from_millis(100));
         cache.believe(ticket, 1, ());
         assert_eq!(cache.get(&1, Time::from_millis(200)).unwrap().fetched, Time::from_millis(100));
@@ -293,7 +442,7 @@ mod tests {
     #[test]
     fn expired_values_do_not_pile_up() {
         const ALIVE: usize = 150;
-        let mut cache = TtlCache::new(TTL);
+        let mut cache = TtlCache::new(TTL, cost);
         for key in 0..100_000_u64 {
             let ticket = cache.start_fetch(&key, Time::from_millis(key * 10));
             cache.believe(ticket, key, ());
@@ -304,7 +453,7 @@ mod tests {
     #[test]
     fn however_much_has_expired_a_new_value_waits_for_a_little_of_it_only() {
         const MANY: u64 = 10_000;
-        let mut cache = TtlCache::new(TTL);
+        let mut cache = TtlCache::new(TTL, cost);
         for key in 0..MANY {
             let ticket = cache.start_fetch(&key, Time::ZERO);
             cache.believe(ticket, key, ());
@@ -322,5 +471,48 @@ mod tests {
             before = cache.entries.len();
         }
         assert_eq!(cache.entries.len() as u64, MANY, "what has expired is gone by then");
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_the_order_in_which_values_were_believed_is_kept() {
+        let mut cache = TtlCache::new(TTL, cost);
+        let mut model: Vec<u64> = Vec::new();
+        let mut draw = 0x9e37_79b9_7f4a_7c15_u64;
+        for step in 0..4_000 {
+            // xorshift64
+            draw ^= draw << 13;
+            draw ^= draw >> 7;
+            draw ^= draw << 17;
+            let key = draw % 40;
+            match draw >> 60 {
+                0..=9 => {
+                    let ticket = cache.start_fetch(&key, Time::ZERO);
+                    assert!(cache.believe(ticket, key, step));
+                    model.retain(|other| *other != key);
+                    model.push(key);
+                }
+                10..=12 => {
+                    cache.invalidate(&key);
+                    model.retain(|other| *other != key);
+                }
+                _ => {
+                    let oldest = (!model.is_empty()).then(|| model.remove(0));
+                    assert_eq!(cache.evict_oldest(), oldest);
+                }
+            }
+            assert_eq!(in_order(&cache), model);
+        }
+        cache.shrink(Time::ZERO + TTL);
+        assert!(in_order(&cache).is_empty());
+    }
+
+    #[test]
+    fn a_fetch_of_what_was_evicted_meanwhile_is_refused() {
+        let mut cache = TtlCache::new(TTL, cost);
+        let early = cache.start_fetch(&1, Time::ZERO);
+        let late = cache.start_fetch(&1, Time::ZERO);
+        assert!(cache.believe(late, 1, "new"));
+        assert_eq!(cache.evict_oldest(), Some(1));
+        assert!(!cache.believe(early, 1, "old"), "the answer shown meanwhile may be newer");
     }
 }

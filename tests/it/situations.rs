@@ -367,7 +367,7 @@ fn without_read_your_writes_a_program_sees_the_old_content_until_it_lands() {
 #[test]
 fn a_writer_that_waits_for_room_ends_when_the_client_leaves() {
     let sandbox = Sandbox::for_mounting();
-    let client = sandbox.serve("a", &[&STILL[..], &["--max-in-flight", "64KiB"]].concat());
+    let client = sandbox.serve("a", &[&STILL[..], &["--max-in-flight", "72KiB"]].concat());
     let path = sandbox.path("a/f");
     let writer = thread::spawn(move || {
         let mut file = File::create(path)?;

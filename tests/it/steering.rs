@@ -97,13 +97,15 @@ fn status_tells_what_a_client_does_and_has_in_flight() {
     assert_eq!(json["in_flight"]["bytes"], 4);
     let knobs = serde_json::json!({
         "meta_ttl": "1500ms", "write_delay": "800ms", "rename_delay": "1ms..2000ms", "drop_prob": 0.0,
-        "read_your_writes": true, "max_in_flight": 268_435_456, "max_mutations": 1_000_000
+        "read_your_writes": true, "max_in_flight": 268_435_456, "max_mutations": 1_000_000, "max_belief": 67_108_864
     });
     assert_eq!(json["knobs"], knobs);
     let text = done(&sandbox, &["status", "-v", "--backing", "shared"]);
     assert_eq!(text, done(&sandbox, &["status", sandbox.path("a").to_str().unwrap()]));
     assert!(text.starts_with(&format!("a at {}\n", sandbox.path("a").display())), "{text}");
-    assert!(text.contains("\n  in flight   2 changes, 4 bytes, next due in 0.500 s\n"), "{text}");
+    let memory = status.in_flight.memory;
+    let in_flight = format!("2 changes, 4 bytes of data, {memory} of memory, next due in 0.500 s");
+    assert!(memory > 1000 && text.contains(&format!("\n  in flight   {in_flight}\n")), "{text}");
     // Others of this user may be mounted, and dead.
     let all = say(&sandbox, &["status", "--verbose"]).out;
     assert!(all.contains(&text), "{all}");

@@ -101,6 +101,7 @@ def mount(
     read_your_writes: bool | None = None,
     max_in_flight: int | None = None,
     max_mutations: int | None = None,
+    max_belief: int | None = None,
     clock: Clock | None = None,
     kernel_cache: bool | None = None,
     log_dir: StrPath | None = None,
@@ -121,6 +122,7 @@ def mount(
         "read_your_writes": read_your_writes,
         "max_in_flight": max_in_flight,
         "max_mutations": max_mutations,
+        "max_belief": max_belief,
     }
     settings = _settings(seed, clock, kernel_cache, log_dir, debug, allow_other)
     flags = _flags({"client_id": arguments.text("client_id", client_id), **settings, **texts(knobs)})

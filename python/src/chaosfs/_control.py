@@ -25,7 +25,10 @@ class InFlight(TypedDict):
     """The changes of a client that have not landed yet."""
 
     mutations: int
+    #: How many bytes of data they carry.
     bytes: int
+    #: How many bytes of memory they take, about: what ``max_in_flight`` limits.
+    memory: int
     #: How long until the next is due; ``None`` if nothing is in flight.
     next_due_ns: Optional[int]
     #: How many were tried in vain.
@@ -64,6 +67,10 @@ class Status(TypedDict):
     descriptors: int
     #: How many files that are open the kernel serves itself.
     lent: int
+    #: How many bytes all that the client believes takes, about.
+    belief_bytes: int
+    #: How many beliefs went before their time, for ``max_belief``.
+    beliefs_evicted: int
 
 
 class Mount(NamedTuple):

@@ -31,10 +31,12 @@ class Knobs(TypedDict, total=False):
     drop_prob: float
     #: Whether a client sees its own changes before they have landed.
     read_your_writes: bool
-    #: How many bytes may be in flight before writers wait.
+    #: How many bytes of memory may be in flight before whoever changes something waits.
     max_in_flight: int
     #: How many changes may be in flight before programs that make one wait.
     max_mutations: int
+    #: How many bytes may be believed before the oldest beliefs are forgotten.
+    max_belief: int
 
 
 #: What each may be, and how it is written on the command line and on the control socket.
@@ -46,6 +48,7 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "read_your_writes": arguments.switch,
     "max_in_flight": arguments.whole,
     "max_mutations": arguments.whole,
+    "max_belief": arguments.whole,
 }
 
 

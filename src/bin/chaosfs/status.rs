@@ -196,6 +196,7 @@ fn in_full(status: &Status) -> String {
         ("landed", format!("{}, {} conflicts", status.landed, status.conflicts)),
         ("faults", status.faults.to_string()),
         ("lost", format!("{}, and {} dropped by `lose`", status.lost, status.dropped)),
+        ("beliefs", format!("{} bytes, {} evicted", status.belief_bytes, status.beliefs_evicted)),
         ("inodes", format!("{} known, {} descriptors", status.known_inodes, status.descriptors)),
     ];
     let mut text = format!("{} at {}", status.client, status.mountpoint);
@@ -217,7 +218,10 @@ fn in_flight(status: &Status) -> String {
     };
     let delayed =
         if in_flight.delayed > 0 { format!(", {} delayed", in_flight.delayed) } else { String::new() };
-    format!("{} changes, {} bytes, {next}{delayed}", in_flight.mutations, in_flight.bytes)
+    format!(
+        "{} changes, {} bytes of data, {} of memory, {next}{delayed}",
+        in_flight.mutations, in_flight.bytes, in_flight.memory
+    )
 }
 
 /// When the next change is due; none if there is none.

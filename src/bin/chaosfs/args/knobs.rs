@@ -59,7 +59,9 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_switch, action = ArgAction::Set, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub read_your_writes: bool,
 
-    /// Block writers while more data than this is in flight (bytes, or with KiB, MiB, GiB)
+    /// Block whatever changes something while what is in flight takes more memory (bytes, or with KiB, MiB, GiB)
+    ///
+    /// Data, names and symlinks count with their bytes, each change with about 0.6 KiB and each new inode with 2 KiB.
     #[arg(
         long,
         env = "CHAOSFS_MAX_IN_FLIGHT",
@@ -72,7 +74,7 @@ pub struct KnobArgs {
 
     /// Block whatever changes something while this many changes are in flight
     ///
-    /// A limit on memory, like --max-in-flight, for many small changes: creating, renaming, removing and so on.
+    /// A limit on their number, whatever memory they take.
     #[arg(
         long,
         env = "CHAOSFS_MAX_MUTATIONS",
@@ -82,6 +84,20 @@ pub struct KnobArgs {
     )]
     #[arg(value_parser = parse_count, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub max_mutations: usize,
+
+    /// Forget the oldest beliefs while all of them take more memory than this (bytes, or with KiB, MiB, GiB)
+    ///
+    /// Attributes, names, absences, listings and the content of files that were read. What is forgotten is asked again
+    /// when it is wanted, as if its time were over.
+    #[arg(
+        long,
+        env = "CHAOSFS_MAX_BELIEF",
+        hide_env_values = true,
+        value_name = "SIZE",
+        default_value = "64MiB"
+    )]
+    #[arg(value_parser = parse_bytes, allow_hyphen_values = true, help_heading = CONSISTENCY)]
+    pub max_belief: u64,
 
     /// Fail each operation with EIO with this probability (0 to 1, or a percentage)
     #[arg(
@@ -125,6 +141,7 @@ impl KnobArgs {
             read_your_writes: self.read_your_writes,
             max_in_flight: self.max_in_flight,
             max_mutations: self.max_mutations,
+            max_belief: self.max_belief,
         }
     }
 }

@@ -23,8 +23,8 @@ pub struct StatusArgs {
     ///
     /// Every object has `client`, `mountpoint` and `dead` (true if its daemon has died). A client that answers also has
     /// `backing`, `pid`, `version`, `seed`, `knobs`, `clock`, `kernel_cache`, `uptime_ms`, `held`, `operations`, `faults`,
-    /// `in_flight`, `landed`, `conflicts`, `dropped`, `lost`, `lost_latest`, `known_inodes`, `descriptors` and `lent`, as
-    /// docs/control.md explains. One that does not answer has `error`, one line of text, and `backing` or null. Counts
+    /// `in_flight`, `landed`, `conflicts`, `dropped`, `lost`, `lost_latest`, `known_inodes`, `descriptors`, `lent`,
+    /// `belief_bytes` and `beliefs_evicted`, as docs/control.md explains. One that does not answer has `error`, one line of text, and `backing` or null. Counts
     /// and times are numbers, switches are booleans. More keys may be added.
     #[arg(long)]
     pub json: bool,
