@@ -44,9 +44,9 @@ pub fn check_lending(
     terms: Terms,
 ) -> Result<(), Refusal> {
     let reasons = [
-        (knobs.drop_prob > 0.0, Wish::Faults, "a fault could not strike what the kernel answers"),
-        (logs_operations, Wish::OperationLog, "what the kernel answers could not be logged"),
-        (clock.is_manual(), Wish::ManualClock, "the kernel's time goes by itself"),
+        (knobs.drop_prob > 0.0, Wish::Faults, "faults cannot strike what the kernel answers"),
+        (logs_operations, Wish::OperationLog, "what the kernel answers cannot be logged"),
+        (clock.is_manual(), Wish::ManualClock, "the kernel runs on real time"),
         (!knobs.read_your_writes, Wish::OldOwnContent, "the kernel shows a program what it has written"),
     ];
     match reasons.into_iter().find(|(wanted, ..)| *wanted) {
@@ -143,7 +143,7 @@ impl Client {
             return Ok(());
         }
         Err(Refusal::new(format!(
-            "it was mounted with {}, and what the kernel keeps goes only when its time is over; mount it without to \
+            "it was mounted with {}, and what the kernel has cached cannot be dropped early; mount it without to \
              expire beliefs",
             self.terms.name(Wish::KernelCache)
         )))

@@ -124,7 +124,8 @@ impl Client {
         let left = left.take_while(|mutation| mutation.id <= last);
         left.map(|mutation| {
             let error = state.errors.get(&mutation.change.subject());
-            let reason = error.map_or("waits for another".to_string(), |(_, error)| error.to_string());
+            let reason =
+                error.map_or("waiting for another change".to_string(), |(_, error)| error.to_string());
             format!("{}: {}", self.named(mutation), reason)
         })
         .collect()
@@ -198,7 +199,7 @@ impl Client {
     pub fn advance(&self, by: Duration) -> Result<Advanced, Refusal> {
         if !self.clock.is_manual() {
             return Err(Refusal::new(format!(
-                "its clock goes by itself; mount it with {} to move it by hand",
+                "it runs on real time; mount it with {} to move its clock",
                 self.terms.name(Wish::ManualClock)
             )));
         }

@@ -165,7 +165,7 @@ impl Room {
         let mut connections = locked(&self.connections);
         if connections.len() >= MOST_CONNECTIONS {
             drop(connections);
-            let text = format!("there are {MOST_CONNECTIONS} connections already; end one first");
+            let text = format!("there are already {MOST_CONNECTIONS} connections; close one first");
             let _ = connection.say(&Answer::refused(&Refusal::new(text)));
             return;
         }
@@ -257,7 +257,7 @@ impl Steered {
             return Some(refused("the client has ended".to_string()));
         };
         let answer = catch_unwind(AssertUnwindSafe(|| self.carry_out(&client, request)));
-        let failed = |_| Err(Refusal::new("chaosfs failed at that; its log says more"));
+        let failed = |_| Err(Refusal::new("internal error; the log says more"));
         Some(answer.unwrap_or_else(failed).unwrap_or_else(|refusal| Answer::refused(&refusal)))
     }
 

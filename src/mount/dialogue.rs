@@ -95,10 +95,12 @@ impl Process {
                 format!("{name} has {count} {noun} ({size} of data) in flight")
             }
             (Some(_), _) => {
-                format!("{name} has nothing in flight and is used still, in another mount namespace maybe")
+                format!(
+                    "{name} has nothing in flight but is still in use, perhaps in another mount namespace"
+                )
             }
             (None, Some(pid)) => {
-                format!("{name} does not answer: it is stopped (`kill -CONT {pid}` lets it go on)")
+                format!("{name} does not answer: it is stopped (`kill -CONT {pid}` resumes it)")
             }
             (None, None) => format!("{name} does not answer"),
         }

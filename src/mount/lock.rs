@@ -56,10 +56,10 @@ impl Claim {
         match try_lock(&directory) {
             Ok(true) => Ok(Claim { path, _directory: directory }),
             Ok(false) => Err(Refusal::new(format!(
-                "backing directory {name} is in use by another `chaosfs run`; wait for its end or choose another"
+                "backing directory {name} is in use by another `chaosfs run`; wait for it to end or choose another"
             ))),
             Err(errno) => Err(Refusal::new(format!(
-                "backing directory {name}: its file system cannot keep other runs out ({errno}); choose one on a local disk"
+                "backing directory {name}: its file system has no locks ({errno}) to keep other runs out; choose one on a local disk"
             ))),
         }
     }

@@ -62,7 +62,7 @@ pub fn place(at: &Path) -> Result<PathBuf, Refusal> {
     match place.parent() {
         Some(_) => Ok(place),
         None => Err(Refusal::new(format!(
-            "--at {}: no client can be seen at /; name a directory below it",
+            "--at {}: a client cannot appear at /; name a directory below it",
             at.display()
         ))),
     }
@@ -78,7 +78,7 @@ fn living_client(mountpoint: &Path) -> Result<PathBuf, Refusal> {
     }
     if refusals::answers_dead(&resolved) {
         return Err(Refusal::new(format!(
-            "{name}: its daemon has died; take the mount away with `chaosfs umount -m {name}`"
+            "{name}: its daemon has died; remove the mount with `chaosfs umount {name}`"
         )));
     }
     Ok(resolved)
@@ -112,7 +112,7 @@ fn forbidden(errno: Errno) -> Refusal {
              AppArmor is on)",
             errno.desc()
         ),
-        switches => format!("root can permit it with {}; or do this as root", switches.join(" and ")),
+        switches => format!("root can allow it with {}; or do this as root", switches.join(" and ")),
     };
-    Refusal::new(format!("no mount namespace can be had here: {text}"))
+    Refusal::new(format!("cannot make a mount namespace here: {text}"))
 }

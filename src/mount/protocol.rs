@@ -49,11 +49,11 @@ impl Request {
     /// # Errors
     /// Says in one line what is wrong with it.
     pub fn parse(line: &[u8]) -> Result<Request, Refusal> {
-        let wrong = |error| Refusal::new(format!("a request is one JSON object in one line: {error}"));
+        let wrong = |error| Refusal::new(format!("a request is one JSON object on one line: {error}"));
         let mut object: Map<String, Value> = serde_json::from_slice(line).map_err(wrong)?;
         let verb = match object.remove("do") {
             Some(Value::String(verb)) => verb,
-            _ => return Err(Refusal::new(format!("`do` has to name one of {VERBS}"))),
+            _ => return Err(Refusal::new(format!("`do` must be one of {VERBS}"))),
         };
         let request = match verb.as_str() {
             "status" => Request::Status,
@@ -65,10 +65,10 @@ impl Request {
             "lose" => Request::Lose,
             "advance" => Request::Advance(span_of(object.remove("by"), object.remove("by_ns"))?),
             "farewell" => Request::Farewell,
-            _ => return Err(Refusal::new(format!("`{verb}` is none of {VERBS}"))),
+            _ => return Err(Refusal::new(format!("`{verb}` is not a request; there are {VERBS}"))),
         };
         match object.keys().next() {
-            Some(key) => Err(Refusal::new(format!("`{key}` means nothing to `{verb}`"))),
+            Some(key) => Err(Refusal::new(format!("`{verb}` takes no `{key}`"))),
             None => Ok(request),
         }
     }
@@ -103,7 +103,7 @@ fn knobs_of(given: Option<Value>) -> Result<BTreeMap<String, String>, Refusal> {
     let text = |(name, value): (String, Value)| match value {
         Value::String(text) => Ok((name, text)),
         Value::Number(_) | Value::Bool(_) => Ok((name, value.to_string())),
-        _ => Err(Refusal::new(format!("{name}: a knob has a text, a number or true or false"))),
+        _ => Err(Refusal::new(format!("{name}: the value of a knob is a string, a number, true or false"))),
     };
     knobs.into_iter().map(text).collect()
 }
@@ -253,17 +253,17 @@ mod tests {
     #[test]
     fn a_wrong_request_is_refused_in_one_line() {
         for (line, reason) in [
-            ("", "a request is one JSON object in one line: "),
-            ("nonsense", "a request is one JSON object in one line: "),
-            ("[1]", "a request is one JSON object in one line: "),
-            (r#"{"do":"status""#, "a request is one JSON object in one line: "),
-            (r#"{"do":"status"} {"do":"hold"}"#, "a request is one JSON object in one line: "),
-            ("{}", "`do` has to name one of "),
-            (r#"{"do":7}"#, "`do` has to name one of "),
-            (r#"{"do":"fly"}"#, "`fly` is none of "),
-            (r#"{"do":"hold","now":true}"#, "`now` means nothing to `hold`"),
+            ("", "a request is one JSON object on one line: "),
+            ("nonsense", "a request is one JSON object on one line: "),
+            ("[1]", "a request is one JSON object on one line: "),
+            (r#"{"do":"status""#, "a request is one JSON object on one line: "),
+            (r#"{"do":"status"} {"do":"hold"}"#, "a request is one JSON object on one line: "),
+            ("{}", "`do` must be one of "),
+            (r#"{"do":7}"#, "`do` must be one of "),
+            (r#"{"do":"fly"}"#, "`fly` is not a request; there are "),
+            (r#"{"do":"hold","now":true}"#, "`hold` takes no `now`"),
             (r#"{"do":"set"}"#, "`set` takes knobs"),
-            (r#"{"do":"set","knobs":{"meta_ttl":[]}}"#, "meta_ttl: a knob has a text"),
+            (r#"{"do":"set","knobs":{"meta_ttl":[]}}"#, "meta_ttl: the value of a knob is a string"),
             (r#"{"do":"advance"}"#, "`advance` takes `by`"),
             (r#"{"do":"advance","by":"soon"}"#, "`soon` is not a span of time"),
             (r#"{"do":"advance","by":"1s","by_ns":1}"#, "`advance` takes `by`"),

@@ -114,7 +114,7 @@ fn refuse_other_users(terms: Terms) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(format!(
-        "{}: ordinary users may not; root can permit it with a line `user_allow_other` in {FUSE_CONFIG}",
+        "{}: ordinary users may not; root can allow it with a line `user_allow_other` in {FUSE_CONFIG}",
         terms.name(Wish::OtherUsers)
     )))
 }
@@ -151,8 +151,8 @@ fn clear_dead_mounts(mountpoint: &Path) -> Result<bool, Refusal> {
         let path = mountpoint.display();
         detach(mountpoint, true).map_err(|_| {
             Refusal::new(format!(
-                "mountpoint {path} holds a mount whose daemon has died; its owner can take it away with \
-                 `chaosfs umount -m {path}`"
+                "mountpoint {path} holds a mount whose daemon has died; its owner can remove it with \
+                 `chaosfs umount {path}`"
             ))
         })?;
         socket::forget(&entry);
@@ -194,8 +194,8 @@ fn refuse_mounted(mountpoint: &Path, canonical: &Path) -> Result<(), Refusal> {
     let path = mountpoint.display();
     Err(Refusal::new(match entry.is_chaosfs() {
         true => format!(
-            "mountpoint {path} is already a mount, of chaosfs client `{}`; take it away first with \
-             `chaosfs umount -m {path}`",
+            "mountpoint {path} is already mounted by chaosfs client `{}`; unmount it first with \
+             `chaosfs umount {path}`",
             entry.source
         ),
         false => format!(

@@ -46,9 +46,9 @@ impl RemoteClient {
         let Some((stream, backing)) = socket::reach(entry) else {
             let path = shown.display();
             return Err(match refusals::answers_dead(&entry.mount_point) {
-                true => refuse(&format!(
-                    "its daemon has died; take the mount away with `chaosfs umount -m {path}`"
-                )),
+                true => {
+                    refuse(&format!("its daemon has died; remove the mount with `chaosfs umount {path}`"))
+                }
                 false => refuse("its control socket is gone; it can only be unmounted"),
             });
         };
@@ -105,7 +105,7 @@ impl RemoteClient {
     /// Its daemon has died.
     pub fn status(&mut self) -> Result<Status, Refusal> {
         let status = self.ask(&Request::Status)?.status;
-        status.map(|status| *status).ok_or_else(|| self.refuse("it said nothing about itself"))
+        status.map(|status| *status).ok_or_else(|| self.refuse("it sent no status"))
     }
 
     /// Changes knobs, by name, all or none; values as on the command line.
@@ -176,16 +176,20 @@ impl RemoteClient {
         let answer = loop {
             match self.dialogue.hear(patience) {
                 Heard::Answer(answer) => break *answer,
-                Heard::End => return Err(self.refuse("its daemon ended meanwhile")),
+                Heard::End => return Err(self.refuse("its daemon exited before it answered")),
                 Heard::Silence if request.may_last() => self.tell_what_lasts()?,
                 Heard::Silence => return Err(self.unanswered()),
             }
             patience = PATIENCE;
         };
         match answer {
-            Answer { ok: true, farewell: Some(_), .. } => Err(self.refuse("its daemon ended meanwhile")),
+            Answer { ok: true, farewell: Some(_), .. } => {
+                Err(self.refuse("its daemon exited before it answered"))
+            }
             Answer { ok: true, .. } => Ok(answer),
-            Answer { error, .. } => Err(self.refuse(&error.unwrap_or_else(|| "it refused".to_string()))),
+            Answer { error, .. } => {
+                Err(self.refuse(&error.unwrap_or_else(|| "it refused and gave no reason".to_string())))
+            }
         }
     }
 

@@ -317,7 +317,7 @@ fn still_mounted(mountpoint: &Path, why: Option<&Stuck>) -> Refusal {
         Some(Stuck::Refused(reason)) => format!(" ({reason})"),
         Some(Stuck::Busy) | None => String::new(),
     };
-    Refusal::new(format!("{path}: still mounted{why}; take it away with `chaosfs umount -m {path}`"))
+    Refusal::new(format!("{path}: still mounted{why}; unmount it with `chaosfs umount {path}`"))
 }
 
 #[cfg(test)]

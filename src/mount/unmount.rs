@@ -66,7 +66,9 @@ impl fmt::Display for Unmounted {
                 write!(f, "unmounted, but {} {noun} could not land: {}", lost.len(), lost.join("; "))
             }
             Unmounted::CleanedUp => f.write_str("cleaned up a dead mount"),
-            Unmounted::ServesOn(other) => write!(f, "unmounted, its client serves on at {}", other.display()),
+            Unmounted::ServesOn(other) => {
+                write!(f, "unmounted here; its client is still mounted at {}", other.display())
+            }
             Unmounted::Unheard => f.write_str(
                 "unmounted, but its daemon did not say whether everything landed; look in its log",
             ),

@@ -264,8 +264,8 @@ fn a_mountpoint_in_use_is_refused_by_the_client_that_uses_it() {
     let sandbox = Sandbox::for_mounting();
     assert_eq!(sandbox.mount("a", &[]).code, Some(0));
     let said = sandbox.mount("a", &[]);
-    let advice = "take it away first with `chaosfs umount -m a`";
-    let reason = format!("mountpoint a is already a mount, of chaosfs client `a`; {advice}");
+    let advice = "unmount it first with `chaosfs umount a`";
+    let reason = format!("mountpoint a is already mounted by chaosfs client `a`; {advice}");
     assert_eq!((said.code, said.err), (Some(1), format!("chaosfs: {reason}\n")));
 }
 

@@ -97,7 +97,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         (
             &["a", "--at", "/", "--", "true"],
             125,
-            "--at /: no client can be seen at /; name a directory below it",
+            "--at /: a client cannot appear at /; name a directory below it",
         ),
         (&["a", "--", "no-such-command"], 127, "no-such-command: command not found"),
         (
@@ -111,7 +111,7 @@ fn what_cannot_be_is_refused_in_one_line() {
     }
     sandbox.kill_daemon("a");
     let said = run(&mut sandbox.chaosfs(&["exec", "a", "--", "true"]));
-    let reason = "a: its daemon has died; take the mount away with `chaosfs umount -m a`";
+    let reason = "a: its daemon has died; remove the mount with `chaosfs umount a`";
     assert_eq!((said.code, said.err), (Some(125), format!("chaosfs: {reason}\n")));
 }
 
@@ -126,10 +126,10 @@ fn where_namespaces_are_not_allowed_it_says_what_would_allow_them() {
     let mut command = Command::new("unshare");
     let said =
         run(command.args(["--user", "--map-root-user", "sh", "-c", &script]).current_dir(sandbox.path("")));
-    let advice = "root can permit it with `sysctl user.max_user_namespaces=10000`; or do this as root";
+    let advice = "root can allow it with `sysctl user.max_user_namespaces=10000`; or do this as root";
     assert_eq!(
         (said.code, said.err),
-        (Some(125), format!("chaosfs: no mount namespace can be had here: {advice}\n"))
+        (Some(125), format!("chaosfs: cannot make a mount namespace here: {advice}\n"))
     );
 }
 

@@ -223,7 +223,7 @@ fn what_earlier_runs_have_left_is_cleaned_up_on_request() {
     let here = sandbox.path("").display().to_string();
     let mut lines: Vec<_> = said.out.lines().filter(|line| line.contains(&here)).collect();
     lines.sort_unstable();
-    assert_eq!((lines[0], lines.len()), (&*format!("left alone, as --keep has asked: {kept}"), 2));
+    assert_eq!((lines[0], lines.len()), (&*format!("kept, as asked by --keep: {kept}"), 2));
     assert!(lines[1].starts_with(&format!("removed {} (", logs[0].display())), "{lines:?}");
     assert_eq!((sandbox.left_by_runs().len(), sandbox.mounts().len()), (living - 1, 2));
     waiting.run.signal(Signal::SIGTERM);
@@ -321,7 +321,7 @@ fn directories_that_cannot_be_used_are_refused_in_one_line() {
             "tmp",
             "--at none does not exist; create it first with `mkdir -p none`",
         ),
-        (&["--each", "--at", "/"], "tmp", "--at /: no client can be seen at /; name a directory below it"),
+        (&["--each", "--at", "/"], "tmp", "--at /: a client cannot appear at /; name a directory below it"),
         (&[], "none", "temporary directory none does not exist; create it first with `mkdir -p none`"),
         (&[], "with:colon", colon_reason.as_str()),
         (&["--backing", "shared"], "shared", inside_reason.as_str()),
@@ -807,7 +807,7 @@ fn a_backing_directory_belongs_to_one_run_and_to_any_mount() {
     let sandbox = Sandbox::for_mounting();
     let waiting = Waiting::start(&sandbox, &["--log-dir", "logs"]);
     let said = script(&sandbox, &["--backing", "shared"], "exit 0");
-    let reason = "is in use by another `chaosfs run`; wait for its end or choose another";
+    let reason = "is in use by another `chaosfs run`; wait for it to end or choose another";
     assert_eq!((said.code, said.err), (Some(125), format!("chaosfs: backing directory shared {reason}\n")));
     assert_eq!(sandbox.mount("a", &[]).code, Some(0));
     waiting.run.signal(Signal::SIGTERM);

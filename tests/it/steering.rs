@@ -121,7 +121,7 @@ fn several_clients_are_a_table_and_a_list_with_the_dead_among_them() {
         line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(String::from).collect()
     };
     let rows = |text: &str| text.lines().map(cells).collect::<Vec<Vec<String>>>();
-    let dead = format!("dead; remove the mount with `chaosfs umount -m {b}`");
+    let dead = format!("dead; remove the mount with `chaosfs umount {b}`");
 
     let said = say(&sandbox, &["status", "--backing", "shared"]);
     let titles = ["CLIENT", "MOUNTPOINT", "IN FLIGHT", "NEXT DUE", "LANDED", "CONFLICTS", "FAULTS", "LOST"];
@@ -180,6 +180,9 @@ fn quiet_commands_do_their_work_and_say_nothing() {
     assert!(sandbox.path("shared/f").exists());
     let said = say(&sandbox, &["mount", "shared", "b", "--background", "--quiet"]);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    assert_eq!(done(&sandbox, &["umount", "--quiet", "b"]), "");
+    let said = say(&sandbox, &["umount", "-q", "a", "b"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(1), "", "chaosfs: b: not mounted\n"));
 }
 
 #[test]
@@ -233,13 +236,10 @@ fn what_cannot_be_steered_is_refused_in_one_line() {
         (&["hold", "none"] as &[&str], "none: No such file or directory"),
         (&["hold", "shared"], "shared: not mounted"),
         (&["hold", "/proc"], "/proc: not a chaosfs mount (proc)"),
-        (&["status", "b"], "b: its daemon has died; take the mount away with `chaosfs umount -m b`"),
+        (&["status", "b"], "b: its daemon has died; remove the mount with `chaosfs umount b`"),
         (&["flush", "--backing", "b/x"], "b/x: Transport endpoint is not connected"),
         (&["expire", "--backing", "/proc"], "/proc: no chaosfs client is mounted over it"),
-        (
-            &["advance", "1s", "a"],
-            "a: its clock goes by itself; mount it with --clock manual to move it by hand",
-        ),
+        (&["advance", "1s", "a"], "a: it runs on real time; mount it with --clock manual to move its clock"),
     ] {
         let said = say(&sandbox, args);
         assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{args:?}");
@@ -484,7 +484,7 @@ fn whoever_asks_for_it_hears_the_farewell() {
 fn one_connection_too_many_is_told_so() {
     let sandbox = mounted(&[]);
     let _others: Vec<UnixStream> = (0..256).map(|_| socket(&sandbox, "a")).collect();
-    let reason = "chaosfs: a: there are 256 connections already; end one first\n";
+    let reason = "chaosfs: a: there are already 256 connections; close one first\n";
     for _ in 0..20 {
         let said = say(&sandbox, &["status", "a"]);
         assert_eq!((said.code, said.err.as_str()), (Some(1), reason));

@@ -113,8 +113,7 @@ fn of_a_daemon_that_is_stopped_it_is_said_and_not_waited_for_longer_than_asked()
     let daemon = sandbox.daemon("a");
     let stopped = Stopped::new(daemon);
     let said = say(&sandbox, &["umount", "a", "--timeout", "4s"]);
-    let what =
-        format!("process {daemon} does not answer: it is stopped (`kill -CONT {daemon}` lets it go on)");
+    let what = format!("process {daemon} does not answer: it is stopped (`kill -CONT {daemon}` resumes it)");
     let lines = format!(
         "chaosfs: a: waiting: {what}\nchaosfs: a: unmounted, but not everything has landed: {what}\n"
     );

@@ -159,7 +159,7 @@ class Control:
         self.send(do, **arguments)
         answer = self.hear(lasting=do in _LASTING)
         if answer is None or "farewell" in answer:
-            raise self._error("its daemon ended meanwhile")
+            raise self._error("its daemon exited before it answered")
         if not answer["ok"]:
             raise from_binary(f"{self.mountpoint}: {answer.get('error')}")
         return answer

@@ -154,7 +154,7 @@ fn row(told: &Told) -> Vec<String> {
 }
 
 fn dead(sighting: &Sighting) -> String {
-    format!("dead; remove the mount with `chaosfs umount -m {}`", sighting.mountpoint.display())
+    format!("dead; remove the mount with `chaosfs umount {}`", sighting.mountpoint.display())
 }
 
 /// Cells below each other, two blanks between them. The last cell of a row may be of any length.

@@ -9,16 +9,23 @@ use std::{
 use anyhow::Context;
 use chaosfs::{Unmounted, harness::sweep_run_of, mounts_below, mounts_of_user, unmount_within};
 
-use crate::{args::UmountArgs, complain};
+use crate::{
+    args::{QuietArg, UmountArgs},
+    complain,
+};
 
 /// Unmounts all targets, one after the other, and says what happened to each: on standard error where it is no success.
 pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
     let mut all_well = true;
     for target in targets(args)? {
         let name = target.display();
-        let mut tell = |what: &str| complain(&format!("{name}: waiting: {what}"));
+        let mut tell = |what: &str| {
+            if !args.quiet.quiet {
+                complain(&format!("{name}: waiting: {what}"));
+            }
+        };
         let outcome = unmount_within(&target, args.timeout, &mut tell);
-        report(&target, &outcome);
+        report(&target, &outcome, args.quiet);
         all_well &= outcome.is_success();
         sweep_run_of(&target);
     }
@@ -28,11 +35,16 @@ pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
 /// What is named, as it is named, and then what is found, which may be the same under another name.
 fn targets(args: &UmountArgs) -> anyhow::Result<Vec<PathBuf>> {
     let mut targets: Vec<PathBuf> = args.mountpoints.iter().chain(&args.mounts).cloned().collect();
-    let mut found = args.mount_base.as_deref().map(targets_below).transpose()?.unwrap_or_default();
+    let mut found = args
+        .mount_base
+        .as_deref()
+        .map(|folder| targets_below(folder, args.quiet))
+        .transpose()?
+        .unwrap_or_default();
     if args.all {
         let mine = mounts_of_user()?;
         if mine.is_empty() {
-            say("no chaosfs client is mounted");
+            say("no chaosfs client is mounted", args.quiet);
         }
         found.extend(mine);
     }
@@ -45,20 +57,22 @@ fn targets(args: &UmountArgs) -> anyhow::Result<Vec<PathBuf>> {
     Ok(targets)
 }
 
-fn targets_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn targets_below(folder: &Path, quiet: QuietArg) -> anyhow::Result<Vec<PathBuf>> {
     let targets = mounts_below(folder).context("--mount-base")?;
     if targets.is_empty() {
-        say(&format!("{}: no chaosfs mount directly below", folder.display()));
+        say(&format!("{}: no chaosfs mount directly below", folder.display()), quiet);
     }
     Ok(targets)
 }
 
-fn report(target: &Path, outcome: &Unmounted) {
+fn report(target: &Path, outcome: &Unmounted, quiet: QuietArg) {
     let line = format!("{}: {outcome}", target.display());
-    if outcome.is_success() { say(&line) } else { complain(&line) }
+    if outcome.is_success() { say(&line, quiet) } else { complain(&line) }
 }
 
 /// What is unmounted is unmounted, whether or not anybody still reads along.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+fn say(line: &str, quiet: QuietArg) {
+    if !quiet.quiet {
+        let _ = writeln!(io::stdout(), "{line}");
+    }
 }

@@ -56,7 +56,7 @@ Example:
   chaosfs mount shared a --client-id a --background --log-dir logs
   chaosfs mount shared b --client-id b --background --log-dir logs
   echo hello > a/file; ls b; sleep 3; ls b
-  chaosfs umount -m a -m b";
+  chaosfs umount a b";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

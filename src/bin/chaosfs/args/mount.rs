@@ -94,7 +94,7 @@ pub fn prefer_log_flag(args: &mut MountArgs, given: &ArgMatches) -> Result<(), E
 
 fn parse_pid(text: &str) -> Result<Pid, Refusal> {
     let wrong =
-        || Refusal::new(format!("`{text}` is not the number of a process; write one above 0, such as `$$`"));
+        || Refusal::new(format!("`{text}` is not a process ID; write a number above 0, such as `$$`"));
     text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw).ok_or_else(wrong)
 }
 

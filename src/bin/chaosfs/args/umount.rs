@@ -5,10 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use chaosfs::knobs::parse_span;
 use clap::Args;
 
-/// Land everything that clients have in flight and unmount them
+use super::QuietArg;
+
+/// Land everything that clients have in flight, and unmount them
 ///
-/// Returns when all has landed and the mounts are gone. Prints what happened to each; fails if one of them was not
-/// mounted, was busy or could not land everything. Also cleans up mounts whose daemon has died.
+/// Returns when everything has landed and the mounts are gone. Prints what happened to each client; fails if one was not
+/// mounted, was busy or could not land everything. Also removes mounts whose daemon has died.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("targets").required(true).multiple(true))]
 pub struct UmountArgs {
@@ -20,7 +22,7 @@ pub struct UmountArgs {
     #[arg(short, long = "mount", value_name = "PATH", group = "targets")]
     pub mounts: Vec<PathBuf>,
 
-    /// Unmount every client directly below this directory; the variable counts only where nothing else is named
+    /// Unmount every client directly below this directory; the variable is used only if nothing else is named
     #[arg(long, env = "MOUNT_BASE", hide_env_values = true, value_name = "DIR", group = "targets")]
     pub mount_base: Option<PathBuf>,
 
@@ -28,9 +30,12 @@ pub struct UmountArgs {
     #[arg(long, group = "targets")]
     pub all: bool,
 
-    /// Wait at most this long for each to land; what is left then is said and goes on
+    /// Wait at most this long for each to land; then say what is left, which goes on landing
     #[arg(long, value_name = "TIME", value_parser = parse_span, default_value = "60s", allow_hyphen_values = true)]
     pub timeout: Duration,
+
+    #[command(flatten)]
+    pub quiet: QuietArg,
 }
 
 impl UmountArgs {

@@ -21,7 +21,7 @@ pub fn clean() -> ExitCode {
             Cleaned::Removed(path, size) => {
                 say(&format!("removed {} ({} of logs)", path.display(), readable_size(*size)))
             }
-            Cleaned::Kept(path) => say(&format!("left alone, as --keep has asked: {}", path.display())),
+            Cleaned::Kept(path) => say(&format!("kept, as asked by --keep: {}", path.display())),
             Cleaned::Failed(refusal) => {
                 complain(&refusal.to_string());
                 well = false;

@@ -138,7 +138,7 @@ fn tell_leftovers(leftovers: &Leftovers) {
         complain(&format!("ended what the command had left running: {}", leftovers.ended.join(", ")));
     }
     if leftovers.survivors {
-        complain("some of what the command had left running could not be ended");
+        complain("some processes that the command left running could not be ended");
     }
 }
 
