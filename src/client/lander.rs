@@ -11,14 +11,19 @@ use std::{
 };
 
 use super::{
-    Client, State, Version, locked, store::Manner, tidying::Tidying, view::attributes_of, waits::Over,
+    Client, State, Version, locked,
+    losses::{Loss, by_path},
+    store::Manner,
+    tidying::Tidying,
+    view::attributes_of,
+    waits::Over,
 };
 use crate::{
     backing::{Stat, sys},
     clock::Clock,
     consistency::{Change, Ino, Kind, Mutation},
     error::Error,
-    event::{Event, Quoted, readable},
+    event::{Event, readable},
     time::Time,
 };
 
@@ -47,8 +52,13 @@ pub struct Farewell {
     pub conflicts: u64,
     /// Faults injected.
     pub faults: u64,
-    /// What was acknowledged and could not land, one line each: path, what it was, why.
+    /// What was acknowledged and could not land, one line a path: what it was, how many changes and how much data, why.
     pub lost: Vec<String>,
+    /// How many changes that is.
+    pub lost_changes: u64,
+    /// What was acknowledged and is not in the backing directory either, because of what others did there meanwhile, one
+    /// line a path: conflicts that ended as `dropped` or `unseen`, or as `kept-theirs` for a new name.
+    pub overtaken: Vec<String>,
 }
 
 impl Client {
@@ -332,18 +342,18 @@ impl Client {
         let mut state = self.lock();
         let lost = with_what_falls(&state, mutation);
         state.fail(mutation.change.subject(), error);
-        let named = |mutation: &Arc<Mutation>| {
-            let path = readable(&self.mutation_path(mutation));
-            format!("{}: {}: {error}", Quoted(&path), mutation.change.verb())
-        };
-        let lines: Vec<String> = lost.iter().rev().map(named).collect();
-        state.lost.extend(lines);
+        let why = error.to_string();
+        state.lost.extend(lost.iter().rev().map(|mutation| self.loss(mutation, &why)));
         self.settle(state, &lost, Err(error));
         for mutation in lost.iter().rev() {
             let (path, error) = (readable(&self.mutation_path(mutation)), error.symbol());
             let event = Event::Lost { mutation: mutation.change.verb(), path, error };
             self.log.record(self.now(), &event);
         }
+    }
+
+    pub(super) fn loss(&self, mutation: &Mutation, why: &str) -> Loss {
+        Loss::new(&readable(&self.mutation_path(mutation)), &mutation.change, why)
     }
 
     pub(super) fn mutation_path(&self, mutation: &Mutation) -> Vec<u8> {
@@ -381,18 +391,17 @@ impl Client {
         let state = self.lock();
         let unlanded: Vec<Arc<Mutation>> =
             state.in_flight.all().map(|(mutation, _)| mutation.clone()).collect();
-        let mut lost = state.lost.clone();
+        let (mut lost, overtaken) = (state.lost.clone(), by_path(&state.overtaken));
         drop(state);
-        lost.extend(unlanded.iter().map(|mutation| {
-            let path = readable(&self.mutation_path(mutation));
-            format!("{}: {}: given up", Quoted(&path), mutation.change.verb())
-        }));
+        lost.extend(unlanded.iter().map(|mutation| self.loss(mutation, "given up")));
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Farewell {
             landed: count(&self.counters.landed),
             conflicts: count(&self.counters.conflicts),
             faults: count(&self.counters.faults),
-            lost,
+            lost_changes: lost.len() as u64,
+            lost: by_path(&lost),
+            overtaken,
         }
     }
 

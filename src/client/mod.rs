@@ -11,6 +11,7 @@
 //! | `namespace/` | operations on names and attributes |
 //! | `file_io/` | operations on open files |
 //! | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
+//! | `losses.rs` | what is acknowledged and not in the backing directory, path by path |
 //! | `lending.rs` | what the kernel may keep, and which files it may be handed whole |
 //! | `xattr/` | extended attributes |
 //! | `setid.rs` | which set-id bits a change takes away |
@@ -31,6 +32,7 @@ mod file_io;
 mod known;
 mod lander;
 mod lending;
+mod losses;
 mod namespace;
 mod open_files;
 mod operation;

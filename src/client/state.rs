@@ -3,6 +3,7 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use super::{
+    losses::Loss,
     progress::Alarms,
     waits::{Over, Waits},
 };
@@ -36,7 +37,10 @@ pub(super) struct State {
     pub(super) write_through: bool,
     /// What cannot land is given up and named.
     pub(super) leaving: bool,
-    pub(super) lost: Vec<String>,
+    /// What could not land and never will.
+    pub(super) lost: Vec<Loss>,
+    /// What others have made impossible or invisible, conflict by conflict.
+    pub(super) overtaken: Vec<Loss>,
     pub(super) stopping: bool,
 }
 
@@ -86,6 +90,7 @@ impl State {
             write_through: false,
             leaving: false,
             lost: Vec::new(),
+            overtaken: Vec::new(),
             stopping: false,
         }
     }

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, path::Path, process};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Client, steer::count};
+use super::{Client, losses::by_path, steer::count};
 use crate::knobs::Knobs;
 
-/// How many of the changes that are lost are named.
+/// How many of the paths of which changes are lost are named.
 const MOST_NAMED: usize = 100;
 
 /// A running client at one moment.
@@ -50,7 +50,7 @@ pub struct Status {
     pub dropped: u64,
     /// How many mutations could not land and never will.
     pub lost: u64,
-    /// The latest hundred of those: path, operation and why.
+    /// The latest hundred paths of those: what the changes were, how many, how much, and why.
     pub lost_latest: Vec<String>,
     /// How many inodes it knows.
     pub known_inodes: u64,
@@ -98,8 +98,8 @@ impl Client {
         };
         let (held, lent) = (state.in_flight.is_held(), state.belief.lent() as u64);
         let (belief_bytes, beliefs_evicted) = (state.belief.held(), state.belief.evicted());
-        let named = state.lost.len().saturating_sub(MOST_NAMED);
-        let (lost, lost_latest) = (state.lost.len() as u64, state.lost[named..].to_vec());
+        let (lost, mut lost_latest) = (state.lost.len() as u64, by_path(&state.lost));
+        lost_latest.drain(..lost_latest.len().saturating_sub(MOST_NAMED));
         drop(state);
         Status {
             client: self.id.clone(),

@@ -12,7 +12,6 @@
 //! Nothing here waits longer than the client lives.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +19,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Client, InForce, State, check_lending, locked};
+use super::{
+    Client, InForce, State, check_lending, locked,
+    losses::{Loss, by_path},
+};
 use crate::{
     consistency::{Change, Mutation, MutationId, RenameHow},
     error::{Error, Refusal},
@@ -119,14 +121,14 @@ impl Client {
         if stuck.is_empty() { Ok(landed) } else { Err(could_not_land(&stuck)) }
     }
 
-    fn unlanded(&self, state: &State, last: MutationId) -> Vec<String> {
+    fn unlanded(&self, state: &State, last: MutationId) -> Vec<Loss> {
         let left = state.in_flight.all().map(|(mutation, _)| mutation);
         let left = left.take_while(|mutation| mutation.id <= last);
         left.map(|mutation| {
             let error = state.errors.get(&mutation.change.subject());
             let reason =
                 error.map_or("waiting for another change".to_string(), |(_, error)| error.to_string());
-            format!("{}: {}", self.named(mutation), reason)
+            self.loss(mutation, &reason)
         })
         .collect()
     }
@@ -246,12 +248,10 @@ pub(super) fn count(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-fn could_not_land(stuck: &[String]) -> Refusal {
+fn could_not_land(stuck: &[Loss]) -> Refusal {
     const MOST_NAMED: usize = 10;
     let noun = if stuck.len() == 1 { "change" } else { "changes" };
-    // A large file is many changes, and one line says it of all of them.
-    let mut seen = HashSet::new();
-    let lines: Vec<&str> = stuck.iter().map(String::as_str).filter(|line| seen.insert(*line)).collect();
+    let lines = by_path(stuck);
     let more = lines.len().saturating_sub(MOST_NAMED);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     let named = lines[..lines.len().min(MOST_NAMED)].join("; ");
@@ -431,7 +431,7 @@ mod tests {
         let (made, _) = bench.create("g", b"text");
         bench.client.setxattr(&CALLER, made, b"security.capability", b"none", 0).unwrap();
         let refusal = bench.client.land_everything().unwrap_err().0;
-        assert!(refusal.starts_with("1 change could not land: /g: setxattr: "), "{refusal}");
+        assert!(refusal.starts_with("1 change could not land: /g: setxattr (4 bytes): "), "{refusal}");
         assert_eq!(bench.client.in_flight(), (0, 0));
         // A directory with entries stays: that is a conflict, and nothing of ours is left to land.
         bench.create("h", b"text");
@@ -442,9 +442,9 @@ mod tests {
 
     #[test]
     fn what_could_not_land_is_named_once_however_many_changes_it_was() {
-        let stuck = ["/f: write: full", "/g: write: full", "/f: write: full"].map(str::to_string);
+        let stuck = ["/f", "/g", "/f"].map(|path| Loss::of_name(path, "write", "full"));
         let refusal = could_not_land(&stuck).0;
-        assert_eq!(refusal, "3 changes could not land: /f: write: full; /g: write: full");
+        assert_eq!(refusal, "3 changes could not land: /f: write (2 changes): full; /g: write: full");
     }
 
     #[test]

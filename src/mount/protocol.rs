@@ -164,8 +164,14 @@ pub struct LastWords {
     pub conflicts: u64,
     /// How many faults were injected.
     pub faults: u64,
-    /// What could not land, one line each.
+    /// What could not land, one line a path.
     pub lost: Vec<String>,
+    /// How many changes that is.
+    #[serde(default)]
+    pub lost_changes: u64,
+    /// What others have made impossible or invisible, one line a path.
+    #[serde(default)]
+    pub overtaken: Vec<String>,
 }
 
 impl Answer {
@@ -189,8 +195,9 @@ impl Answer {
 
     /// The client has ended.
     pub fn farewell(farewell: &Farewell) -> Answer {
-        let Farewell { landed, conflicts, faults, lost } = farewell.clone();
-        Answer { farewell: Some(LastWords { landed, conflicts, faults, lost }), ..Answer::done() }
+        let Farewell { landed, conflicts, faults, lost, lost_changes, overtaken } = farewell.clone();
+        let words = LastWords { landed, conflicts, faults, lost, lost_changes, overtaken };
+        Answer { farewell: Some(words), ..Answer::done() }
     }
 
     /// The line that says it, with its end.
@@ -204,8 +211,8 @@ impl Answer {
 
 impl From<LastWords> for Farewell {
     fn from(words: LastWords) -> Farewell {
-        let LastWords { landed, conflicts, faults, lost } = words;
-        Farewell { landed, conflicts, faults, lost }
+        let LastWords { landed, conflicts, faults, lost, lost_changes, overtaken } = words;
+        Farewell { landed, conflicts, faults, lost, lost_changes, overtaken }
     }
 }
 

@@ -164,8 +164,8 @@ impl Served {
             self.note(self.seat.refusal(&stuck).to_string());
         }
         self.session.abandon();
-        let Farewell { landed, conflicts, faults, ref lost } = farewell;
-        let stop = Event::Stop { landed, conflicts, faults, lost: lost.len() as u64 };
+        let Farewell { landed, conflicts, faults, lost_changes: lost, .. } = farewell;
+        let stop = Event::Stop { landed, conflicts, faults, lost };
         self.log.record(self.clock.now(), &stop);
         self.seat.clear();
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -45,10 +45,10 @@ pub enum Unmounted {
 }
 
 impl Unmounted {
-    /// Whether the mount is gone and nothing is known to be lost.
+    /// Whether the mount is gone and everything acknowledged is in the backing directory, as far as is known.
     pub fn is_success(&self) -> bool {
         match self {
-            Unmounted::Gone(farewell) => farewell.lost.is_empty(),
+            Unmounted::Gone(farewell) => farewell.lost.is_empty() && farewell.overtaken.is_empty(),
             Unmounted::CleanedUp | Unmounted::ServesOn(_) => true,
             _ => false,
         }
@@ -58,13 +58,7 @@ impl Unmounted {
 impl fmt::Display for Unmounted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unmounted::Gone(Farewell { landed, lost, .. }) if lost.is_empty() => {
-                write!(f, "unmounted, {landed} landed")
-            }
-            Unmounted::Gone(Farewell { lost, .. }) => {
-                let noun = if lost.len() == 1 { "change" } else { "changes" };
-                write!(f, "unmounted, but {} {noun} could not land: {}", lost.len(), lost.join("; "))
-            }
+            Unmounted::Gone(farewell) => f.write_str(&told(farewell)),
             Unmounted::CleanedUp => f.write_str("cleaned up a dead mount"),
             Unmounted::ServesOn(other) => {
                 write!(f, "unmounted here; its client is still mounted at {}", other.display())
@@ -79,6 +73,30 @@ impl fmt::Display for Unmounted {
             Unmounted::Failed(reason) => write!(f, "cannot unmount: {reason}"),
         }
     }
+}
+
+/// One line, and one more for each path of which something acknowledged is not in the backing directory.
+fn told(farewell: &Farewell) -> String {
+    let Farewell { landed, conflicts, lost, lost_changes, overtaken, .. } = farewell;
+    let mut text = format!("unmounted, {landed} landed");
+    if *conflicts > 0 {
+        text += &format!(", {}", counted(*conflicts, "conflict"));
+    }
+    if !lost.is_empty() {
+        text +=
+            &format!(", but {} could not land:\n  {}", counted(*lost_changes, "change"), lost.join("\n  "));
+    }
+    if !overtaken.is_empty() {
+        let before = if lost.is_empty() { ", but" } else { "\nand" };
+        let paths = overtaken.join("\n  ");
+        text +=
+            &format!("{before} because of others' changes this is not in the backing directory:\n  {paths}");
+    }
+    text
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Unmounts the chaosfs mount at `path` and waits until its client has landed everything, for a minute at most. Of several
@@ -168,13 +186,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lost_changes_are_named_and_are_no_success() {
-        let lost = vec!["/a: No space left on device".to_string(), "/b: Input/output error".to_string()];
-        let outcome = Unmounted::Gone(Farewell { landed: 9, lost, ..Farewell::default() });
-        assert!(!outcome.is_success());
-        assert_eq!(
-            outcome.to_string(),
-            "unmounted, but 2 changes could not land: /a: No space left on device; /b: Input/output error"
-        );
+    fn what_is_not_in_the_backing_directory_is_named_and_is_no_success() {
+        let lost = vec![
+            "/a: write (3 changes): No space left on device".to_string(),
+            "/b: mkdir: given up".to_string(),
+        ];
+        let lost = Farewell { landed: 9, lost, lost_changes: 4, ..Farewell::default() };
+        let overtaken =
+            Farewell { conflicts: 2, overtaken: vec!["/c: rename: dropped".into()], ..lost.clone() };
+        let conflicts = Farewell { landed: 9, conflicts: 1, ..Farewell::default() };
+        let told = [lost, overtaken, conflicts].map(|farewell| {
+            let outcome = Unmounted::Gone(farewell);
+            (outcome.is_success(), outcome.to_string())
+        });
+        let named = "but 4 changes could not land:\n  /a: write (3 changes): No space left on device\n  /b: mkdir: given up";
+        let expected = [
+            (false, format!("unmounted, 9 landed, {named}")),
+            (
+                false,
+                format!(
+                    "unmounted, 9 landed, 2 conflicts, {named}\nand because of others' changes this is not in the backing directory:\n  /c: rename: dropped"
+                ),
+            ),
+            (true, "unmounted, 9 landed, 1 conflict".to_string()),
+        ];
+        assert_eq!(told, expected);
     }
 }

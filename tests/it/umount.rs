@@ -210,3 +210,48 @@ echo text > a/file; $CHAOSFS umount --all; $CHAOSFS umount --all; cat shared/fil
         "DIR/a: unmounted, 2 landed\nDIR/b: unmounted, 0 landed\nno chaosfs client is mounted\ntext\n";
     assert_eq!((said.code, sandbox.neutral(&said.out), said.err), (Some(0), expected.into(), String::new()));
 }
+
+#[test]
+fn a_full_store_is_one_line_a_path() {
+    if !as_root("umount::a_full_store_is_one_line_a_path") {
+        return;
+    }
+    let sandbox = Sandbox::for_mounting();
+    // In a mount namespace of its own, so that nothing is left behind.
+    let script = "mount -t tmpfs -o size=1m tiny shared; head -c 1000000 /dev/zero > shared/ballast
+$CHAOSFS mount shared a --background --log-file log --write-delay 1h
+dd if=/dev/zero of=a/f bs=4k count=256 status=none; dd if=/dev/zero of=a/g bs=4k count=2 status=none
+$CHAOSFS umount a || echo failed; tail -n 1 log";
+    let mut command = Command::new("unshare");
+    command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
+    let said = run(command.env("CHAOSFS", CHAOSFS).current_dir(sandbox.path("")));
+    let lines: Vec<&str> = said.err.lines().collect();
+    assert_eq!(lines.len(), 3, "{said:?}");
+    assert!(lines[0].starts_with("chaosfs: a: unmounted, ") && lines[0].ends_with(" could not land:"));
+    let (f, g) = (lines[1], lines[2]);
+    assert!(f.starts_with("  /f: write (") && f.ends_with("KiB): No space left on device"), "{f}");
+    assert!(g.starts_with("  /g: write (2 changes, 8 KiB): No space"), "{g}");
+    let counted = lines[0].split(" but ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a count");
+    assert!(said.out.starts_with("failed\n"), "{said:?}");
+    assert!(said.out.ends_with(&format!(" lost={counted}\n")), "as in the log: {said:?}");
+}
+
+#[test]
+fn what_others_have_made_impossible_is_named_and_is_a_failure() {
+    let sandbox = Sandbox::for_mounting();
+    assert_eq!(sandbox.mount("a", &["--clock", "manual"]).code, Some(0));
+    fs::create_dir(sandbox.path("a/d")).unwrap();
+    sandbox.advance("2s");
+    fs::write(sandbox.path("a/d/file"), "text").unwrap();
+    fs::write(sandbox.path("a/kept"), "text").unwrap();
+    fs::remove_dir(sandbox.path("shared/d")).unwrap();
+    let said = say(&sandbox, &["umount", "a"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
+    let lines: Vec<&str> = said.err.lines().collect();
+    assert!(
+        lines[0].starts_with("chaosfs: a: unmounted, ") && lines[0].contains(" 1 conflict, but "),
+        "{said:?}"
+    );
+    assert_eq!(lines[1..], ["  /d/file: create: unseen"]);
+}

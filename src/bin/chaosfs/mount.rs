@@ -81,5 +81,8 @@ fn name_lost(farewell: &Farewell) -> ExitCode {
     for line in &farewell.lost {
         complain(&format!("could not land: {line}"));
     }
+    for line in &farewell.overtaken {
+        complain(&format!("not in the backing directory, because of others' changes: {line}"));
+    }
     if farewell.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

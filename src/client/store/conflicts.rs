@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::{
     backing::{Identity, Stat},
-    client::{Client, Version, view::attributes_of},
+    client::{Client, Version, losses::Loss, view::attributes_of},
     consistency::{Attributes, Change, Ino, Kind, Place},
     event::{Event, readable},
     time::Timestamp,
@@ -102,6 +102,9 @@ impl Client {
         outcome: &'static str,
     ) {
         self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
+        if leaves_nothing(mutation, outcome) {
+            self.lock().overtaken.push(Loss::of_name(&path, mutation, outcome));
+        }
         let event = Event::Conflict { mutation, path, ours, theirs, outcome };
         self.log.record(self.now(), &event);
     }
@@ -110,6 +113,13 @@ impl Client {
 fn describe(stat: &Stat) -> String {
     let kind = format!("{:?}", Kind::of_mode(stat.mode)).to_lowercase();
     format!("{kind} ino {} size {} mtime {}.{:09}", stat.identity.ino, stat.size, stat.mtime.0, stat.mtime.1)
+}
+
+/// Whether something acknowledged is not in the backing directory after that. Where theirs is kept because it is later, an
+/// earlier removal or content of ours was overwritten, as on any storage; a new name of ours is nowhere.
+fn leaves_nothing(mutation: &str, outcome: &str) -> bool {
+    const NEW_NAMES: [&str; 5] = ["create", "mkdir", "symlink", "mknod", "link"];
+    matches!(outcome, "dropped" | "unseen") || (outcome == "kept-theirs" && NEW_NAMES.contains(&mutation))
 }
 
 /// Whether a client's landing has set these times: `mtime` is when a program wrote, `ctime` when it landed. A write
@@ -146,6 +156,13 @@ mod tests {
         assert!(is_stamped(&times((5, 3_000_000), (5, 0))), "landed at once, the kernel a tick behind");
         assert!(!is_stamped(&times((5, 7), (5, 7))), "written there");
         assert!(!is_stamped(&times((9, 0), (5, 0))), "set to the future");
+    }
+
+    #[test]
+    fn a_new_name_that_is_given_up_leaves_nothing_and_an_earlier_removal_is_just_over() {
+        assert!(leaves_nothing("rename", "dropped") && leaves_nothing("write", "unseen"));
+        assert!(leaves_nothing("mkdir", "kept-theirs") && !leaves_nothing("mkdir", "merged"));
+        assert!(!leaves_nothing("rmdir", "kept-theirs") && !leaves_nothing("write", "kept-theirs"));
     }
 
     #[test]

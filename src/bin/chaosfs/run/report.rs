@@ -52,6 +52,9 @@ impl Report<'_> {
     /// again.
     pub fn tell(&self, leftovers: &Leftovers) {
         self.ending.lost.iter().for_each(|line| complain(&format!("could not land: {line}")));
+        self.ending.overtaken.iter().for_each(|line| {
+            complain(&format!("not in the backing directory, because of others' changes: {line}"));
+        });
         self.ending.left.iter().for_each(|line| complain(line));
         if !self.ending.complete {
             complain("the process that served the clients died; what was in flight is lost");

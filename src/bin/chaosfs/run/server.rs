@@ -143,14 +143,11 @@ fn leave(run: &Run, mounts: &[Arc<Mount>]) -> Ending {
     });
     let mut ending = Ending { complete: true, ..Ending::default() };
     for (client, mount) in run.clients.iter().zip(mounts) {
-        let Farewell { conflicts, faults, lost, .. } = mount.land();
-        ending.counts.push(Counts {
-            client: client.name.clone(),
-            conflicts,
-            faults,
-            lost: lost.len() as u64,
-        });
-        ending.lost.extend(lost.into_iter().map(|line| format!("{}: {line}", client.name)));
+        let Farewell { conflicts, faults, lost, lost_changes, overtaken, .. } = mount.land();
+        ending.counts.push(Counts { client: client.name.clone(), conflicts, faults, lost: lost_changes });
+        let named = |line| format!("{}: {line}", client.name);
+        ending.lost.extend(lost.into_iter().map(named));
+        ending.overtaken.extend(overtaken.into_iter().map(named));
     }
     ending
 }

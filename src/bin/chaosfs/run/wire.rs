@@ -19,6 +19,7 @@ use crate::exec::ExecFailure;
 const READY: &str = "ready";
 const DONE: &str = "done";
 const LOST: &str = "lost ";
+const OVERTAKEN: &str = "overtaken ";
 const LEFT: &str = "left ";
 const COUNTS: &str = "counts ";
 const KEEP: u8 = b'k';
@@ -33,6 +34,8 @@ pub struct Ending {
     pub counts: Vec<Counts>,
     /// What could not land, with the name of the client in front.
     pub lost: Vec<String>,
+    /// What others have made impossible or invisible, with the name of the client in front.
+    pub overtaken: Vec<String>,
     /// What could not be unmounted or removed.
     pub left: Vec<String>,
 }
@@ -82,6 +85,7 @@ impl ToSupervisor {
     pub fn ended(&mut self, ending: &Ending) {
         ending.counts.iter().for_each(|counts| self.line(&counts.line()));
         ending.lost.iter().for_each(|line| self.line(&format!("{LOST}{line}")));
+        ending.overtaken.iter().for_each(|line| self.line(&format!("{OVERTAKEN}{line}")));
         ending.left.iter().for_each(|line| self.line(&format!("{LEFT}{line}")));
         self.line(DONE);
     }
@@ -121,6 +125,8 @@ impl FromServer {
         for line in self.0.by_ref().lines().map_while(Result::ok) {
             if let Some(lost) = line.strip_prefix(LOST) {
                 ending.lost.push(lost.to_string());
+            } else if let Some(overtaken) = line.strip_prefix(OVERTAKEN) {
+                ending.overtaken.push(overtaken.to_string());
             } else if let Some(left) = line.strip_prefix(LEFT) {
                 ending.left.push(left.to_string());
             } else if let Some(counts) = Counts::parse(&line) {
@@ -214,8 +220,9 @@ mod tests {
         let (ours, theirs) = io::pipe().unwrap();
         let mut server = ToSupervisor::new(theirs);
         let counts = vec![Counts { client: "A".into(), conflicts: 1, faults: 2, lost: 3 }];
-        let (lost, left) = (vec!["A: /x\\ny".into()], vec!["/m/A: busy".into()]);
-        let said = Ending { complete: true, counts, lost, left };
+        let (lost, overtaken) = (vec!["A: /x\\ny".into()], vec!["B: /z".into()]);
+        let left = vec!["/m/A: busy".into()];
+        let said = Ending { complete: true, counts, lost, overtaken, left };
         server.ready();
         server.ended(&Ending { lost: vec!["A: /x\ny".into()], ..said.clone() });
         drop(server);
