@@ -38,6 +38,7 @@ impl Serialize for Knobs {
             Value::Switch(self.read_your_writes),
             Value::Whole(self.max_in_flight),
             Value::Whole(self.max_mutations as u64),
+            Value::Whole(self.max_belief),
         ];
         to.collect_map(Knobs::NAMES.into_iter().zip(values))
     }
@@ -68,7 +69,7 @@ mod tests {
         let written = serde_json::to_string(&knobs).unwrap();
         assert_eq!(
             written,
-            r#"{"meta_ttl":"1500ms","write_delay":"250us..2000ms","rename_delay":"1200ms","drop_prob":0.125,"read_your_writes":false,"max_in_flight":268435456,"max_mutations":7}"#
+            r#"{"meta_ttl":"1500ms","write_delay":"250us..2000ms","rename_delay":"1200ms","drop_prob":0.125,"read_your_writes":false,"max_in_flight":268435456,"max_mutations":7,"max_belief":67108864}"#
         );
         assert_eq!(serde_json::from_str::<Knobs>(&written).unwrap(), knobs);
         let older = r#"{"drop_prob":"0.125","read_your_writes":"false","speed":1}"#;
