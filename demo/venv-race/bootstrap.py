@@ -44,7 +44,7 @@ def main(shared: Path, host: str) -> dict:
         "host": host,
         "builds": builds,
         "built_by": (environment / "built-by").read_text(),
-        "pip": "runs" if pip.returncode == 0 else pip.stderr.strip().splitlines()[-1:],
+        "pip": "runs" if pip.returncode == 0 else pip.stderr.strip().split("\n")[-1:],
     }
 
 

@@ -95,7 +95,7 @@ def runs(made: Path) -> str:
             [made / "bin" / "python", "-I", "-B", *command], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            return f"{' '.join(command)}: {(done.stderr + done.stdout).strip().splitlines()[-1:]}"
+            return f"{' '.join(command)}: {(done.stderr + done.stdout).strip().split("\n")[-1:]}"
     return ""
 
 
@@ -115,9 +115,9 @@ def main(plain: Path, shared: Path, hosts: list[list[str]]) -> None:
     stuck = [f"{report['host']}: {report['pip']}" for report in reports if report["pip"] != "runs"]
     prop("pip ran on each host when it was ready", "; ".join(stuck))
 
-    lost = [line for log in logs for line in log.splitlines() if " event=lost " in line]
+    lost = [line for log in logs for line in log.split("\n") if " event=lost " in line]
     prop("nothing acknowledged was lost", some(lost))
-    clashes = [line for log in logs for line in log.splitlines() if " event=conflict " in line]
+    clashes = [line for log in logs for line in log.split("\n") if " event=conflict " in line]
     conflicts = [re.search(r" path=(\S+)", line)[1] for line in clashes]
     prop("no host overwrote what another had made", some(conflicts))
 

@@ -346,6 +346,25 @@ def test_steering_does_not_touch_the_client(backing: Path, tmp_path: Path, mount
         assert client.status()["operations"] == before
 
 
+@pytest.mark.parametrize("separator", ["\f", "\v", "\r", "\x1c", "\x85", "\u2028", " - ", "\\012", "\n"])
+def test_what_others_call_their_folders_is_no_line_of_the_mount_table(
+    separator: str, backing: Path, mountpoint: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / f"odd{separator}name"
+    odd.mkdir()
+    (tmp_path / "other").mkdir()
+    with mount(tmp_path / "other", odd) as other, mount(backing, mountpoint) as client:
+        (client / "f").write_text("x")
+        (other / "f").write_text("y")
+        assert client.status()["mountpoint"] == str(mountpoint)
+    assert (backing / "f").read_text() + (tmp_path / "other" / "f").read_text() == "xy"
+
+
+def test_no_text_of_others_is_split_where_only_unicode_ends_a_line() -> None:
+    sources = (Path(__file__).parents[1] / "src" / "chaosfs").glob("*.py")
+    assert [path.name for path in sources if ".splitlines()" in path.read_text().replace("str.splitlines()", "")] == []
+
+
 def test_the_command_is_installed_and_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "chaosfs", "--version"], capture_output=True, text=True, check=True

@@ -92,10 +92,11 @@ def mount_at(path: str | os.PathLike[str]) -> Mount | None:
 
 def _mount_at(wanted: str) -> Mount | None:
     found = None
-    for line in Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").splitlines():
+    # Only the newline ends a line there: str.splitlines() would also do so at what others may call their folders.
+    for line in Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").split("\n"):
         before, _, after = line.partition(" - ")
-        fields, (fs_type, source, options) = before.split(" "), after.split(" ", 2)
-        if _unescaped(fields[4]) == wanted:
+        fields, (fs_type, source, options) = before.split(" "), [*after.split(" ", 2), "", ""][:3]
+        if len(fields) > 4 and _unescaped(fields[4]) == wanted:
             owner = re.search(r"\buser_id=(\d+)", options)
             mount = Mount(fields[2], wanted, _unescaped(source), int(owner[1]) if owner else 0)
             # The last line of a path is what is seen there.

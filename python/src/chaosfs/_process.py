@@ -126,7 +126,7 @@ def _begun(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _one_line(complaint: str) -> str:
-    lines = [line.removeprefix("chaosfs: ") for line in complaint.splitlines() if line.strip()]
+    lines = [line.removeprefix("chaosfs: ") for line in complaint.split("\n") if line.strip()]
     lines = [line for line in lines if not line.startswith("warning: ")]
     return lines[0].removeprefix("error: ") if lines else ""
 
