@@ -593,6 +593,12 @@ pub fn open_handle(on: BorrowedFd<'_>, handle: &FileHandle) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// `dup3(2)`: whoever uses `place` reaches from now on what `descriptor` leads to.
+pub fn take_place_of(place: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: both are open, and what `place` led to before is closed by nobody else.
+    check(unsafe { libc::dup3(descriptor.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
+}
+
 /// Whether a thread has been killed and only waits to die: SIGKILL stands in `SigPnd` of its status (`proc(5)`), where
 /// the kernel puts it for every fatal signal. A thread that is gone counts, too; one that cannot be seen does not.
 pub fn is_dying(thread: u32) -> bool {

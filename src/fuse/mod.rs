@@ -4,6 +4,7 @@
 //! that every operation comes here, every fault can strike, and time is the model's alone. Unless the client lends its
 //! answers (`--kernel-cache`): then the kernel keeps them for as long as the client would repeat them.
 
+mod loops;
 mod passthrough;
 mod wire;
 
@@ -29,6 +30,7 @@ use crate::{
     },
     error::Error,
 };
+pub use loops::{Loops, Served};
 use passthrough::{Opener, Passthrough};
 use wire::{
     Listed, asked_time, caller, errno, file_attr, file_type, is_synced, listed, reply_attr, reply_data,
@@ -99,34 +101,8 @@ impl Adapter {
         self.client.wait_for_room(0, request.pid(), Box::new(retry));
     }
 
-    fn opener(&self, flags: i32) -> Opener {
-        Opener { client: self.client.clone(), passthrough: self.passthrough.clone(), flags }
-    }
-
-    fn written(
-        client: &Arc<Client>,
-        request: (u32, bool),
-        ino: Ino,
-        reply: ReplyWrite,
-        result: Result<usize, Errno>,
-    ) {
-        let (thread, synced) = request;
-        match result {
-            Ok(count) if synced => {
-                let done = move |result| match result {
-                    Ok(()) => reply.written(count as u32),
-                    Err(error) => reply.error(errno(error)),
-                };
-                Adapter::begin(client, |client| client.publish(ino, false, thread, Box::new(done)));
-            }
-            Ok(count) => reply.written(count as u32),
-            Err(error) => reply.error(error),
-        }
-    }
-}
-
-impl fuser::Filesystem for Adapter {
-    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+    /// Agrees with the kernel on what both can do.
+    fn greet(&self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         let mut wanted = vec![
             InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_DONT_MASK,
@@ -167,6 +143,33 @@ impl fuser::Filesystem for Adapter {
         Ok(())
     }
 
+    fn opener(&self, flags: i32) -> Opener {
+        Opener { client: self.client.clone(), passthrough: self.passthrough.clone(), flags }
+    }
+
+    fn written(
+        client: &Arc<Client>,
+        request: (u32, bool),
+        ino: Ino,
+        reply: ReplyWrite,
+        result: Result<usize, Errno>,
+    ) {
+        let (thread, synced) = request;
+        match result {
+            Ok(count) if synced => {
+                let done = move |result| match result {
+                    Ok(()) => reply.written(count as u32),
+                    Err(error) => reply.error(errno(error)),
+                };
+                Adapter::begin(client, |client| client.publish(ino, false, thread, Box::new(done)));
+            }
+            Ok(count) => reply.written(count as u32),
+            Err(error) => reply.error(error),
+        }
+    }
+}
+
+impl fuser::Filesystem for Adapter {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = catch_unwind(AssertUnwindSafe(|| self.client.lookup(parent.0, name.as_bytes())));
         let failed = Missing { error: Error::InputOutput, lease: DO_NOT_KEEP };

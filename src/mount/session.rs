@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -10,12 +10,27 @@ use std::{
 
 use fuser::SessionACL;
 
-use crate::{client::prepare_thread, clock::Clock, error::Refusal, fuse::Adapter};
+use crate::{
+    client::prepare_thread,
+    clock::Clock,
+    error::Refusal,
+    fuse::{Adapter, Loops, Served},
+};
 
 /// How many requests are taken up at the same time. The kernel gives the next one to the thread that has waited longest:
 /// more threads answer no more requests and share the processor's caches among them. What takes long is handed to
-/// others ([`Client::sync`](crate::client::Client::sync)) or parked.
+/// others ([`Client::sync`](crate::client::Client::sync)) or parked. What hangs in the backing directory all the same
+/// keeps its thread, and others take its place.
 const LOOPS: usize = 2;
+
+/// How many threads take up requests at most. When a call of each hangs, all others wait until one of these ends.
+const MOST_LOOPS: usize = 64;
+
+/// How long every thread is in one request before others are started: longer than almost all calls take.
+const HANGS: Duration = Duration::from_millis(20);
+
+/// For how many looks without a request nobody looks any more until there is one.
+const QUIET_LOOKS: u32 = 50;
 
 /// A running session.
 #[derive(Debug)]
@@ -32,10 +47,18 @@ impl Session {
         let mut config = fuser::Config::default();
         config.n_threads = Some(LOOPS);
         let failed = |error: io::Error| Refusal::new(format!("cannot start serving: {error}"));
+        let (adapter, loops) = (Arc::new(adapter), Arc::new(Loops::new(LOOPS)));
+        let watched = Watched {
+            adapter: adapter.clone(),
+            loops: loops.clone(),
+            kernel: kernel.try_clone().map_err(failed)?,
+        };
         // Who may come in was decided by the mount options; the kernel enforces it.
-        let session = fuser::Session::from_fd(adapter, kernel, SessionACL::All, config).map_err(failed)?;
+        let served = Served::new(&adapter, &loops);
+        let session = fuser::Session::from_fd(served, kernel, SessionACL::All, config).map_err(failed)?;
+        thread::Builder::new().name("watcher".to_string()).spawn(move || watched.watch()).map_err(failed)?;
         let end = Arc::new(End::default());
-        let signal = EndSignal(end.clone());
+        let signal = EndSignal { end: end.clone(), loops };
         let run = move || {
             let _signal = signal;
             prepare_thread();
@@ -101,11 +124,73 @@ impl End {
     }
 }
 
-/// Reaches the end also when the session's thread panics.
-struct EndSignal(Arc<End>);
+/// Reaches the end also when the session's thread panics or cannot be started.
+struct EndSignal {
+    end: Arc<End>,
+    loops: Arc<Loops>,
+}
 
 impl Drop for EndSignal {
     fn drop(&mut self) {
-        self.0.reach(Phase::Ended);
+        self.loops.end();
+        self.end.reach(Phase::Ended);
+    }
+}
+
+/// A session that somebody looks after.
+struct Watched {
+    adapter: Arc<Adapter>,
+    loops: Arc<Loops>,
+    kernel: OwnedFd,
+}
+
+impl Watched {
+    /// Starts as many threads again whenever a call of each hangs, until the session ends.
+    fn watch(self) {
+        prepare_thread();
+        let (mut last, mut quiet) = (Vec::new(), 0);
+        loop {
+            let (over, changed) = self.loops.over();
+            if *over {
+                return;
+            }
+            if self.loops.rests() {
+                drop(Clock::wait_in_real_time(changed, over, None));
+                continue;
+            }
+            if *Clock::wait_in_real_time(changed, over, Some(HANGS)) {
+                return;
+            }
+            let seen = self.loops.look(&mut last);
+            let free = seen.running.saturating_sub(seen.stuck);
+            self.loops.let_go(free.saturating_sub(LOOPS));
+            if free == 0 {
+                let more = seen.running.min(MOST_LOOPS.saturating_sub(seen.running));
+                // Without descriptors or threads it is tried again with the next look.
+                let _ = (0..more).try_for_each(|_| self.add_one());
+            }
+            quiet = if seen.busy { 0 } else { quiet + 1 };
+            if quiet >= QUIET_LOOKS {
+                self.loops.rest(&mut last);
+                quiet = 0;
+            }
+        }
+    }
+
+    fn add_one(&self) -> io::Result<()> {
+        let session = Served::one_more(&self.adapter, &self.loops, self.kernel.as_fd())?;
+        let loops = self.loops.clone();
+        loops.added();
+        let run = {
+            let loops = loops.clone();
+            move || {
+                prepare_thread();
+                // Ends with an error when it is not needed any more.
+                let _ = session.run();
+                loops.ended();
+            }
+        };
+        let started = thread::Builder::new().name("session-more".to_string()).spawn(run).map(drop);
+        started.inspect_err(|_| loops.ended())
     }
 }

@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod endings;
 mod exec;
+mod hangs;
 mod histories;
 mod kernel_cache;
 mod library;
