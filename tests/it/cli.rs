@@ -299,6 +299,9 @@ fn background_without_a_log_warns() {
     let said = run(&mut sandbox.chaosfs(&["mount", "shared", "a", "--background"]));
     let warning = "chaosfs: warning: events are not logged; give --log-file or --log-dir with --background\n";
     assert_eq!((said.code, said.err.as_str()), (Some(0), warning));
+    // It is no news where nothing is mounted.
+    let said = run(&mut sandbox.chaosfs(&["mount", "shared", "a", "--background"]));
+    assert_eq!((said.code, said.err.lines().count()), (Some(1), 1), "{}", said.err);
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn commands_on_each_client_have_a_terminal_where_the_run_has_one() {
 #[test]
 fn what_earlier_runs_have_left_is_cleaned_up_on_request() {
     let sandbox = Sandbox::for_mounting();
-    let clean = || run(&mut sandbox.run_command(&["--clean"]));
+    let clean = || run(sandbox.run_command(&["--clean"]).env("LOG_DIR", "elsewhere"));
     assert_eq!(script(&sandbox, &[], "exit 1").code, Some(1));
     let logs = sandbox.left_by_runs();
     let kept = script(&sandbox, &["--keep"], "exit 0").err;
@@ -235,7 +235,11 @@ fn what_earlier_runs_have_left_is_cleaned_up_on_request() {
     eventually("no dead mount", || mountpoint.exists() || !sandbox.mounts().is_empty(), |left| !left);
     eventually("what is kept, and what is no run's", || sandbox.left_by_runs().len(), |left| *left == 2);
     assert!(Path::new(kept).join("backing").exists());
-    assert_eq!(run(&mut sandbox.run_command(&["--clean", "--", "true"])).code, Some(125));
+    for more in [&["--", "true"] as &[_], &["--seed", "1"]] {
+        let said = run(&mut sandbox.run_command(&[&["--clean"], more].concat()));
+        let reason = "error: --clean runs nothing; leave COMMAND and the other flags out\n";
+        assert_eq!((said.code, said.err.as_str()), (Some(125), reason));
+    }
 }
 
 #[test]

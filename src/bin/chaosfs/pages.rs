@@ -28,7 +28,8 @@ pub fn man() -> anyhow::Result<ExitCode> {
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
-    for command in cli.get_subcommands() {
+    // The manual page is the help.
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
         page.extend(section(command)?);
     }
     man.render_extra_section(&mut page)?;

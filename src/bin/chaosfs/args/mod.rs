@@ -138,6 +138,7 @@ fn read() -> Result<Command, Error> {
         | Command::Expire(args)
         | Command::Lose(args) => args.targets.resolve_some()?,
         Command::Exec(args) => args.resolve(),
+        Command::Run(args) if args.clean => run::refuse_beside_clean(given)?,
         Command::Run(args) => {
             run::refuse_confusion(args)?;
             args.log_named_by = log_named_by(given);

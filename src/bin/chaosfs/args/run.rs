@@ -3,10 +3,10 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use chaosfs::{Knobs, Refusal, check_client_id, knobs::parse_span};
-use clap::{Args, Error, error::ErrorKind, value_parser};
+use clap::{ArgMatches, Args, Error, Id, error::ErrorKind, value_parser};
 
 use super::{
-    CLIENTS, KnobArgs, LOG, PROCESS,
+    CLIENTS, KnobArgs, LOG, PROCESS, is_flag,
     knobs::{refuse_to_lend, set_knob},
     variables::MOUNT,
 };
@@ -62,7 +62,7 @@ pub struct RunArgs {
     /// Run nothing; remove what earlier runs of yours have left: kept logs, dead mounts, temporary directories
     ///
     /// Leaves runs that are going on alone, and what --keep has kept.
-    #[arg(long, exclusive = true, help_heading = PROCESS)]
+    #[arg(long, help_heading = PROCESS)]
     pub clean: bool,
 
     #[command(flatten)]
@@ -98,6 +98,18 @@ impl ClientArg {
             set_knob(&mut knobs, &mut None, knob, value).expect("it was checked when it was read");
         }
         knobs
+    }
+}
+
+/// clap's own `exclusive` would take a variable for a flag.
+pub fn refuse_beside_clean(given: &ArgMatches) -> Result<(), Error> {
+    let is_other = |id: &&str| !matches!(*id, "clean" | "quiet") && is_flag(given, id);
+    match given.ids().map(Id::as_str).find(is_other) {
+        Some(_) => {
+            let text = "--clean runs nothing; leave COMMAND and the other flags out\n";
+            Err(Error::raw(ErrorKind::ArgumentConflict, text))
+        }
+        None => Ok(()),
     }
 }
 

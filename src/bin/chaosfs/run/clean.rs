@@ -13,8 +13,14 @@ use chaosfs::{
 use crate::{complain, exec::OWN_FAILURE};
 
 /// Removes what earlier runs of this user have left, and says what that was.
-pub fn clean() -> ExitCode {
+pub fn clean(quiet: bool) -> ExitCode {
     let cleaned = clean_runs();
+    // What is removed is removed, whether or not anybody reads along.
+    let say = |line: &str| {
+        if !quiet {
+            let _ = writeln!(io::stdout(), "{line}");
+        }
+    };
     let mut well = true;
     for outcome in &cleaned {
         match outcome {
@@ -32,9 +38,4 @@ pub fn clean() -> ExitCode {
         say("there is nothing to clean up");
     }
     if well { ExitCode::SUCCESS } else { ExitCode::from(OWN_FAILURE) }
-}
-
-/// What is removed is removed, whether or not anybody reads along.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
 }

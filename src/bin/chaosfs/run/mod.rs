@@ -144,7 +144,7 @@ fn made_directory(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// Does what the arguments say.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    if args.clean { Ok(clean::clean()) } else { run_command(args) }
+    if args.clean { Ok(clean::clean(args.quiet)) } else { run_command(args) }
 }
 
 /// Mounts, runs the command, and leaves with its exit status when everything has landed and is gone.
