@@ -46,8 +46,10 @@ pub fn traits(fd: BorrowedFd<'_>) -> Result<Traits, Error> {
 }
 
 /// Sets up this process for serving files: as many descriptors as it may have, and large buffers that take only the
-/// memory they fill. Call it before a thread is started, and not in a process that executes other programs.
+/// memory they fill. Where a sandbox keeps threads from having a umask and a working directory of their own, those of the
+/// whole process will be changed. Call it before a thread is started, and not in a process that executes other programs.
 pub fn prepare_process() {
+    sys::own_process();
     sys::raise_descriptor_limit();
     sys::map_large_allocations();
 }

@@ -14,7 +14,10 @@ use std::{
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use nix::{
@@ -652,13 +655,28 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// Whether umask and working directory of the whole process may be changed.
+static OWNS_PROCESS: AtomicBool = AtomicBool::new(false);
+
+/// From now on umask and working directory of the whole process may be changed where a thread cannot have its own.
+pub fn own_process() {
+    OWNS_PROCESS.store(true, Ordering::Relaxed);
+}
+
 /// `unshare(2)` with `CLONE_FS`, then `umask(2)` to nothing and `chdir(2)` to the root, for this thread and those it will
 /// start: every mode is worked out before it is asked for, and nobody's directory is kept busy. Where a sandbox forbids
-/// the first, the others hold for the whole process.
-pub fn take_own_umask() {
-    let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS);
+/// the first, the others would hold for the whole process: they are left alone unless it is [ours](own_process).
+///
+/// # Errors
+/// The sandbox forbids it, and nothing was changed.
+pub fn take_own_umask() -> Result<()> {
+    let alone = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS);
+    if let (Err(errno), false) = (alone, OWNS_PROCESS.load(Ordering::Relaxed)) {
+        return Err(Error::System(errno as i32));
+    }
     nix::sys::stat::umask(Mode::empty());
     let _ = nix::unistd::chdir("/");
+    Ok(())
 }
 
 /// Whether this process is root, and so may give files away and pass by permissions.

@@ -13,6 +13,7 @@ use std::{
 use super::{
     Client, State, Version, locked,
     losses::{Loss, by_path},
+    prepare_thread,
     store::Manner,
     tidying::Tidying,
     view::attributes_of,
@@ -77,7 +78,7 @@ impl Client {
 
     /// One of the threads tidies up, too.
     fn land_for_life(&self, number: usize, mut tidying: Option<&mut Tidying>) {
-        sys::take_own_umask();
+        prepare_thread();
         loop {
             let until_tidy = tidying.as_mut().and_then(|tidying| self.tidy(tidying));
             // Time on a clock that is moved by hand is up to whoever moves it: here only what is hurried lands.

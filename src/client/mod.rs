@@ -62,8 +62,25 @@ pub use steer::Advanced;
 pub use view::{Entry, Missing, Shown};
 pub use waits::Done;
 
-/// Sets up a thread in which operations will run: the process's umask and working directory are somebody else's.
-pub use crate::backing::sys::take_own_umask as prepare_thread;
+/// Sets up a thread in which operations will run: the process's umask and working directory are somebody else's. Whether
+/// that works is [checked](check_threads) before a client serves.
+pub fn prepare_thread() {
+    let _ = backing::sys::take_own_umask();
+}
+
+/// Whether threads of this process can be prepared.
+///
+/// # Errors
+/// Says what forbids it and what would be right.
+pub fn check_threads() -> Result<(), Refusal> {
+    let tried = std::thread::scope(|scope| scope.spawn(backing::sys::take_own_umask).join());
+    tried.unwrap_or(Err(Error::InputOutput)).map_err(|error| {
+        Refusal::new(format!(
+            "a sandbox forbids unshare(CLONE_FS) ({error}), without which a client served by this program would change the \
+             umask and the working directory of all of it; allow unshare(2), or mount with the command `chaosfs mount`"
+        ))
+    })
+}
 
 /// What operations are asked with and answer with.
 pub use crate::{

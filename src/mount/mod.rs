@@ -42,7 +42,7 @@ pub use scratch::{Cleaned, Kept, Scratch, clean_runs, sweep_run_of, sweep_runs};
 pub use unmount::{Unmounted, mounts_below, mounts_of_user, unmount, unmount_within};
 
 use crate::{
-    client::{Client, ClientOptions, Farewell, Status, check_lending, prepare_thread},
+    client::{Client, ClientOptions, Farewell, Status, check_lending, check_threads, prepare_thread},
     clock::Clock,
     dice::Dice,
     error::Refusal,
@@ -113,6 +113,8 @@ pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
     check_client_id(&id)?;
     knobs.check()?;
     let site = refusals::examine(&options.backing, &options.mountpoint, allow_other, terms)?;
+    // Paths are no longer relative to a working directory that may go with this.
+    check_threads()?;
     let log = log.unwrap_or_else(|| EventLog::to_tracing(&id, false));
     if kernel_cache {
         check_lending(&knobs, &clock, log.wants_operations(), terms)?;

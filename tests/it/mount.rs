@@ -1,9 +1,19 @@
 //! The life of a mount that a program makes through the library.
 
-use std::{fs, fs::File, path::Path, sync::Arc, thread};
+use std::{
+    env, fs,
+    fs::File,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+};
 
 use chaosfs::{EventLog, Knobs, Mount, MountOptions, Unmounted, mount, mounts_below, unmount};
 use tempfile::TempDir;
+
+use crate::sandbox::CHAOSFS;
 
 struct Place(TempDir);
 
@@ -110,4 +120,58 @@ fn whoever_unmounts_from_outside_hears_the_farewell() {
     let Unmounted::Gone(heard) = outcome.0 else { panic!("{:?}", outcome.0) };
     assert_eq!((heard.landed, heard.lost), (outcome.1.landed, outcome.1.lost));
     assert_eq!(unmount(&place.view()), Unmounted::NotMounted);
+}
+
+/// Becomes a program for which `unshare(2)` is forbidden, as by a container's seccomp filter.
+const WITHOUT_UNSHARE: &str = "import ctypes, os, struct, sys
+number = {'x86_64': 272, 'aarch64': 97}[os.uname().machine]
+LOAD_NUMBER, JUMP_IF_EQUAL, ANSWER = (0x20, 0, 0, 0), (0x15, 0, 1, number), 0x06
+code = [LOAD_NUMBER, JUMP_IF_EQUAL, (ANSWER, 0, 0, 0x00050001), (ANSWER, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *line) for line in code))
+filter = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 4, ctypes.addressof(code)))
+call = ctypes.CDLL(None, use_errno=True).prctl
+assert call(38, 1, 0, 0, 0) == 0 and call(22, 2, filter, 0, 0) == 0
+os.umask(0o027); os.execv(sys.argv[1], sys.argv[1:])";
+
+const IN_SANDBOX: &str = "TEST_IN_SANDBOX";
+
+#[test]
+fn where_threads_have_no_umask_of_their_own_nobody_loses_theirs() {
+    let test = "mount::where_threads_have_no_umask_of_their_own_nobody_loses_theirs";
+    let place = Place::new();
+    if env::var_os(IN_SANDBOX).is_some() {
+        return check_sandboxed(&place);
+    }
+    let sandboxed = |program: &Path, args: &[&str]| {
+        let mut command = Command::new("python3");
+        command.args(["-c", WITHOUT_UNSHARE]).arg(program).args(args).stdin(Stdio::null());
+        command.env_remove("CHAOSFS_BLESS").current_dir(place.0.path());
+        command
+    };
+    let this = env::current_exe().expect("a test binary");
+    let output = sandboxed(&this, &["--exact", test, "--nocapture"]).env(IN_SANDBOX, "1").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    // The command is a process of its own, which may change what it likes.
+    let args = ["mount", "shared", "view", "--background", "--log-file", "log"];
+    assert!(sandboxed(Path::new(CHAOSFS), &args).status().unwrap().success());
+    let make = ["-ec", "umask 0; mkdir view/directory; : > view/file"];
+    assert!(Command::new("sh").args(make).current_dir(place.0.path()).status().unwrap().success());
+    assert!(unmount(&place.view()).is_success());
+    let mode = |name: &str| place.0.path().join("shared").join(name).metadata().unwrap().permissions().mode();
+    assert_eq!((mode("file") & 0o777, mode("directory") & 0o777), (0o666, 0o777));
+}
+
+fn check_sandboxed(place: &Place) {
+    let before = env::current_dir().unwrap();
+    let options = MountOptions::new(place.0.path().join("shared"), place.view());
+    let refusal = mount(options).err().expect("it is refused").to_string();
+    assert!(
+        refusal.starts_with("a sandbox forbids unshare(CLONE_FS) (Operation not permitted), "),
+        "{refusal}"
+    );
+    fs::create_dir(place.0.path().join("made")).unwrap();
+    let mode = place.0.path().join("made").metadata().unwrap().permissions().mode();
+    assert_eq!((env::current_dir().unwrap(), mode & 0o777), (before, 0o750));
+    assert!(!place.is_mounted());
 }
