@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     backing::{Stat, sys},
-    clock::Clock,
+    clock::{Clock, Deadline},
     consistency::{Change, Ino, Kind, Mutation},
     error::Error,
     event::{Event, readable},
@@ -33,6 +33,15 @@ const LANDERS: usize = 2;
 
 /// With a clock that is moved by hand they land only what is hurried; one does that in the same order every time.
 const MANUAL_LANDERS: usize = 1;
+
+/// How many more land while landings hang. Beyond that the rest waits until one of them ends.
+const MOST_STAND_INS: usize = 16;
+
+/// For how long nothing has landed, although something is due, when one more begins to land.
+const HANGS: Duration = Duration::from_millis(250);
+
+/// While leaving: for how long nothing has landed when the rest is given up. No single change takes so long.
+const HOPELESS: Duration = Duration::from_secs(60);
 
 /// After how long a landing that failed for a passing reason is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -74,6 +83,48 @@ impl Client {
             let land = move || client.land_for_life(number, tidying.as_mut());
             landers.push(thread.spawn(land).expect("a thread can be started"));
         }
+        drop(landers);
+        if !self.clock.is_manual() {
+            let (client, thread) = (self.clone(), std::thread::Builder::new().name("stand-ins".to_string()));
+            let look = thread.spawn(move || client.look_after_landings()).expect("a thread can be started");
+            locked(&self.landers).push(look);
+        }
+    }
+
+    /// Lets others land when the landing threads hang in the backing directory, each in one landing: a change waits for
+    /// those that it needs and for no other. On a clock that is moved by hand everything lands in one order, so there it
+    /// does wait.
+    fn look_after_landings(self: &Arc<Self>) {
+        let mut last = None;
+        loop {
+            let state = self.lock();
+            if state.stopping {
+                return;
+            }
+            let state = Clock::wait_in_real_time(&self.stopped, state, Some(HANGS));
+            let is_overdue = state.in_flight.next_due().is_some_and(|due| due + HANGS <= self.now());
+            drop(state);
+            let landings = self.counters.landings.load(Ordering::Relaxed);
+            if is_overdue && last == Some(landings) {
+                self.stand_in();
+            }
+            last = is_overdue.then_some(landings);
+        }
+    }
+
+    fn stand_in(self: &Arc<Self>) {
+        let mut landers = locked(&self.landers);
+        landers.retain(|lander| !lander.is_finished());
+        if landers.len() >= LANDERS + 1 + MOST_STAND_INS {
+            return;
+        }
+        let client = self.clone();
+        let land = move || {
+            prepare_thread();
+            client.land_until(Client::now);
+        };
+        // Without a thread it is tried again with the next look.
+        landers.extend(std::thread::Builder::new().name("stand-in".to_string()).spawn(land));
     }
 
     /// One of the threads tidies up, too.
@@ -165,6 +216,7 @@ impl Client {
         let landed = catch_unwind(AssertUnwindSafe(|| self.try_to_land(mutation)));
         let _ =
             landed.or_else(|_| catch_unwind(AssertUnwindSafe(|| self.put_off(mutation, Error::InputOutput))));
+        self.counters.landings.fetch_add(1, Ordering::Relaxed);
         self.progress.step();
     }
 
@@ -364,7 +416,8 @@ impl Client {
         }
     }
 
-    /// Lands everything now and returns when that is done, or when `give_up` becomes true. The landing threads end.
+    /// Lands everything now and returns when that is done, when `give_up` becomes true, or when what is left hangs. The
+    /// landing threads end.
     pub fn finish(&self, give_up: &AtomicBool) -> Farewell {
         const LOOK: Duration = Duration::from_millis(20);
         let mut state = self.lock();
@@ -376,9 +429,14 @@ impl Client {
         let mut state = self.lock();
         self.work.notify_all();
         let has_threads = !locked(&self.landers).is_empty();
-        while !state.in_flight.is_empty() && !give_up.load(Ordering::SeqCst) {
+        let landings = || self.counters.landings.load(Ordering::Relaxed);
+        let (mut last, mut deadline) = (landings(), Deadline::after(HOPELESS));
+        while !state.in_flight.is_empty() && !give_up.load(Ordering::SeqCst) && !deadline.left().is_zero() {
             if has_threads {
                 state = self.progress.wait_for_rest(state, LOOK);
+                if landings() != last {
+                    (last, deadline) = (landings(), Deadline::after(HOPELESS));
+                }
             } else {
                 drop(state);
                 self.land_due();
@@ -387,8 +445,10 @@ impl Client {
             }
         }
         state.stopping = true;
+        // One that hangs in the store is left behind.
+        let all_rest = state.in_flight.is_empty();
         drop(state);
-        self.stop_landers(give_up);
+        self.stop_landers(all_rest);
         let state = self.lock();
         let unlanded: Vec<Arc<Mutation>> =
             state.in_flight.all().map(|(mutation, _)| mutation.clone()).collect();
@@ -406,14 +466,12 @@ impl Client {
         }
     }
 
-    fn stop_landers(&self, give_up: &AtomicBool) {
+    fn stop_landers(&self, all_rest: bool) {
         self.work.notify_all();
-        let mut landers = locked(&self.landers);
-        for lander in landers.drain(..) {
-            // One that hangs in the store is left behind by somebody who gives up.
-            if !give_up.load(Ordering::SeqCst) {
-                let _ = lander.join();
-            }
+        self.stopped.notify_all();
+        let landers = std::mem::take(&mut *locked(&self.landers));
+        if all_rest {
+            landers.into_iter().for_each(|lander| drop(lander.join()));
         }
     }
 }

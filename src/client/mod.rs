@@ -149,6 +149,8 @@ impl Caller {
 
 #[derive(Debug, Default)]
 struct Counters {
+    /// Tries to land something that have ended, well or not.
+    landings: AtomicU64,
     landed: AtomicU64,
     conflicts: AtomicU64,
     faults: AtomicU64,
@@ -175,6 +177,8 @@ pub struct Client {
     state: Mutex<State>,
     /// Landing threads wait here.
     work: Condvar,
+    /// Whoever looks after the landing threads waits here for their end.
+    stopped: Condvar,
     /// Whoever waits for the end of landing waits here.
     progress: Progress,
     files: OpenFiles,
@@ -217,6 +221,7 @@ impl Client {
             table,
             state: Mutex::new(State::new(&options.knobs)),
             work: Condvar::new(),
+            stopped: Condvar::new(),
             progress: Progress::default(),
             files: OpenFiles::default(),
             dice: Dice::new(options.seed, &options.id),

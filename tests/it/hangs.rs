@@ -98,3 +98,28 @@ fn calls_that_hang_in_the_backing_directory_stop_nobody_else() {
     let umount = run(&mut hanging.sandbox.chaosfs(&["umount", "-m", "a"]));
     assert_eq!(umount.code, Some(0), "{}", umount.err);
 }
+
+/// Writes a file, which lands some time later.
+fn write(path: &std::path::Path) {
+    fs::write(path, "late").expect("it goes in flight");
+}
+
+#[test]
+fn a_landing_that_hangs_keeps_nothing_waiting_that_does_not_need_it() {
+    let mut hanging = Hanging::new(&["--meta-ttl", "1h", "--write-delay", "300", "--rename-delay", "300"]);
+    // Acknowledged while the store answers, and due when it does not.
+    kill(hanging.server, Signal::SIGCONT).expect("it is there");
+    for number in 0..5 {
+        write(&hanging.sandbox.path("a/hanging").join(format!("late-{number}")));
+    }
+    kill(hanging.server, Signal::SIGSTOP).expect("it runs");
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    write(&hanging.sandbox.path("a/other"));
+    let landed = || hanging.sandbox.path("shared/other").exists();
+    eventually("the other file", landed, |landed| *landed);
+    hanging.answers_again();
+    let umount = run(&mut hanging.sandbox.chaosfs(&["umount", "-m", "a"]));
+    assert_eq!(umount.code, Some(0), "{}", umount.err);
+    let late = fs::read_to_string(hanging.sandbox.path("shared/hanging/late-4"));
+    assert_eq!(late.expect("it has landed in time"), "late");
+}
