@@ -252,9 +252,12 @@ pub fn kind_of_file_system(fd: BorrowedFd<'_>) -> Result<u32> {
     Ok(nix::sys::statfs::fstatfs(fd)?.filesystem_type().0 as u32)
 }
 
-/// Goes through the entries of a directory but `.` and `..`, as `readdir(3)` gives them. Where that does not tell the
+/// Goes through the entries of a directory but `.` and `..`, as `readdir(3)` gives them, until `visit` fails. Where that does not tell the
 /// type (`DT_UNKNOWN`), the inode is asked for it.
-pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry)) -> Result<()> {
+pub fn for_each_entry(
+    directory: BorrowedFd<'_>,
+    mut visit: impl FnMut(RawEntry) -> Result<()>,
+) -> Result<()> {
     let fd = reopen(directory, libc::O_RDONLY | libc::O_DIRECTORY)?;
     let mut open = nix::dir::Dir::from_fd(fd)?;
     for entry in open.iter() {
@@ -271,7 +274,7 @@ pub fn for_each_entry(directory: BorrowedFd<'_>, mut visit: impl FnMut(RawEntry)
                 Err(error) => return Err(error),
             },
         };
-        visit(RawEntry { name: name.to_vec(), ino: entry.ino(), kind });
+        visit(RawEntry { name: name.to_vec(), ino: entry.ino(), kind })?;
     }
     Ok(())
 }
@@ -385,6 +388,7 @@ pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usi
 
 /// The same into a new buffer, for bytes that will be shared.
 pub fn read_shared(fd: BorrowedFd<'_>, length: usize, offset: u64) -> Result<Arc<[u8]>> {
+    expect_memory(length)?;
     let mut buffer = Arc::<[u8]>::new_uninit_slice(length);
     let room = Arc::get_mut(&mut buffer).expect("nobody else has it yet");
     let read = read_on(length, |done| {
@@ -687,6 +691,33 @@ pub fn is_root() -> bool {
 /// The user and group that this process's files belong to.
 pub fn own_ids() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
+/// Refuses to start what may need memory where this process may not have much more of it. What is to be kept back is
+/// left to what has no way to fail: to land what is in flight, and to say what cannot land.
+///
+/// # Errors
+/// ENOMEM if the limit of this process (`RLIMIT_AS`, `RLIMIT_DATA`, or no overcommitting) leaves no room for `bytes` and a
+/// few MiB more. Where only the machine or a control group sets a limit nobody can be asked: the kernel kills.
+pub fn expect_memory(bytes: usize) -> Result<()> {
+    const KEPT_BACK: usize = 8 << 20;
+    if !is_memory_limited() {
+        return Ok(());
+    }
+    // Larger than what the allocator has in stock: the system is asked. Nothing of it is ever touched.
+    let mut probe = Vec::<u8>::new();
+    probe.try_reserve_exact(bytes.saturating_add(KEPT_BACK)).map_err(|_| Error::System(libc::ENOMEM))
+}
+
+fn is_memory_limited() -> bool {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+    static NEVER_OVERCOMMITS: OnceLock<bool> = OnceLock::new();
+    let is_limited = |resource| getrlimit(resource).is_ok_and(|(soft, _)| soft != RLIM_INFINITY);
+    is_limited(Resource::RLIMIT_AS)
+        || is_limited(Resource::RLIMIT_DATA)
+        || *NEVER_OVERCOMMITS.get_or_init(|| {
+            std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.first() == Some(&b'2'))
+        })
 }
 
 /// Gives memory that was freed back to the system (`malloc_trim(3)`).

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Client, State, store, store::Manner, waits::Done};
 use crate::{
+    backing::sys,
     consistency::{Change, DelayClass},
     dice::Purpose,
     error::Error,
@@ -24,6 +25,15 @@ impl Client {
         state.waits.for_room(bytes, thread, done);
         drop(state);
         self.work.notify_all();
+    }
+
+    /// A copy of what a program that waits for room will write.
+    ///
+    /// # Errors
+    /// ENOMEM if this process may not have the memory.
+    pub fn copy_to_wait(data: &[u8]) -> Result<Vec<u8>, Error> {
+        sys::expect_memory(data.len())?;
+        Ok(data.to_vec())
     }
 
     pub(super) fn delay_of(&self, class: DelayClass) -> Delay {

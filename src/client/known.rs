@@ -1,12 +1,13 @@
 //! Which inodes somebody still knows: the kernel by lookups, this process by pins.
 
-use std::sync::atomic::Ordering;
-
-use super::{Client, tidying::WORTH_TIDYING};
+use super::Client;
 use crate::{
     backing::NodeId,
     consistency::{Attributes, Ino},
 };
+
+/// What knowing an inode takes, about.
+const INODE_COST: u64 = 512;
 
 impl Client {
     /// The kernel gives back lookups of a number.
@@ -41,9 +42,7 @@ impl Client {
         let closing = state.writers.remove(&ino);
         drop(state);
         drop(closing);
-        if (self.counters.forgotten.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(WORTH_TIDYING) {
-            self.work.notify_all();
-        }
+        self.released(INODE_COST);
     }
 }
 

@@ -155,7 +155,8 @@ struct Counters {
     conflicts: AtomicU64,
     faults: AtomicU64,
     dropped: AtomicU64,
-    forgotten: AtomicU64,
+    /// Bytes of memory that have become free, about.
+    released: AtomicU64,
 }
 
 /// The tunables in force and what follows from them, replaced as a whole.
@@ -335,8 +336,10 @@ impl Client {
         }
     }
 
-    /// Refuses at once what the backing directory would refuse for being read-only.
+    /// Refuses at once what the backing directory would refuse for being read-only, and what there may be no memory
+    /// for: a change that is about to go in flight.
     fn check_writable(&self) -> Result<(), Error> {
+        backing::sys::expect_memory(0)?;
         if backing::figures(&self.table)?.read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 

@@ -102,6 +102,11 @@ impl OpenDirectory {
         };
         Ok(kept.insert(snapshot).clone())
     }
+
+    /// How many bytes of memory it takes, about.
+    pub fn cost(&self) -> u64 {
+        locked(&self.snapshot).as_ref().map_or(0, Snapshot::cost)
+    }
 }
 
 #[derive(Debug, Default)]

@@ -355,11 +355,18 @@ impl Client {
     fn fetch_listing(&self, directory: Ino) -> Result<Listing, Error> {
         let descriptor = self.descriptor(directory)?;
         let device = self.table.identity(directory).ok_or(Error::Stale)?.device;
+        /// So many entries take memory that is worth asking for.
+        const MANY: usize = 4096;
         let list = || {
             let mut listing = Listing::default();
             sys::for_each_entry(descriptor.as_fd(), |entry| {
                 let ino = self.table.shown_number(device, entry.ino);
                 listing.push(&entry.name, ino, Kind::of_mode(entry.kind));
+                // It doubles where it is full.
+                if listing.len().is_power_of_two() && listing.len() >= MANY {
+                    return sys::expect_memory(4 * listing.cost() as usize);
+                }
+                Ok(())
             })?;
             Ok(listing)
         };

@@ -172,7 +172,7 @@ impl Belief {
 
     /// All kinds of beliefs are numbered together, in the order in which they came.
     fn number(&mut self) {
-        let last = self.attributes.newest().max(self.names.newest()).max(self.listings.newest());
+        let last = self.believed();
         self.attributes.number_from(last);
         self.names.number_from(last);
         self.listings.number_from(last);
@@ -438,6 +438,7 @@ impl Belief {
         self.attributes.shrink(now);
         self.names.shrink(now);
         self.listings.shrink(now);
+        self.drop_orphaned_contents(now);
         if self.disguises.len() < self.disguises.capacity() / 2 {
             self.disguises.shrink_to_fit();
         }
@@ -448,9 +449,24 @@ impl Belief {
         self.attributes.set_ttl(ttl, now);
         self.names.set_ttl(ttl, now);
         self.listings.set_ttl(ttl, now);
+        self.drop_orphaned_contents(now);
+    }
+
+    /// Content goes with the attributes that it was read under.
+    fn drop_orphaned_contents(&mut self, now: Time) {
         let attributes = &self.attributes;
         self.contents.retain(|ino, _| attributes.get(ino, now).is_some());
         self.bytes_held = self.contents.values().map(|content| content.held).sum();
+        if self.contents.is_empty() {
+            self.read_order.clear();
+        }
+        self.contents.shrink_to(self.contents.len() * 2);
+        self.read_order.shrink_to(self.contents.len() * 2);
+    }
+
+    /// How many values have been believed so far, as a number that grows with each.
+    pub fn believed(&self) -> u64 {
+        self.attributes.newest().max(self.names.newest()).max(self.listings.newest())
     }
 
     /// Drops every belief at once.

@@ -71,6 +71,11 @@ impl Snapshot {
         Snapshot { listing, positions: None, end }
     }
 
+    /// How many bytes it takes, about.
+    pub fn cost(&self) -> u64 {
+        self.listing.cost() + self.positions.as_ref().map_or(0, |positions| size_of_val(&**positions) as u64)
+    }
+
     /// The same open directory after it has been listed again.
     pub fn refreshed(&self, listing: &Arc<Listing>) -> Snapshot {
         if Arc::ptr_eq(&self.listing, listing) {

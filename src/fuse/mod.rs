@@ -388,7 +388,11 @@ impl fuser::Filesystem for Adapter {
             let result = self.ask(|client| client.write(&caller, handle.0, place, data));
             return Adapter::written(&self.client, synced, ino.0, reply, result);
         }
-        let (client, data, wanted) = (self.client.clone(), data.to_vec(), data.len());
+        let data = match Client::copy_to_wait(data) {
+            Ok(copied) => copied,
+            Err(error) => return reply.error(errno(error)),
+        };
+        let (client, wanted) = (self.client.clone(), data.len());
         let retry = move |room: Result<(), Error>| {
             let result = room
                 .map_err(errno)

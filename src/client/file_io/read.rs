@@ -45,12 +45,13 @@ pub struct Copied {
 
 impl Copied {
     /// Room for `length` bytes, with anything in it.
-    fn room(length: usize) -> Copied {
+    fn room(length: usize) -> Result<Copied, Error> {
         let mut buffer = locked(&SPARE).pop().unwrap_or_default();
         if buffer.len() < length {
+            sys::expect_memory(length)?;
             buffer.resize(length, 0);
         }
-        Copied { buffer, length }
+        Ok(Copied { buffer, length })
     }
 }
 
@@ -78,7 +79,7 @@ impl Client {
                     return Err(Error::BadHandle);
                 }
                 if self.shows_backing_bytes(&file) {
-                    let mut bytes = Copied::room(size);
+                    let mut bytes = Copied::room(size)?;
                     let room = &mut bytes.buffer[..size];
                     bytes.length = sys::read_at(self.real_file(&file)?.as_fd(), room, offset)?;
                     return Ok(Bytes::Copied(bytes));
@@ -123,7 +124,7 @@ impl Client {
         if !extends && gaps == [all.clone()] {
             return Ok(Bytes::Shared(self.read_gap(file, all, asked)?));
         }
-        let mut bytes = Copied::room(length);
+        let mut bytes = Copied::room(length)?;
         let buffer = &mut bytes.buffer[..length];
         buffer.fill(0);
         believed.iter().for_each(|segment| segment.lay_over(buffer, offset));
@@ -158,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_buffer_shows_as_much_as_was_read_whatever_it_held_before() {
-        let room = |length| Bytes::Copied(Copied::room(length));
-        let mut before = Copied::room(LARGEST_SPARE);
+        let room = |length| Bytes::Copied(Copied::room(length).expect("memory"));
+        let mut before = Copied::room(LARGEST_SPARE).expect("memory");
         before.buffer.fill(b'x');
         drop(before);
         for length in [0, 3, LARGEST_SPARE, LARGEST_SPARE + 1] {

@@ -183,6 +183,7 @@ impl Client {
     pub fn releasedir(&self, handle: u64) {
         if let Some(open) = self.files.remove_directory(handle) {
             self.unpin(open.ino);
+            self.released(open.cost());
         }
     }
 
