@@ -16,7 +16,7 @@ use std::{
     path::Path,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -718,6 +718,40 @@ fn is_memory_limited() -> bool {
         || *NEVER_OVERCOMMITS.get_or_init(|| {
             std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.first() == Some(&b'2'))
         })
+}
+
+/// How many mutations this process has in flight, for its last words.
+pub static IN_FLIGHT: AtomicU64 = AtomicU64::new(0);
+
+/// Where the last words go, and how they begin.
+static LAST_WORDS: OnceLock<(OwnedFd, Box<[u8]>)> = OnceLock::new();
+
+/// If this process is aborted, as for want of memory, one line goes to `log` first: `line`, and how many mutations were
+/// in flight and are lost. All that it takes is at hand from now on. What ends with `SIGKILL` says nothing.
+pub fn leave_last_words(log: OwnedFd, line: &str) {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    if LAST_WORDS.set((log, line.as_bytes().into())).is_ok() {
+        let action =
+            SigAction::new(SigHandler::Handler(say_last_words), SaFlags::SA_RESETHAND, SigSet::empty());
+        // SAFETY: the handler only reads what never changes and writes with write(2).
+        let _ = unsafe { sigaction(Signal::SIGABRT, &action) };
+    }
+}
+
+extern "C" fn say_last_words(_signal: libc::c_int) {
+    let Some((log, line)) = LAST_WORDS.get() else { return };
+    // "N\n", from the end.
+    let mut number = [b'\n'; 21];
+    let (mut left, mut start) = (IN_FLIGHT.load(Ordering::Relaxed), number.len() - 1);
+    while start > 0 && (left > 0 || start == number.len() - 1) {
+        start -= 1;
+        number[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    for part in [&**line, &number[start..]] {
+        // SAFETY: the bytes are alive, and write(2) may be called in a signal handler.
+        unsafe { libc::write(log.as_raw_fd(), part.as_ptr().cast(), part.len()) };
+    }
 }
 
 /// Gives memory that was freed back to the system (`malloc_trim(3)`).

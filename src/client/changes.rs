@@ -1,6 +1,6 @@
 //! What goes through at once, what goes in flight, and who waits for room.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Client, State, store, store::Manner, waits::Done};
 use crate::{
@@ -121,6 +121,7 @@ impl Client {
             self.table.pin(ino);
         }
         state.belief.changed(&change);
+        sys::IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
         state.in_flight.add(change, stamp, self.now() + span);
         self.wake_lander(state);
         Ok(())

@@ -322,6 +322,7 @@ impl Client {
         }
         drop(state);
         drop(closing);
+        sys::IN_FLIGHT.fetch_sub(out.len() as u64, Ordering::Relaxed);
         self.released(out.iter().map(|mutation| mutation.change.cost()).sum());
         for mutation in out {
             mutation.change.inodes().into_iter().for_each(|ino| self.unpin(ino));

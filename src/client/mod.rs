@@ -82,6 +82,9 @@ pub fn check_threads() -> Result<(), Refusal> {
     })
 }
 
+/// Leaves something to be said should this process be aborted.
+pub use crate::backing::sys::leave_last_words;
+
 /// What operations are asked with and answer with.
 pub use crate::{
     consistency::{Attributes, Ino, Kind, Listing, Passage, RenameHow, Snapshot},

@@ -1,6 +1,14 @@
 //! A client that runs out of descriptors or memory: it gets slower, or says so, and loses nothing.
 
-use std::{fs, os::unix::fs::symlink, process::Command, thread, time::Duration};
+use std::{
+    fs::{self, File},
+    os::unix::fs::{FileExt, symlink},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use nix::sys::signal::{Signal, kill};
 
 use chaosfs::Status;
 
@@ -84,4 +92,74 @@ fn small_changes_count_with_what_they_take_and_wait_for_room() {
     links.join().expect("it does not panic").expect("it makes them all");
     sandbox.advance("1200");
     assert_eq!(fs::read_dir(sandbox.path("shared")).unwrap().count(), 1000);
+}
+
+/// How many kilobytes of memory of its own a client's process has.
+fn resident(sandbox: &Sandbox, client: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", sandbox.daemon(client))).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("it has memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn memory_goes_back_when_what_took_it_has_landed_or_expired() {
+    const PIECES: u64 = 8_000;
+    let sandbox = Sandbox::for_mounting();
+    assert_eq!(sandbox.mount("a", &["--write-delay", "1h", "--meta-ttl", "2s"]).code, Some(0));
+    let before = resident(&sandbox, "a");
+    let files: Vec<File> =
+        (0..10).map(|n| File::create(sandbox.path(&format!("a/f{n}"))).expect("a file")).collect();
+    for piece in 0..PIECES {
+        let file = &files[piece as usize % files.len()];
+        file.write_all_at(&[b'x'; 5000], piece * 8192).expect("it is written");
+    }
+    drop(files);
+    assert!(resident(&sandbox, "a") > before + (32 << 10));
+    assert_eq!(run(&mut sandbox.chaosfs(&["flush", "a"])).code, Some(0));
+    let given_back = |now: &u64| *now < before + (12 << 10);
+    eventually(&format!("what was in flight, after {before}"), || resident(&sandbox, "a"), given_back);
+    (0..30_000).for_each(|n| assert!(!sandbox.path(&format!("a/absent{n}")).exists()));
+    assert!(status(&sandbox, "a").belief_bytes > 1 << 20);
+    eventually("what was believed", || status(&sandbox, "a").belief_bytes, |bytes| *bytes < 1 << 16);
+}
+
+#[test]
+fn where_no_memory_is_left_changes_are_refused_and_what_was_acknowledged_lands() {
+    let sandbox = Sandbox::for_mounting();
+    let flags = [
+        "mount",
+        "shared",
+        "a",
+        "--background",
+        "--client-id",
+        "a",
+        "--log-dir",
+        "logs",
+        "--write-delay",
+        "1h",
+    ];
+    let mounted = run(&mut limited("ulimit -v 400000", &sandbox.chaosfs(&flags)));
+    assert_eq!(mounted.code, Some(0), "{}", mounted.err);
+    let content = vec![b'x'; 128 << 10];
+    let write = |number| fs::write(sandbox.path(&format!("a/f{number}")), &content);
+    let (refused, error) =
+        (0..2000).find_map(|number| write(number).err().map(|error| (number, error))).expect("a limit");
+    assert_eq!(error.raw_os_error(), Some(12), "{error}");
+    let said = run(&mut sandbox.chaosfs(&["umount", "-m", "a"]));
+    assert_eq!(said.code, Some(0), "{} {}", said.out, said.err);
+    for number in 0..refused {
+        assert_eq!(fs::read(sandbox.path(&format!("shared/f{number}"))).expect("it has landed"), content);
+    }
+}
+
+#[test]
+fn a_client_that_is_aborted_says_how_much_is_lost() {
+    let sandbox = Sandbox::for_mounting();
+    assert_eq!(sandbox.mount("a", &["--clock", "manual"]).code, Some(0));
+    for number in 0..12 {
+        fs::create_dir(sandbox.path(&format!("a/d{number}"))).expect("a directory");
+    }
+    kill(sandbox.daemon("a"), Signal::SIGABRT).expect("it lives");
+    let said = |log: &String| log.ends_with("level=error event=aborted in_flight=12\n");
+    eventually("last words", || sandbox.log("a"), said);
 }

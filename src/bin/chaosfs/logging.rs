@@ -1,6 +1,6 @@
 //! Where the log goes, and what its lines look like: `time=... level=... client=... t=... event=...`.
 
-use std::{fs::File, io, panic};
+use std::{fs::File, io, os::fd::AsFd, panic};
 
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -20,6 +20,7 @@ use tracing_subscriber::{
 /// # Errors
 /// Says that a log is running already.
 pub fn start(file: Option<File>, debug: bool) -> anyhow::Result<()> {
+    leave_last_words(file.as_ref());
     let writer = match file {
         Some(file) => BoxMakeWriter::new(file),
         None => BoxMakeWriter::new(io::stderr),
@@ -35,6 +36,15 @@ pub fn start(file: Option<File>, debug: bool) -> anyhow::Result<()> {
     tracing::subscriber::set_global_default(subscriber)?;
     log_panics();
     Ok(())
+}
+
+/// A process that is aborted has no memory left to make a line of the log with.
+fn leave_last_words(file: Option<&File>) {
+    let log =
+        file.map_or_else(|| io::stderr().as_fd().try_clone_to_owned(), |file| Ok(file.try_clone()?.into()));
+    if let Ok(log) = log {
+        chaosfs::client::leave_last_words(log, "level=error event=aborted in_flight=");
+    }
 }
 
 /// In the background nobody sees standard error.
