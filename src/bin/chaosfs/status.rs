@@ -19,8 +19,8 @@ use crate::{
 /// How often `--watch` looks, in milliseconds.
 const LOOK: u16 = 1000;
 
-/// Takes the screen of a terminal away, so that what follows stands alone on it.
-const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+/// Empties the screen of a terminal, and leaves what has been scrolled away.
+const CLEAR: &str = "\x1b[H\x1b[J";
 
 const NO_CLIENT: &str = "no chaosfs client is mounted";
 
@@ -33,7 +33,7 @@ struct Told {
 /// Shows clients, once or again and again.
 pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     if !args.watch {
-        return show(args, "").map(|(code, _)| code);
+        return Ok(show(args, "")?.0);
     }
     let before = match (io::stdout().is_terminal(), args.json) {
         (true, _) => CLEAR,
@@ -50,28 +50,28 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 
 /// The exit code, and whether anybody still reads along.
 fn show(args: &StatusArgs, before: &str) -> anyhow::Result<(ExitCode, bool)> {
-    let mut well = true;
-    let told: Vec<Told> = found(&args.targets, &mut well)?.into_iter().map(ask).collect();
-    well &= told.iter().all(|told| told.status.is_ok());
+    let (found, mut complaints) = found(&args.targets)?;
+    let told: Vec<Told> = found.into_iter().map(ask).collect();
+    let well = complaints.is_empty() && told.iter().all(|told| told.status.is_ok());
     let text = if args.json {
         told.iter().map(|told| as_json(told).to_string() + "\n").collect()
     } else if told.is_empty() {
         if well { format!("{NO_CLIENT}\n") } else { String::new() }
     } else if args.verbose || args.named {
-        told.iter().filter_map(|told| told.status.as_ref().err()).for_each(|why| complain(&why.to_string()));
+        complaints.extend(told.iter().filter_map(|told| told.status.as_ref().err()).cloned());
         let blocks = told.iter().filter_map(|told| told.status.as_ref().ok()).map(in_full);
         blocks.collect::<Vec<_>>().join("\n")
     } else {
         table(&told)
     };
     let read = write!(io::stdout(), "{before}{text}").and_then(|()| io::stdout().flush()).is_ok();
+    complaints.iter().for_each(|refusal| complain(&refusal.to_string()));
     Ok((if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }, read))
 }
 
 /// Lists clients.
 pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let mut well = true;
-    let found = found(&args.targets, &mut well)?;
+    let (found, complaints) = found(&args.targets)?;
     let row = |sighting: &Sighting| {
         let mountpoint = sighting.mountpoint.display().to_string();
         if args.quiet {
@@ -82,29 +82,28 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
         vec![sighting.client.clone(), mountpoint, backing, state]
     };
     let _ = write!(io::stdout(), "{}", in_columns(&found.iter().map(row).collect::<Vec<_>>()));
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    complaints.iter().for_each(|refusal| complain(&refusal.to_string()));
+    Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The clients named, each once, or all. Complains about what is no client.
-fn found(targets: &TargetArgs, well: &mut bool) -> Result<Vec<Sighting>, Refusal> {
+/// The clients named, each once, or all; and what is wrong with the names.
+fn found(targets: &TargetArgs) -> Result<(Vec<Sighting>, Vec<Refusal>), Refusal> {
     if targets.is_empty() {
-        return Sighting::all();
+        return Ok((Sighting::all()?, Vec::new()));
     }
-    let over = targets.over.backing.as_deref().map(Sighting::over).transpose()?;
-    let mut found: Vec<Sighting> = Vec::new();
-    for sighting in
-        targets.mountpoints.iter().map(|path| Sighting::at(path)).chain(over.into_iter().flatten().map(Ok))
-    {
-        match sighting {
-            Ok(sighting) if found.iter().any(|other| other.is_same(&sighting)) => {}
-            Ok(sighting) => found.push(sighting),
-            Err(refusal) => {
-                complain(&refusal.to_string());
-                *well = false;
-            }
+    let (mut found, mut wrong): (Vec<Sighting>, Vec<Refusal>) = Default::default();
+    let named = targets.mountpoints.iter().map(|path| Sighting::at(path).map(|sighting| vec![sighting]));
+    for sightings in named.chain(targets.over.backing.as_deref().map(Sighting::over)) {
+        match sightings {
+            Ok(sightings) => sightings.into_iter().for_each(|sighting| {
+                if !found.iter().any(|other| other.is_same(&sighting)) {
+                    found.push(sighting);
+                }
+            }),
+            Err(refusal) => wrong.push(refusal),
         }
     }
-    Ok(found)
+    Ok((found, wrong))
 }
 
 fn ask(mut sighting: Sighting) -> Told {
@@ -177,9 +176,9 @@ fn in_full(status: &Status) -> String {
     let operations: Vec<String> =
         status.operations.iter().map(|(name, count)| format!("{name} {count}")).collect();
     let kept = match status.lent {
-        _ if !status.kernel_cache => "nothing".to_string(),
-        0 => "answers".to_string(),
-        files => format!("answers, and serves {files} open files itself"),
+        _ if !status.kernel_cache => "caches nothing".to_string(),
+        0 => "caches answers".to_string(),
+        files => format!("caches answers, and serves {} itself", counted(files, "open file")),
     };
     let lines = [
         ("backing", status.backing.clone()),
@@ -190,10 +189,10 @@ fn in_full(status: &Status) -> String {
         ),
         ("seed", status.seed.to_string()),
         ("knobs", status.knobs.to_string()),
-        ("kernel", format!("keeps {kept}")),
+        ("kernel", kept),
         ("operations", if operations.is_empty() { "none".to_string() } else { operations.join(", ") }),
         ("in flight", in_flight(status)),
-        ("landed", format!("{}, {} conflicts", status.landed, status.conflicts)),
+        ("landed", format!("{}, {}", status.landed, counted(status.conflicts, "conflict"))),
         ("faults", status.faults.to_string()),
         ("lost", format!("{}, and {} dropped by `lose`", status.lost, status.dropped)),
         ("beliefs", format!("{} bytes, {} evicted", status.belief_bytes, status.beliefs_evicted)),
@@ -219,9 +218,15 @@ fn in_flight(status: &Status) -> String {
     let delayed =
         if in_flight.delayed > 0 { format!(", {} delayed", in_flight.delayed) } else { String::new() };
     format!(
-        "{} changes, {} bytes of data, {} of memory, {next}{delayed}",
-        in_flight.mutations, in_flight.bytes, in_flight.memory
+        "{}, {} of data, {} of memory, {next}{delayed}",
+        counted(in_flight.mutations, "change"),
+        counted(in_flight.bytes, "byte"),
+        in_flight.memory
     )
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// When the next change is due; none if there is none.

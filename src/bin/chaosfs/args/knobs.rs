@@ -85,10 +85,10 @@ pub struct KnobArgs {
     #[arg(value_parser = parse_count, allow_hyphen_values = true, help_heading = CONSISTENCY)]
     pub max_mutations: usize,
 
-    /// Forget the oldest beliefs while all of them take more memory than this (bytes, or with KiB, MiB, GiB)
+    /// Forget the oldest beliefs when all of them take more memory than this (bytes, or with KiB, MiB, GiB)
     ///
-    /// Attributes, names, absences, listings and the content of files that were read. What is forgotten is asked again
-    /// when it is wanted, as if its time were over.
+    /// Beliefs are attributes, names, missing names, listings and the content of files that were read. A forgotten one is
+    /// fetched again when it is needed, as if it had expired.
     #[arg(
         long,
         env = "CHAOSFS_MAX_BELIEF",

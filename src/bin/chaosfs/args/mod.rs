@@ -153,11 +153,12 @@ fn read() -> Result<Command, Error> {
 
 /// By which name a place for the log was given: an error about it is about that flag or variable.
 fn log_named_by(given: &ArgMatches) -> &'static str {
-    let is_given = |id| given.try_contains_id(id).unwrap_or(false);
-    match () {
-        () if is_given("log_file") => "--log-file",
-        () if is_flag(given, "log_dir") => "--log-dir",
-        () => "LOG_DIR",
+    if given.try_contains_id("log_file").unwrap_or(false) {
+        "--log-file"
+    } else if is_flag(given, "log_dir") {
+        "--log-dir"
+    } else {
+        "LOG_DIR"
     }
 }
 
