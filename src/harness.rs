@@ -2,5 +2,6 @@
 //! backing directory, a mount namespace for a command; and of `status` and `list`: clients that may be dead.
 
 pub use crate::mount::{
-    Claim, Cleaned, Kept, Scratch, Sighting, clean_runs, place, stand_at, sweep_run_of, sweep_runs,
+    Claim, Cleaned, ClientName, Kept, Scratch, Sighting, clean_runs, mount_named, place, stand_at,
+    sweep_run_of, sweep_runs,
 };

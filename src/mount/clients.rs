@@ -144,7 +144,7 @@ impl ClientsBuilder {
             let mut options = MountOptions::new(&ground.backing, mountpoint);
             options.log = self.log.as_ref().map(|log| log(&id)).transpose()?;
             options.clock = if self.manual { Clock::manual() } else { Clock::Monotonic };
-            options.client_id = id;
+            options.client_id = Some(id);
             options.knobs = knobs;
             options.seed = Some(seed);
             options.allow_other = self.allow_other;

@@ -6,6 +6,7 @@
 
 mod advance;
 mod attach;
+mod claims;
 mod clients;
 mod control;
 mod dialogue;
@@ -33,6 +34,7 @@ use std::{
     time::Duration,
 };
 
+pub use claims::ClientName;
 pub use clients::{Clients, ClientsBuilder, dual_mount};
 pub use lock::Claim;
 pub use namespace::{place, stand_at};
@@ -63,8 +65,9 @@ pub struct MountOptions {
     pub backing: PathBuf,
     /// The empty directory on which the client's view appears.
     pub mountpoint: PathBuf,
-    /// The name in logs, in the mount table and in the draws. Default `client`.
-    pub client_id: String,
+    /// The name in logs, in the mount table and in the draws; no two clients over one backing directory have the same.
+    /// Default: `client`, or the first that is free of `client-2`, `client-3` and so on.
+    pub client_id: Option<String>,
     /// The seed of every draw. Default: drawn, and logged.
     pub seed: Option<u64>,
     /// The tunables. Default: [`Knobs::default`].
@@ -85,12 +88,12 @@ pub struct MountOptions {
 }
 
 impl MountOptions {
-    /// A client named `client` with the default knobs.
+    /// A client with the default name and knobs.
     pub fn new(backing: impl Into<PathBuf>, mountpoint: impl Into<PathBuf>) -> MountOptions {
         MountOptions {
             backing: backing.into(),
             mountpoint: mountpoint.into(),
-            client_id: "client".to_string(),
+            client_id: None,
             seed: None,
             knobs: Knobs::default(),
             allow_other: false,
@@ -108,13 +111,27 @@ impl MountOptions {
 /// # Errors
 /// One clear line for whatever is wrong with the directories, the client id, a knob or the machine.
 pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
-    let MountOptions { client_id: id, seed, knobs, allow_other, kernel_cache, clock, log, terms, .. } =
-        options;
-    check_client_id(&id)?;
+    mount_as(options, None)
+}
+
+/// The same for a client whose name has been claimed before, over this backing directory and for this mountpoint.
+///
+/// # Errors
+/// As for [`mount()`].
+pub fn mount_named(options: MountOptions, name: ClientName) -> Result<Mount, Refusal> {
+    mount_as(options, Some(name))
+}
+
+fn mount_as(options: MountOptions, name: Option<ClientName>) -> Result<Mount, Refusal> {
+    let MountOptions { client_id, seed, knobs, allow_other, kernel_cache, clock, log, terms, .. } = options;
+    client_id.as_deref().map_or(Ok(()), check_client_id)?;
     knobs.check()?;
     let site = refusals::examine(&options.backing, &options.mountpoint, allow_other, terms)?;
     // Paths are no longer relative to a working directory that may go with this.
     check_threads()?;
+    let claim = || ClientName::claim(&site.backing, client_id.as_deref(), &site.mountpoint);
+    let name = name.map_or_else(claim, Ok)?;
+    let (id, notice) = (name.id().to_string(), name.notice().map(str::to_string));
     let log = log.unwrap_or_else(|| EventLog::to_tracing(&id, false));
     if kernel_cache {
         check_lending(&knobs, &clock, log.wants_operations(), terms)?;
@@ -134,11 +151,11 @@ pub fn mount(options: MountOptions) -> Result<Mount, Refusal> {
     let seat = Seat::taken(&site.mountpoint)?;
     client.start();
     let session = Session::start(Adapter::new(client.clone()), kernel).inspect_err(|_| seat.give_up())?;
-    let served = Served::new(client, seat, session, clock, log);
+    let served = Served::new(client, seat, session, clock, log, name);
     let mut mount = Mount { id: options.id.clone(), served, seen_out: None, told_of: AtomicBool::new(false) };
     let seen_out = mount.served.see_out();
     mount.seen_out = Some(seen_out.map_err(|error| Refusal::new(format!("cannot start serving: {error}")))?);
-    mount.announce(&options, site.cleaned_up);
+    mount.announce(&options, site.cleaned_up, notice);
     Ok(mount)
 }
 
@@ -255,7 +272,7 @@ impl Mount {
         self.served.land()
     }
 
-    fn announce(&self, options: &ClientOptions, cleaned_up: bool) {
+    fn announce(&self, options: &ClientOptions, cleaned_up: bool, notice: Option<String>) {
         if cleaned_up {
             self.served.note("cleaned up a mount whose daemon had died".to_string());
         }
@@ -269,6 +286,9 @@ impl Mount {
             version: env!("CARGO_PKG_VERSION"),
         };
         self.served.log.record(self.served.clock.now(), &start);
+        if let Some(notice) = notice {
+            self.served.note(notice);
+        }
     }
 }
 

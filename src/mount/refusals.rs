@@ -188,7 +188,11 @@ fn take_turn(mountpoint: &Path) -> Result<Flock<File>, Refusal> {
     })
 }
 
-fn refuse_mounted(mountpoint: &Path, canonical: &Path) -> Result<(), Refusal> {
+/// Refuses a mountpoint on which something is mounted.
+///
+/// # Errors
+/// Says what that is, and what would be right.
+pub fn refuse_mounted(mountpoint: &Path, canonical: &Path) -> Result<(), Refusal> {
     let mounts = MountTable::read()?;
     let Some(entry) = mounts.top_at(canonical) else { return Ok(()) };
     let path = mountpoint.display();

@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     attach::Stuck,
+    claims::ClientName,
     control::{Control, Steered, Told},
     seat::Seat,
     session::Session,
@@ -41,6 +42,8 @@ pub struct Served {
     /// Whether this process has taken the mount away itself. One at a time tries.
     left: Mutex<bool>,
     farewell: OnceLock<Farewell>,
+    /// Free for another client once this one has landed.
+    name: Mutex<Option<ClientName>>,
     control: Mutex<Option<Control>>,
     /// Connections that have been told the farewell and wait for the end. Last, because fields are dropped in order.
     told: Mutex<Told>,
@@ -53,6 +56,7 @@ impl Served {
         session: Session,
         clock: Clock,
         log: EventLog,
+        name: ClientName,
     ) -> Arc<Served> {
         let steered = Steered::new(&client, seat.mountpoint.clone());
         let control = Control::listen(seat.device, client.backing(), steered);
@@ -72,6 +76,7 @@ impl Served {
             give_up: AtomicBool::new(false),
             left: Mutex::default(),
             farewell: OnceLock::new(),
+            name: Mutex::new(Some(name)),
             control: Mutex::new(control.ok()),
             told: Mutex::default(),
         })
@@ -168,6 +173,7 @@ impl Served {
         let stop = Event::Stop { landed, conflicts, faults, lost };
         self.log.record(self.clock.now(), &stop);
         self.seat.clear();
+        drop(self.name.lock().unwrap_or_else(PoisonError::into_inner).take());
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(control) = control {
             *self.told.lock().unwrap_or_else(PoisonError::into_inner) = control.tell(&farewell);

@@ -86,10 +86,7 @@ pub fn listen(device: Device, backing: &Path) -> io::Result<(UnixListener, Socke
 }
 
 fn listen_in(folder: PathBuf, device: Device, backing: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    match fs::DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => check_private(&folder, geteuid().as_raw())?,
-    }
+    make_private(&folder)?;
     let path = folder.join(socket_name(device));
     let _alone = alone_beside(&path)?;
     // The device number is ours now: whoever left a socket of this name is gone or was unmounted.
@@ -144,6 +141,9 @@ fn sockets(entry: &Entry) -> impl Iterator<Item = PathBuf> {
     folders(owner).into_iter().filter(private).map(move |folder| folder.join(&name))
 }
 
+/// How many of the folders are the same in every process of a user: the last ones.
+const FIXED_FOLDERS: usize = 2;
+
 /// The folders in which a daemon of this user may listen, best first.
 fn folders(user: u32) -> Vec<PathBuf> {
     let is_me = user == geteuid().as_raw();
@@ -154,6 +154,32 @@ fn folders(user: u32) -> Vec<PathBuf> {
     let private = session.into_iter().chain([PathBuf::from(system)]);
     let shared = PathBuf::from(format!("/tmp/chaosfs-{user}"));
     private.map(|folder| folder.join("chaosfs")).chain([shared]).collect()
+}
+
+/// Where claims of this user are kept. The folder of a session comes last: another process may not know of it.
+///
+/// # Errors
+/// What the system said about the last folder tried.
+pub fn folder_for_claims() -> io::Result<PathBuf> {
+    let mut candidates = folders(geteuid().as_raw());
+    let fixed = candidates.len().min(FIXED_FOLDERS);
+    candidates.rotate_right(fixed);
+    let mut outcome = Err(io::Error::from(io::ErrorKind::NotFound));
+    for folder in candidates {
+        let claims = folder.join("ids");
+        outcome = make_private(&folder).and_then(|()| make_private(&claims)).map(|()| claims);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => check_private(folder, geteuid().as_raw()),
+    }
 }
 
 /// `/tmp` belongs to everybody: a folder that somebody else has made or can write to is not believed.

@@ -7,6 +7,7 @@ mod endings;
 mod exec;
 mod hangs;
 mod histories;
+mod ids;
 mod kernel_cache;
 mod library;
 mod likeness;

@@ -22,7 +22,7 @@ fn mounted(knobs: Knobs, explodes: impl Fn(&str) -> bool + Send + Sync + 'static
     }
     let sink = move |_: Level, line: &str| assert!(!explodes(line), "as the test wants: {line}");
     let mut options = MountOptions::new(folder.path().join("shared"), folder.path().join("view"));
-    options.client_id = "library".to_string();
+    options.client_id = Some("library".to_string());
     options.knobs = knobs;
     options.log = Some(EventLog::new("library", true, Arc::new(sink)));
     let mount = mount(options).expect("a mount");

@@ -29,7 +29,7 @@ fn knobs() -> Knobs {
 fn client(folder: &Path, id: &str, lines: &Lines) -> Mount {
     fs::create_dir(folder.join(id)).expect("a mountpoint");
     let mut options = MountOptions::new(folder.join("shared"), folder.join(id));
-    options.client_id = id.to_string();
+    options.client_id = Some(id.to_string());
     options.knobs = knobs();
     let lines = lines.clone();
     let sink = move |_: Level, line: &str| lines.lock().expect("no panic").push(line.to_string());

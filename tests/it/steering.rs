@@ -514,23 +514,6 @@ fn nothing_is_ever_put_into_the_working_directory() {
     assert_eq!(done(&sandbox, &["flush", "a"]), "a: 0 landed\n");
 }
 
-/// Whose content is there in the end when clients of one id land at the same time: their mountpoints decide, however
-/// they are written.
-#[test]
-fn clients_of_the_same_id_land_in_the_order_of_their_mountpoints() {
-    let sandbox = Sandbox::for_mounting();
-    for name in ["a", "b"] {
-        let log = format!("log-{name}");
-        let fixed = ["mount", "shared", name, "--background", "--clock", "manual", "--log-file", &log];
-        assert_eq!(say(&sandbox, &fixed).code, Some(0));
-    }
-    for name in ["b", "a"] {
-        fs::create_dir(sandbox.path(name).join("lock")).unwrap();
-    }
-    done(&sandbox, &["advance", "1200", "./b", "a"]);
-    assert_eq!(["a", "b"].map(|name| status(&sandbox, name).conflicts), [0, 1]);
-}
-
 fn silent() -> chaosfs::ClientsBuilder {
     Clients::builder().log(|_| EventLog::silent())
 }

@@ -3,7 +3,12 @@
 use std::{env, fs::File, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use chaosfs::{EventLog, Farewell, Mount, MountOptions, event::open_for_appending, mount, terms::Terms};
+use chaosfs::{
+    EventLog, Farewell, Mount, MountOptions,
+    event::open_for_appending,
+    harness::{ClientName, mount_named},
+    terms::Terms,
+};
 
 use crate::{
     args::MountArgs,
@@ -15,23 +20,40 @@ use crate::{
 /// Mounts and serves until the mount is gone. With `--background` the caller's process returns when it serves.
 pub fn run(args: Box<MountArgs>) -> anyhow::Result<ExitCode> {
     chaosfs::prepare_process();
-    let log = args.log_path().map(|path| open_for_appending(&path)).transpose().context(args.log_named_by)?;
+    // Before the log is opened, which is named after it.
+    let name = ClientName::claim(&args.backing, args.client_id.as_deref(), &args.mountpoint)?;
+    let notice = name.notice().map(str::to_string).filter(|_| !args.quiet);
+    let log = args
+        .log_path(name.id())
+        .map(|path| open_for_appending(&path))
+        .transpose()
+        .context(args.log_named_by)?;
     if !args.background {
-        return start(&args, log).map(|mount| serve(&mount));
+        let mount = start(&args, log, name)?;
+        notice.as_deref().iter().for_each(|notice| complain(notice));
+        return Ok(serve(&mount));
     }
     match daemon::detach(&[&args.backing, &args.mountpoint])? {
         Side::Parent(code) => {
+            // The daemon has it.
+            std::mem::forget(name);
+            notice.as_deref().iter().for_each(|notice| complain(notice));
             if log.is_none() && !args.quiet {
                 complain("warning: events are not logged; give --log-file or --log-dir with --background");
             }
             Ok(code)
         }
-        Side::Daemon(report) => start_in_background(&args, log, report),
+        Side::Daemon(report) => start_in_background(&args, log, name, report),
     }
 }
 
-fn start_in_background(args: &MountArgs, log: Option<File>, report: Report) -> anyhow::Result<ExitCode> {
-    let started = start(args, log).and_then(|mount| {
+fn start_in_background(
+    args: &MountArgs,
+    log: Option<File>,
+    name: ClientName,
+    report: Report,
+) -> anyhow::Result<ExitCode> {
+    let started = start(args, log, name).and_then(|mount| {
         env::set_current_dir("/").context("cannot leave the working directory")?;
         Ok(mount)
     });
@@ -47,23 +69,23 @@ fn start_in_background(args: &MountArgs, log: Option<File>, report: Report) -> a
     }
 }
 
-fn start(args: &MountArgs, log: Option<File>) -> anyhow::Result<Arc<Mount>> {
+fn start(args: &MountArgs, log: Option<File>, name: ClientName) -> anyhow::Result<Arc<Mount>> {
     let endings = Endings::hold_back()?;
     let patron = args.until_exit.map(Patron::find).transpose()?;
     logging::start(log, args.debug)?;
     let options = MountOptions {
         backing: args.backing.clone(),
         mountpoint: args.mountpoint.clone(),
-        client_id: args.client_id.clone(),
+        client_id: Some(name.id().to_string()),
         seed: args.knobs.seed,
         knobs: args.knobs.knobs(),
         allow_other: args.allow_other,
         kernel_cache: args.knobs.kernel_cache,
         clock: args.knobs.clock.clone(),
-        log: Some(EventLog::to_tracing(&args.client_id, args.debug)),
+        log: Some(EventLog::to_tracing(name.id(), args.debug)),
         terms: Terms::Flags,
     };
-    let mount = mount(options)?;
+    let mount = mount_named(options, name)?;
     let mount = Arc::new(mount);
     endings.end(&mount);
     if let Some(patron) = patron {

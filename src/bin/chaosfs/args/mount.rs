@@ -26,16 +26,11 @@ pub struct MountArgs {
     #[command(flatten)]
     pub knobs: KnobArgs,
 
-    /// Name of this client in logs, in the mount table and in what is drawn from the seed
-    #[arg(
-        long,
-        env = "CHAOSFS_CLIENT_ID",
-        hide_env_values = true,
-        value_name = "NAME",
-        default_value = "client"
-    )]
+    /// Name of this client in logs, in the mount table and in what is drawn from the seed; each client over one backing
+    /// directory has its own [default: client, or the first free of client-2, client-3, ...]
+    #[arg(long, env = "CHAOSFS_CLIENT_ID", hide_env_values = true, value_name = "NAME")]
     #[arg(value_parser = parse_client_id, allow_hyphen_values = true, help_heading = PROCESS)]
-    pub client_id: String,
+    pub client_id: Option<String>,
 
     /// Return as soon as the mount serves, and keep running in the background
     #[arg(long, help_heading = PROCESS)]
@@ -70,9 +65,9 @@ pub struct MountArgs {
 }
 
 impl MountArgs {
-    /// The file that the log goes to, if it goes to one.
-    pub fn log_path(&self) -> Option<PathBuf> {
-        let in_folder = || self.log_dir.as_ref().map(|folder| folder.join(format!("{}.log", self.client_id)));
+    /// The file that the log of this client goes to, if it goes to one.
+    pub fn log_path(&self, client_id: &str) -> Option<PathBuf> {
+        let in_folder = || self.log_dir.as_ref().map(|folder| folder.join(format!("{client_id}.log")));
         self.log_file.clone().or_else(in_folder)
     }
 }

@@ -96,7 +96,7 @@ fn mount_all(run: &Run) -> anyhow::Result<Vec<Arc<Mount>>> {
         let log = EventLog::to_file(&run.log_of(&client.name), &client.name, run.debug)
             .context(run.log_named_by)?;
         let options = MountOptions {
-            client_id: client.name.clone(),
+            client_id: Some(client.name.clone()),
             seed: Some(client.seed),
             knobs: client.knobs.clone(),
             kernel_cache: run.kernel_cache,
