@@ -113,7 +113,7 @@ pub fn parse_probability(text: &str) -> Result<f64, Refusal> {
 pub fn parse_bytes(text: &str) -> Result<u64, Refusal> {
     let wrong = || {
         Refusal::new(format!(
-            "`{text}` is not a size above 0; write bytes or a unit (`64MiB`, `1GiB`; `10MB` is 10,000,000 bytes)"
+            "`{text}` is not a size; write bytes above 0 or a unit (`64MiB`, `1GiB`; `10MB` is 10,000,000 bytes)"
         ))
     };
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

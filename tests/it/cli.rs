@@ -89,7 +89,7 @@ fn a_wrong_variable_is_refused_by_its_name_in_one_line() {
         (
             "CHAOSFS_MAX_IN_FLIGHT",
             "0",
-            "`0` is not a size above 0; write bytes or a unit (`64MiB`, `1GiB`; `10MB` is 10,000,000 bytes)"
+            "`0` is not a size; write bytes above 0 or a unit (`64MiB`, `1GiB`; `10MB` is 10,000,000 bytes)"
                 .into(),
         ),
         ("CHAOSFS_MAX_MUTATIONS", "0", "`0` is not a whole number above 0".into()),

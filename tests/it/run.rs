@@ -134,7 +134,9 @@ fn one_seed_and_one_set_of_knobs_are_said_once() {
 fn a_failure_counts_what_happened_and_gives_the_line_that_repeats_it() {
     let sandbox = Sandbox::for_mounting();
     let text = "mkdir {A}/lock; mkdir {B}/lock; ls '{A}' ; exit 3";
-    let args = ["--client", "A", "--client", "B:rename-delay=1m", "--drop-prob", "0", "--meta-ttl", "1h"];
+    let mut args =
+        vec!["--client", "A", "--client", "B:rename-delay=1m", "--drop-prob", "0", "--meta-ttl", "1h"];
+    args.extend(["--timeout", "1m"]);
     let mut command = sandbox.run_command(&[&args[..], &["--", "sh", "-c", text]].concat());
     let said = run(command.env("CHAOSFS_WRITE_DELAY_MS", "7..9"));
     let line = |said: &Said, start: &str| {
@@ -147,7 +149,7 @@ fn a_failure_counts_what_happened_and_gives_the_line_that_repeats_it() {
     };
     assert_eq!((said.code, line(&said, "conflicts").as_str()), (Some(3), "1 (B 1), faults: 0, lost: 0"));
     let again = line(&said, "repeat with");
-    let knobs = "--meta-ttl 3600000ms --write-delay 7ms..9ms --client A --client 'B:rename-delay=1m'";
+    let knobs = "--meta-ttl 3600000ms --write-delay 7ms..9ms --client A --client 'B:rename-delay=1m' --timeout 60000ms";
     assert!(again.contains(" run --seed ") && again.contains(knobs), "{again}");
     let mut shell = Command::new("sh");
     shell.args(["-c", &again]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
@@ -179,10 +181,7 @@ fn a_command_that_takes_too_long_is_ended() {
     let sandbox = Sandbox::for_mounting();
     assert_eq!(script(&sandbox, &["--timeout", "1h"], "exit 5").code, Some(5));
     let said = script(&sandbox, &["--timeout", "30"], "exit 5");
-    assert!(
-        said.code == Some(125)
-            && said.err.contains("`30` is not a time limit; write one above 0 with its unit")
-    );
+    assert!(said.code == Some(125) && said.err.contains("`30` has no unit; write `30s` for seconds"));
 }
 
 #[test]

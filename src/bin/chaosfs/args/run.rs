@@ -155,12 +155,15 @@ pub fn variable_of(client: &str) -> String {
 /// Elsewhere a bare number is milliseconds, but `timeout 30` of the shell is seconds.
 fn parse_timeout(text: &str) -> Result<Duration, Refusal> {
     let span = parse_span(text)?;
-    match text.ends_with(|c: char| c.is_ascii_digit() || c == '.') || span.is_zero() {
-        true => Err(Refusal::new(format!(
-            "`{text}` is not a time limit; write one above 0 with its unit, such as `90s`"
-        ))),
-        false => Ok(span),
+    if span.is_zero() {
+        return Err(Refusal::new(format!(
+            "`{text}` leaves no time; write a time limit above 0, such as `90s`"
+        )));
     }
+    if text.ends_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return Err(Refusal::new(format!("`{text}` has no unit; write `{text}s` for seconds")));
+    }
+    Ok(span)
 }
 
 fn parse_client(text: &str) -> Result<ClientArg, Refusal> {

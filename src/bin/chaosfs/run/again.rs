@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use chaosfs::Knobs;
+use chaosfs::{Knobs, knobs::Span};
 
 use super::plan::ClientPlan;
 use crate::args::{ClientArg, RunArgs, variable_of_flag};
@@ -38,7 +38,7 @@ pub fn command_line(args: &RunArgs, clients: &[ClientPlan]) -> String {
         flag(name, Path::as_os_str(path));
     }
     if let Some(span) = args.timeout {
-        flag("timeout", format!("{}us", span.as_micros()).as_ref());
+        flag("timeout", Span(span).to_string().as_ref());
     }
     let switches = [("each", args.each), ("debug", args.debug), ("kernel-cache", args.knobs.kernel_cache)];
     words.extend(switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| format!("--{name}").into()));
