@@ -1,7 +1,7 @@
 //! One thing that happened, as one line of stable `key=value` pairs; and the log of them.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
@@ -157,6 +157,48 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// Text for a terminal: what would not be shown as it is, such as an escape sequence or a change of direction, is shown
+/// as an escape. Lines stay lines.
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_printable(self.0, |c| c == '\n', f)
+    }
+}
+
+/// The same on one line, whatever it is: a name, a path, what another process says.
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_printable(self.0, |_| false, f)
+    }
+}
+
+fn write_printable(text: &str, is_kept: fn(char) -> bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    text.chars().try_for_each(|c| {
+        if is_kept(c) || !is_unseen(c) { f.write_char(c) } else { write!(f, "{}", c.escape_unicode()) }
+    })
+}
+
+/// Whether a character is no picture of its own: a control character, or one that hides or turns what is beside it.
+pub fn is_unseen(c: char) -> bool {
+    let is_format = matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    c.is_control() || is_format
+}
+
 /// Bytes of a name or path as text for an event: UTF-8 as it is, other bytes as `\xNN`.
 pub fn readable(bytes: &[u8]) -> String {
     bytes.utf8_chunks().fold(String::with_capacity(bytes.len()), |mut text, chunk| {
@@ -303,6 +345,14 @@ mod tests {
         let event = Event::Fault { operation: "write", path: "/a b".into(), nth: 3, error: "EIO".into() };
         assert_eq!(event.to_string(), r#"event=fault op=write path="/a b" nth=3 error=EIO"#);
         assert_eq!(readable(b"a\xffb"), "a\\xffb");
+    }
+
+    #[test]
+    fn nothing_that_is_printed_moves_the_cursor_or_begins_a_line() {
+        let text = "é 😀\\\"\u{1b}[2K\u{9b}1m\r\u{202e}\u{2028}\n\tb";
+        let one_line = r#"é 😀\"\u{1b}[2K\u{9b}1m\u{d}\u{202e}\u{2028}\u{a}\u{9}b"#;
+        assert_eq!(OneLine(text).to_string(), one_line);
+        assert_eq!(Printable(text).to_string(), one_line.replace("\\u{a}", "\n"));
     }
 
     #[test]

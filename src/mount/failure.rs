@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::Mount;
+use crate::event::Printable;
 
 /// If this thread is panicking, prints one block about these clients to standard error; call it before they leave. No
 /// client appears in a second block.
@@ -23,7 +24,7 @@ pub fn tell(mounts: &[Mount]) {
         "chaosfs: clients at the time of the panic; the same seed and knobs repeat their faults and delays:";
     // `eprintln`, because a test runner captures what that prints and shows it with the test. It panics where standard
     // error cannot be written, and a panic that leaves a destructor would abort the process with everything mounted.
-    let print = || eprintln!("{head}\n{}", lines.join("\n"));
+    let print = || eprintln!("{head}\n{}", Printable(&lines.join("\n")));
     let _ = catch_unwind(AssertUnwindSafe(print));
 }
 

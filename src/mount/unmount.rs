@@ -16,7 +16,7 @@ use super::{
     remote::is_mine,
     socket,
 };
-use crate::{client::Farewell, error::Refusal};
+use crate::{client::Farewell, error::Refusal, event::OneLine};
 
 /// How long is waited for a client that has been unmounted.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(60);
@@ -83,16 +83,21 @@ fn told(farewell: &Farewell) -> String {
         text += &format!(", {}", counted(*conflicts, "conflict"));
     }
     if !lost.is_empty() {
-        text +=
-            &format!(", but {} could not land:\n  {}", counted(*lost_changes, "change"), lost.join("\n  "));
+        text += &format!(", but {} could not land:\n  {}", counted(*lost_changes, "change"), in_lines(lost));
     }
     if !overtaken.is_empty() {
         let before = if lost.is_empty() { ", but" } else { "\nand" };
-        let paths = overtaken.join("\n  ");
+        let paths = in_lines(overtaken);
         text +=
             &format!("{before} because of others' changes this is not in the backing directory:\n  {paths}");
     }
     text
+}
+
+/// Paths one below the other, each on one line whatever it is.
+fn in_lines(paths: &[String]) -> String {
+    let lines: Vec<String> = paths.iter().map(|path| OneLine(path).to_string()).collect();
+    lines.join("\n  ")
 }
 
 fn counted(count: u64, noun: &str) -> String {

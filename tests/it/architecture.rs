@@ -238,6 +238,40 @@ fn unsafe_code_is_in_one_file() {
     assert_none(&broken);
 }
 
+/// Who writes to standard output or standard error by itself, and why it may.
+const SPEAKS: &[&str] = &[
+    // Makes everything printable.
+    "bin/chaosfs/voice.rs",
+    // What the commands of a run write, as they write it.
+    "bin/chaosfs/run/output.rs",
+    "bin/chaosfs/run/command.rs",
+    // The log, whose values are quoted, and generated pages.
+    "bin/chaosfs/logging.rs",
+    "bin/chaosfs/pages.rs",
+    // A test's own block about its clients, made printable.
+    "mount/failure.rs",
+];
+
+#[test]
+fn nothing_is_printed_but_by_who_makes_it_printable() {
+    const PRINTS: [&str; 6] = ["println!", "eprintln!", "print!", "eprint!", "stdout().", "stderr()."];
+    let asks_only = |code: &str| code.replace("stdout().is_terminal()", "").replace("use_stderr()", "");
+    let broken: Vec<String> = sources()
+        .iter()
+        .filter(|source| !source.lies_in(SPEAKS))
+        .flat_map(|source| {
+            let code = asks_only(&source.code);
+            let written = |print: &&&str| code.contains(**print) || code.contains("(io::std");
+            let found = PRINTS.iter().find(written);
+            found.map(|print| format!("src/{}: `{print}` belongs in bin/chaosfs/voice.rs", source.path))
+        })
+        .collect();
+    assert_none(&broken);
+    let voiced =
+        sources().into_iter().filter(|source| source.lies_in(&["bin/chaosfs/voice.rs", "mount/failure.rs"]));
+    assert!(voiced.map(|source| source.code).all(|code| code.contains("Printable(")));
+}
+
 #[test]
 fn each_crate_of_the_edge_stays_in_its_files() {
     let sources = sources();

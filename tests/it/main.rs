@@ -27,3 +27,4 @@ mod trouble;
 mod umount;
 mod untyped;
 mod users;
+mod voice;

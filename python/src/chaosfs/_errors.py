@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+
+
+def printable(text: str) -> str:
+    """Text on one line of a terminal, where names that anybody has chosen move no cursor: what is no picture of its own
+    is shown as an escape."""
+    unseen = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(f"\\u{{{ord(c):x}}}" if unicodedata.category(c) in unseen else c for c in text)
 
 
 class ChaosfsError(RuntimeError):
@@ -10,7 +18,7 @@ class ChaosfsError(RuntimeError):
 
     def __str__(self) -> str:
         # A KeyError shows the repr of its text.
-        return " ".join(map(str, self.args))
+        return printable(" ".join(map(str, self.args)))
 
 
 class WrongValue(ChaosfsError, ValueError):

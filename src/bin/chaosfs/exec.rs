@@ -10,7 +10,7 @@ use std::{
 
 use chaosfs::{RemoteClient, harness::stand_at};
 
-use crate::{args::ExecArgs, complain};
+use crate::{args::ExecArgs, voice::complain};
 
 /// The exit status for a failure of `run` and `exec` themselves, as of env(1) and timeout(1): what else they exit with is
 /// their command's.

@@ -12,13 +12,12 @@ mod run;
 mod status;
 mod steer;
 mod umount;
+mod voice;
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use args::Command;
+use voice::complain;
 
 fn main() -> ExitCode {
     let command = args::parse();
@@ -47,9 +46,4 @@ fn main() -> ExitCode {
         complain(&format!("{error:#}"));
         ExitCode::from(failure)
     })
-}
-
-/// Says one line to a person; if nobody listens any more, that is no reason to fail.
-fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "chaosfs: {line}");
 }

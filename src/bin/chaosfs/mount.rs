@@ -12,9 +12,9 @@ use chaosfs::{
 
 use crate::{
     args::MountArgs,
-    complain,
     daemon::{self, Endings, Patron, Report, Side},
     logging,
+    voice::complain,
 };
 
 /// Mounts and serves until the mount is gone. With `--background` the caller's process returns when it serves.

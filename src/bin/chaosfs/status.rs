@@ -2,18 +2,18 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     process::ExitCode,
     time::Duration,
 };
 
-use chaosfs::{Refusal, Status, harness::Sighting};
+use chaosfs::{Refusal, Status, event::OneLine, harness::Sighting};
 use nix::poll::poll;
 use serde_json::{Value, json};
 
 use crate::{
     args::{ListArgs, StatusArgs, TargetArgs},
-    complain,
+    voice::{self, complain},
 };
 
 /// How often `--watch` looks, in milliseconds.
@@ -53,8 +53,9 @@ fn show(args: &StatusArgs, before: &str) -> anyhow::Result<(ExitCode, bool)> {
     let (found, mut complaints) = found(&args.targets)?;
     let told: Vec<Told> = found.into_iter().map(ask).collect();
     let well = complaints.is_empty() && told.iter().all(|told| told.status.is_ok());
+    let values = || told.iter().map(|told| as_json(told).to_string()).collect::<Vec<_>>();
     let text = if args.json {
-        told.iter().map(|told| as_json(told).to_string() + "\n").collect()
+        String::new()
     } else if told.is_empty() {
         if well { format!("{NO_CLIENT}\n") } else { String::new() }
     } else if args.verbose || args.named {
@@ -64,7 +65,7 @@ fn show(args: &StatusArgs, before: &str) -> anyhow::Result<(ExitCode, bool)> {
     } else {
         table(&told)
     };
-    let read = write!(io::stdout(), "{before}{text}").and_then(|()| io::stdout().flush()).is_ok();
+    let read = if args.json { voice::show_json(before, &values()) } else { voice::show(before, &text) };
     complaints.iter().for_each(|refusal| complain(&refusal.to_string()));
     Ok((if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }, read))
 }
@@ -81,7 +82,7 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
         let state = if sighting.is_dead() { dead(sighting) } else { String::new() };
         vec![sighting.client.clone(), mountpoint, backing, state]
     };
-    let _ = write!(io::stdout(), "{}", in_columns(&found.iter().map(row).collect::<Vec<_>>()));
+    voice::show("", &in_columns(&found.iter().map(row).collect::<Vec<_>>()));
     complaints.iter().for_each(|refusal| complain(&refusal.to_string()));
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -158,6 +159,8 @@ fn dead(sighting: &Sighting) -> String {
 
 /// Cells below each other, two blanks between them. The last cell of a row may be of any length.
 fn in_columns(rows: &[Vec<String>]) -> String {
+    let one_line = |cell: &String| OneLine(cell).to_string();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(one_line).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cells =
         |column: usize| rows.iter().filter(move |row| row.len() > column + 1).map(move |row| &row[column]);
@@ -198,12 +201,12 @@ fn in_full(status: &Status) -> String {
         ("beliefs", format!("{} bytes, {} evicted", status.belief_bytes, status.beliefs_evicted)),
         ("inodes", format!("{} known, {} descriptors", status.known_inodes, status.descriptors)),
     ];
-    let mut text = format!("{} at {}", status.client, status.mountpoint);
+    let mut text = format!("{} at {}", OneLine(&status.client), OneLine(&status.mountpoint));
     for (name, value) in lines {
-        let _ = write!(text, "\n  {name:<11} {value}");
+        let _ = write!(text, "\n  {name:<11} {}", OneLine(&value));
     }
     for lost in &status.lost_latest {
-        let _ = write!(text, "\n              {lost}");
+        let _ = write!(text, "\n              {}", OneLine(lost));
     }
     text + "\n"
 }

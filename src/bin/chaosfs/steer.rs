@@ -1,16 +1,12 @@
 //! `chaosfs set`, `hold`, `release`, `flush`, `expire`, `lose` and `advance`.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{fmt::Write as _, process::ExitCode};
 
-use chaosfs::{Refusal, RemoteClient};
+use chaosfs::{Refusal, RemoteClient, event::OneLine};
 
 use crate::{
     args::{AdvanceArgs, QuietArg, SetArgs, SteerArgs, TargetArgs},
-    complain,
+    voice::{complain, say, say_at_length},
 };
 
 /// Those that could be reached; the others have been complained about.
@@ -49,7 +45,7 @@ impl Reached {
     ) -> ExitCode {
         for client in &mut self.clients {
             if let Some(said) = done_or_complained(act(client), &mut self.all_well) {
-                say(&said, quiet);
+                say_at_length(&said, quiet.quiet);
             }
         }
         self.code()
@@ -112,7 +108,7 @@ pub fn lose(args: &SteerArgs) -> anyhow::Result<ExitCode> {
         let mut said = outcome(client, &format!("{dropped} lost"));
         for same in named.chunk_by(|one, next| one == next) {
             let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
-            let _ = write!(said, "\n  {}{times}", same[0]);
+            let _ = write!(said, "\n  {}{times}", OneLine(&same[0]));
         }
         if dropped > named.len() as u64 {
             let _ = write!(said, "\n  and {} more, in the log", dropped - named.len() as u64);
@@ -126,18 +122,11 @@ pub fn advance(args: &AdvanceArgs) -> anyhow::Result<ExitCode> {
     let mut reached = Reached::named(&args.targets)?;
     if reached.all_well {
         let landed = RemoteClient::advance(&mut reached.clients, args.by)?;
-        say(&format!("{landed} landed"), args.quiet);
+        say(&format!("{landed} landed"), args.quiet.quiet);
     }
     Ok(reached.code())
 }
 
 fn outcome(client: &RemoteClient, what: &str) -> String {
-    format!("{}: {what}", client.mountpoint().display())
-}
-
-/// What was done is done, whether or not anybody still reads along.
-fn say(text: &str, quiet: QuietArg) {
-    if !quiet.quiet {
-        let _ = writeln!(io::stdout(), "{text}");
-    }
+    format!("{}: {what}", OneLine(&client.mountpoint().display().to_string()))
 }

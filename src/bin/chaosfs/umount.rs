@@ -1,17 +1,18 @@
 //! `chaosfs umount`.
 
 use std::{
-    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Context;
-use chaosfs::{Unmounted, harness::sweep_run_of, mounts_below, mounts_of_user, unmount_within};
+use chaosfs::{
+    Unmounted, event::OneLine, harness::sweep_run_of, mounts_below, mounts_of_user, unmount_within,
+};
 
 use crate::{
     args::{QuietArg, UmountArgs},
-    complain,
+    voice::{complain, complain_at_length, say, say_at_length},
 };
 
 /// Unmounts all targets, one after the other, and says what happened to each: on standard error where it is no success.
@@ -44,7 +45,7 @@ fn targets(args: &UmountArgs) -> anyhow::Result<Vec<PathBuf>> {
     if args.all {
         let mine = mounts_of_user()?;
         if mine.is_empty() {
-            say("no chaosfs client is mounted", args.quiet);
+            say("no chaosfs client is mounted", args.quiet.quiet);
         }
         found.extend(mine);
     }
@@ -60,19 +61,12 @@ fn targets(args: &UmountArgs) -> anyhow::Result<Vec<PathBuf>> {
 fn targets_below(folder: &Path, quiet: QuietArg) -> anyhow::Result<Vec<PathBuf>> {
     let targets = mounts_below(folder).context("--mount-base")?;
     if targets.is_empty() {
-        say(&format!("{}: no chaosfs mount directly below", folder.display()), quiet);
+        say(&format!("{}: no chaosfs mount directly below", folder.display()), quiet.quiet);
     }
     Ok(targets)
 }
 
 fn report(target: &Path, outcome: &Unmounted, quiet: QuietArg) {
-    let line = format!("{}: {outcome}", target.display());
-    if outcome.is_success() { say(&line, quiet) } else { complain(&line) }
-}
-
-/// What is unmounted is unmounted, whether or not anybody still reads along.
-fn say(line: &str, quiet: QuietArg) {
-    if !quiet.quiet {
-        let _ = writeln!(io::stdout(), "{line}");
-    }
+    let lines = format!("{}: {outcome}", OneLine(&target.display().to_string()));
+    if outcome.is_success() { say_at_length(&lines, quiet.quiet) } else { complain_at_length(&lines) }
 }

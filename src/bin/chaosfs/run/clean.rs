@@ -1,26 +1,21 @@
 //! `chaosfs run --clean`.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use chaosfs::{
     event::readable_size,
     harness::{Cleaned, clean_runs},
 };
 
-use crate::{complain, exec::OWN_FAILURE};
+use crate::{
+    exec::OWN_FAILURE,
+    voice::{complain, say},
+};
 
 /// Removes what earlier runs of this user have left, and says what that was.
 pub fn clean(quiet: bool) -> ExitCode {
     let cleaned = clean_runs();
-    // What is removed is removed, whether or not anybody reads along.
-    let say = |line: &str| {
-        if !quiet {
-            let _ = writeln!(io::stdout(), "{line}");
-        }
-    };
+    let say = |line: &str| say(line, quiet);
     let mut well = true;
     for outcome in &cleaned {
         match outcome {

@@ -53,8 +53,8 @@ use nix::{
 
 use crate::{
     args::RunArgs,
-    complain,
     exec::{OWN_FAILURE, plain},
+    voice::complain,
 };
 use family::{Family, Manner};
 use plan::ClientPlan;

@@ -10,7 +10,7 @@ use super::{
     supervisor::Outcome,
     wire::{Counts, Ending},
 };
-use crate::{complain, exec::OWN_FAILURE};
+use crate::{exec::OWN_FAILURE, voice::complain};
 
 /// The exit status for a command that took too long, as of timeout(1).
 const TIMED_OUT: u8 = 124;

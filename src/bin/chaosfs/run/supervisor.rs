@@ -19,8 +19,8 @@ use super::{
     wire::{Ending, FromCaller, FromServer, finish},
 };
 use crate::{
-    complain,
     exec::{ExecFailure, OWN_FAILURE},
+    voice::complain,
 };
 
 /// What asks this process to end.
