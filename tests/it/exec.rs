@@ -121,11 +121,12 @@ fn where_namespaces_are_not_allowed_it_says_what_would_allow_them() {
     // In a user namespace that may have no more of them, without the privilege to do without.
     let script = format!(
         "echo 0 > /proc/sys/user/max_user_namespaces && \
-         exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin {CHAOSFS} exec a -- true"
+         exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin --ambient-caps -sys_admin {CHAOSFS} exec a -- true"
     );
     let mut command = Command::new("unshare");
-    let said =
-        run(command.args(["--user", "--map-root-user", "sh", "-c", &script]).current_dir(sandbox.path("")));
+    let said = run(command
+        .args(["--user", "--map-current-user", "--keep-caps", "sh", "-c", &script])
+        .current_dir(sandbox.path("")));
     let advice = "root can allow it with `sysctl user.max_user_namespaces=10000`; or do this as root";
     assert_eq!(
         (said.code, said.err),

@@ -59,6 +59,13 @@ pub fn as_root(test: &str) -> bool {
     false
 }
 
+/// The same, for tests that also become other users. The root of a user namespace mostly knows nobody else: there is
+/// nothing to test there.
+pub fn as_root_among_users(test: &str) -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").expect("/proc is mounted");
+    as_root(test) && map.split_whitespace().nth(2) != Some("1")
+}
+
 /// Looks until there is something.
 #[track_caller]
 pub fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

@@ -140,7 +140,7 @@ fn with_delay_new_files_wait_for_inodes() {
         let seen = fs::read_to_string(small.path(&format!("a/{number}"))).unwrap();
         assert_eq!(seen, number.to_string(), "whether it has landed or not");
     }
-    small.system("mount", &["-o", "remount,nr_inodes=100"], &["shared"]);
+    small.system("mount", &["--options-mode", "ignore", "-o", "remount,nr_inodes=100"], &["shared"]);
     awaited("all five", || (fs::read_dir(small.path("shared")).unwrap().count() == 5).then_some(()));
 }
 
@@ -161,10 +161,10 @@ print(said(os.fsync, f), said(os.mkdir, 'a/d'))
     thread::scope(|scope| {
         let printed = scope.spawn(|| program(&small, script));
         awaited("a file in flight", || small.path("ready").exists().then_some(()));
-        small.system("mount", &["-o", "remount,ro"], &["shared"]);
+        small.system("mount", &["--options-mode", "ignore", "-o", "remount,ro"], &["shared"]);
         fs::write(small.path("read-only"), "").unwrap();
         awaited("what a program meets", || (!small.path("ready").exists()).then_some(()));
-        small.system("mount", &["-o", "remount,rw"], &["shared"]);
+        small.system("mount", &["--options-mode", "ignore", "-o", "remount,rw"], &["shared"]);
         fs::remove_file(small.path("read-only")).unwrap();
         assert_eq!(printed.join().expect("it ends"), "EROFS EROFS EROFS waits\nNone None\n");
     });

@@ -9,7 +9,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::sandbox::{CHAOSFS, Foreground, Said, Sandbox, as_root, eventually, run};
+use crate::sandbox::{CHAOSFS, Foreground, Said, Sandbox, as_root, as_root_among_users, eventually, run};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -193,7 +193,8 @@ fn several_are_named_at_once_and_what_is_no_client_among_them_stops_nothing() {
 
 #[test]
 fn all_are_unmounted_at_once() {
-    if !as_root("umount::all_are_unmounted_at_once") {
+    // The root of a user namespace cannot take others' clients out of its sight.
+    if !as_root_among_users("umount::all_are_unmounted_at_once") {
         return;
     }
     let sandbox = Sandbox::for_mounting();

@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 
 use crate::{
     likeness::KNOBS,
-    sandbox::{Sandbox, as_root, run},
+    sandbox::{Sandbox, as_root_among_users, run},
 };
 
 const CHANGES: &str = include_str!("changes.py");
@@ -64,23 +64,17 @@ fn assert_alike(script: &str, arguments: &[&str], knobs: &[&[&str]], more: &[&st
     });
 }
 
-/// Whether there are other users here. The root of a user namespace mostly knows nobody else.
-fn knows_other_users() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").expect("/proc is mounted");
-    map.split_whitespace().nth(2) != Some("1")
-}
-
 #[test]
 fn a_change_of_a_file_takes_away_what_it_takes_away_on_a_plain_directory() {
     let test = "permissions::a_change_of_a_file_takes_away_what_it_takes_away_on_a_plain_directory";
-    if as_root(test) && knows_other_users() {
+    if as_root_among_users(test) {
         assert_alike(CHANGES, &["root,owner,member,stranger"], &KNOBS, &["--allow-other"]);
     }
 }
 
 #[test]
 fn so_it_does_where_only_the_user_who_mounted_is_let_in() {
-    if as_root("permissions::so_it_does_where_only_the_user_who_mounted_is_let_in") && knows_other_users() {
+    if as_root_among_users("permissions::so_it_does_where_only_the_user_who_mounted_is_let_in") {
         assert_alike(CHANGES, &["root"], &KNOBS, &[]);
     }
 }
@@ -141,15 +135,13 @@ print([(oct(os.stat(name).st_mode), os.stat(name).st_size, os.listxattr(name)) f
 
 #[test]
 fn what_is_made_inherits_what_it_inherits_on_a_plain_directory() {
-    if !as_root("permissions::what_is_made_inherits_what_it_inherits_on_a_plain_directory") {
+    if !as_root_among_users("permissions::what_is_made_inherits_what_it_inherits_on_a_plain_directory") {
         return;
     }
     const MIXED: [&[&str]; 2] = [&["--write-delay", "0"], &["--rename-delay", "0"]];
     let all = [&KNOBS[..], &MIXED].concat();
     for seed in ["1", "2"] {
         assert_alike(INHERITANCE, &[seed], &all, &[]);
-        if knows_other_users() {
-            assert_alike(INHERITANCE, &[seed, "others"], &KNOBS, &["--allow-other"]);
-        }
+        assert_alike(INHERITANCE, &[seed, "others"], &KNOBS, &["--allow-other"]);
     }
 }
