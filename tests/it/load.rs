@@ -144,7 +144,8 @@ fn a_mixed_load_of_several_clients_goes_wrong_nowhere_and_leaves_nothing_behind(
     }
     for client in CLIENTS {
         let said = run(&mut sandbox.chaosfs(&["umount", "-m", client]));
-        assert_eq!(said.code, Some(0), "{} {}", said.out, said.err);
+        // What others have made impossible meanwhile is named, and is what this load is about.
+        assert!(said.code.is_some_and(|code| code <= 1) && !said.err.contains("could not land"), "{said:?}");
         let log = sandbox.log(client);
         let wrong = |line: &&str| line.contains(" level=error ") || line.contains(" event=landing-delayed ");
         assert_eq!(log.lines().find(wrong), None);

@@ -118,7 +118,7 @@ fn describe(stat: &Stat) -> String {
 /// Whether something acknowledged is not in the backing directory after that. Where theirs is kept because it is later, an
 /// earlier removal or content of ours was overwritten, as on any storage; a new name of ours is nowhere.
 fn leaves_nothing(mutation: &str, outcome: &str) -> bool {
-    const NEW_NAMES: [&str; 5] = ["create", "mkdir", "symlink", "mknod", "link"];
+    const NEW_NAMES: [&str; 6] = ["make", "create", "mkdir", "symlink", "mknod", "link"];
     matches!(outcome, "dropped" | "unseen") || (outcome == "kept-theirs" && NEW_NAMES.contains(&mutation))
 }
 
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_new_name_that_is_given_up_leaves_nothing_and_an_earlier_removal_is_just_over() {
         assert!(leaves_nothing("rename", "dropped") && leaves_nothing("write", "unseen"));
-        assert!(leaves_nothing("mkdir", "kept-theirs") && !leaves_nothing("mkdir", "merged"));
+        assert!(leaves_nothing("make", "kept-theirs") && !leaves_nothing("mkdir", "merged"));
         assert!(!leaves_nothing("rmdir", "kept-theirs") && !leaves_nothing("write", "kept-theirs"));
     }
 
