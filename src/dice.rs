@@ -2,7 +2,7 @@
 //! operation was drawn on that path, and on nothing else: not on threads, not on other files.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Mutex, PoisonError},
 };
 
@@ -32,7 +32,39 @@ pub struct Draw {
 pub struct Dice {
     seed: u64,
     client: String,
-    drawn: Mutex<HashMap<u64, u64>>,
+    drawn: Mutex<Drawn>,
+}
+
+/// So many streams have a count of their own.
+const MOST_STREAMS: usize = 1 << 20;
+
+/// So many counts are shared by all others.
+const SHARED_COUNTS: usize = 1 << 12;
+
+/// How many draws of each stream there were. That takes memory for each path, so past [`MOST_STREAMS`] new streams share
+/// counts: their draws are as random, but the same in every run only if whatever shares their counts comes in the same
+/// order, too.
+#[derive(Debug, Default)]
+struct Drawn {
+    counts: HashMap<u64, u64>,
+    shared: Vec<u64>,
+}
+
+impl Drawn {
+    /// Counts one more draw of a stream; returns how many there were before.
+    fn count(&mut self, stream: u64, most: usize) -> u64 {
+        let is_full = self.counts.len() >= most;
+        let count = match self.counts.entry(stream) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if is_full => {
+                self.shared.resize(SHARED_COUNTS, 0);
+                &mut self.shared[stream as usize % SHARED_COUNTS]
+            }
+            Entry::Vacant(new) => new.insert(0),
+        };
+        *count += 1;
+        *count - 1
+    }
 }
 
 impl Dice {
@@ -56,12 +88,7 @@ impl Dice {
     /// The next draw of this purpose and operation on this path.
     pub fn draw(&self, purpose: Purpose, operation: &str, path: &[u8]) -> Draw {
         let stream = self.stream(purpose, operation, path);
-        let nth = {
-            let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = drawn.entry(stream).or_insert(0);
-            *count += 1;
-            *count - 1
-        };
+        let nth = self.drawn.lock().unwrap_or_else(PoisonError::into_inner).count(stream, MOST_STREAMS);
         let mut chance = ChaCha8Rng::seed_from_u64(self.seed);
         chance.set_stream(stream);
         // Two 32-bit words make one 64-bit draw.
@@ -117,6 +144,18 @@ mod tests {
         assert_ne!(base, values(&Dice::new(8, "a"), b"/f", 4));
         assert_ne!(base, values(&Dice::new(7, "b"), b"/f", 4));
         assert_ne!(base, values(&Dice::new(7, "a"), b"/g", 4));
+    }
+
+    #[test]
+    fn past_the_most_streams_new_ones_share_counts_and_the_others_keep_theirs() {
+        let mut drawn = Drawn::default();
+        for stream in 0..10_000 {
+            drawn.count(stream, 100);
+        }
+        assert_eq!((drawn.counts.len(), drawn.shared.len()), (100, SHARED_COUNTS));
+        assert_eq!((drawn.count(7, 100), drawn.count(7, 100)), (1, 2));
+        let of_new = 9_000;
+        assert_eq!(drawn.count(of_new, 100) + 1, drawn.count(of_new, 100));
     }
 
     #[test]

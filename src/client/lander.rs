@@ -11,13 +11,8 @@ use std::{
 };
 
 use super::{
-    Client, State, Version, locked,
-    losses::{Loss, by_path},
-    prepare_thread,
-    store::Manner,
-    tidying::Tidying,
-    view::attributes_of,
-    waits::Over,
+    Client, State, Version, locked, losses::Loss, prepare_thread, store::Manner, tidying::Tidying,
+    view::attributes_of, waits::Over,
 };
 use crate::{
     backing::{Stat, sys},
@@ -398,7 +393,7 @@ impl Client {
         let lost = with_what_falls(&state, mutation);
         state.fail(mutation.change.subject(), error);
         let why = error.to_string();
-        state.lost.extend(lost.iter().rev().map(|mutation| self.loss(mutation, &why)));
+        lost.iter().rev().for_each(|mutation| state.lost.push(self.loss(mutation, &why)));
         self.settle(state, &lost, Err(error));
         for mutation in lost.iter().rev() {
             let (path, error) = (readable(&self.mutation_path(mutation)), error.symbol());
@@ -454,16 +449,17 @@ impl Client {
         let state = self.lock();
         let unlanded: Vec<Arc<Mutation>> =
             state.in_flight.all().map(|(mutation, _)| mutation.clone()).collect();
-        let (mut lost, overtaken) = (state.lost.clone(), by_path(&state.overtaken));
+        let lost = state.lost.lines(unlanded.iter().map(|mutation| self.loss(mutation, "given up")));
+        let (lost_changes, overtaken) =
+            (state.lost.count() + unlanded.len() as u64, state.overtaken.lines([]));
         drop(state);
-        lost.extend(unlanded.iter().map(|mutation| self.loss(mutation, "given up")));
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Farewell {
             landed: count(&self.counters.landed),
             conflicts: count(&self.counters.conflicts),
             faults: count(&self.counters.faults),
-            lost_changes: lost.len() as u64,
-            lost: by_path(&lost),
+            lost_changes,
+            lost,
             overtaken,
         }
     }

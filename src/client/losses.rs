@@ -1,5 +1,7 @@
 //! Changes that programs were told are done and that are not in the backing directory, told one line a path.
 
+use std::collections::VecDeque;
+
 use crate::{
     consistency::Change,
     event::{Quoted, readable_size},
@@ -24,6 +26,50 @@ impl Loss {
     /// One that carries no data.
     pub fn of_name(path: &str, verb: &'static str, why: &str) -> Loss {
         Loss { path: Quoted(path).to_string(), verb, bytes: 0, why: why.to_string() }
+    }
+}
+
+/// How many losses a client names at its end. What came before them is in the log, as all of them are.
+const MOST_NAMED: usize = 50_000;
+
+/// The losses of a client's life: how many, and the latest of them.
+#[derive(Debug, Default)]
+pub struct Losses {
+    latest: VecDeque<Loss>,
+    count: u64,
+}
+
+impl Losses {
+    /// Takes note of one more.
+    pub fn push(&mut self, loss: Loss) {
+        if self.latest.len() == MOST_NAMED {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(loss);
+        self.count += 1;
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Those that came after the first `count`, as far as they are kept.
+    pub fn after(&self, count: u64) -> Vec<Loss> {
+        let new = usize::try_from(self.count.saturating_sub(count)).unwrap_or(usize::MAX);
+        self.latest.iter().skip(self.latest.len().saturating_sub(new)).cloned().collect()
+    }
+
+    /// One line for each path of those that are kept and of `more`, and one for all others.
+    pub fn lines(&self, more: impl IntoIterator<Item = Loss>) -> Vec<String> {
+        let mut losses = self.after(0);
+        losses.extend(more);
+        let mut lines = by_path(&losses);
+        let unnamed = self.count - self.latest.len() as u64;
+        if unnamed > 0 {
+            lines.push(format!("{unnamed} earlier changes: each is in the log"));
+        }
+        lines
     }
 }
 
@@ -79,6 +125,25 @@ mod tests {
 
     fn write(length: usize) -> Change {
         Change::Write { ino: 1, offset: 0, data: vec![0; length].into(), clears: 0 }
+    }
+
+    #[test]
+    fn the_latest_losses_are_kept_and_all_are_counted() {
+        let mut losses = Losses::default();
+        let lost = |number: usize| Loss::of_name(&format!("/{number}"), "mkdir", "no room");
+        assert!(losses.lines([]).is_empty());
+        (0..MOST_NAMED + 3).for_each(|number| losses.push(lost(number)));
+        assert_eq!(losses.count(), MOST_NAMED as u64 + 3);
+        let lines = losses.lines([lost(7)]);
+        assert_eq!((lines.len(), &*lines[0]), (MOST_NAMED + 1, "/3: mkdir: no room"));
+        assert_eq!(lines[MOST_NAMED], "3 earlier changes: each is in the log");
+        let named = |losses: Vec<Loss>| by_path(&losses);
+        assert_eq!(
+            named(losses.after(MOST_NAMED as u64 + 2)),
+            [format!("/{}: mkdir: no room", MOST_NAMED + 2)]
+        );
+        assert_eq!(losses.after(1).len(), MOST_NAMED);
+        assert!(losses.after(losses.count()).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use super::{
-    losses::Loss,
+    losses::Losses,
     progress::Alarms,
     waits::{Over, Waits},
 };
@@ -38,9 +38,9 @@ pub(super) struct State {
     /// What cannot land is given up and named.
     pub(super) leaving: bool,
     /// What could not land and never will.
-    pub(super) lost: Vec<Loss>,
+    pub(super) lost: Losses,
     /// What others have made impossible or invisible, conflict by conflict.
-    pub(super) overtaken: Vec<Loss>,
+    pub(super) overtaken: Losses,
     pub(super) stopping: bool,
 }
 
@@ -89,8 +89,8 @@ impl State {
             writers: HashMap::default(),
             write_through: false,
             leaving: false,
-            lost: Vec::new(),
-            overtaken: Vec::new(),
+            lost: Losses::default(),
+            overtaken: Losses::default(),
             stopping: false,
         }
     }

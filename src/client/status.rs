@@ -98,7 +98,7 @@ impl Client {
         };
         let (held, lent) = (state.in_flight.is_held(), state.belief.lent() as u64);
         let (belief_bytes, beliefs_evicted) = (state.belief.held(), state.belief.evicted());
-        let (lost, mut lost_latest) = (state.lost.len() as u64, by_path(&state.lost));
+        let (lost, mut lost_latest) = (state.lost.count(), by_path(&state.lost.after(0)));
         lost_latest.drain(..lost_latest.len().saturating_sub(MOST_NAMED));
         drop(state);
         Status {

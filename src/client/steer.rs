@@ -102,7 +102,7 @@ impl Client {
     pub fn land_everything(&self) -> Result<u64, Refusal> {
         let landed_before = count(&self.counters.landed);
         let mut state = self.lock();
-        let lost_before = state.lost.len();
+        let lost_before = state.lost.count();
         let last = state.in_flight.hurry_all();
         drop(state);
         self.work.notify_all();
@@ -113,7 +113,7 @@ impl Client {
         while state.in_flight.is_hurrying(last) && !state.stopping {
             state = self.progress.wait_for_rest(state, LOOK);
         }
-        let mut stuck = state.lost.get(lost_before..).unwrap_or_default().to_vec();
+        let mut stuck = state.lost.after(lost_before);
         stuck.extend(self.unlanded(&state, last));
         drop(state);
         let landed = count(&self.counters.landed) - landed_before;
