@@ -114,9 +114,11 @@ fn memory_goes_back_when_what_took_it_has_landed_or_expired() {
         file.write_all_at(&[b'x'; 5000], piece * 8192).expect("it is written");
     }
     drop(files);
-    assert!(resident(&sandbox, "a") > before + (64 << 10));
+    let taken = resident(&sandbox, "a");
+    assert!(taken > before + (64 << 10));
     assert_eq!(run(&mut sandbox.chaosfs(&["flush", "a"])).code, Some(0));
-    let given_back = |now: &u64| *now < before + (32 << 10);
+    // Not all: what is left between pieces that are in use stays.
+    let given_back = |now: &u64| *now < taken - (taken - before) / 3;
     eventually(&format!("what was in flight, after {before}"), || resident(&sandbox, "a"), given_back);
     (0..30_000).for_each(|n| assert!(!sandbox.path(&format!("a/absent{n}")).exists()));
     assert!(status(&sandbox, "a").belief_bytes > 1 << 20);
