@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::{FileExt, symlink},
+    os::unix::fs::{FileExt, PermissionsExt, symlink},
     process::Command,
     thread,
     time::Duration,
@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 
 use chaosfs::Status;
 
-use crate::sandbox::{Sandbox, eventually, run};
+use crate::sandbox::{Said, Sandbox, eventually, run};
 
 /// The same command under limits of the shell, and killed where it does not end.
 fn limited(limits: &str, command: &Command) -> Command {
@@ -164,4 +164,41 @@ fn a_client_that_is_aborted_says_how_much_is_lost() {
     kill(sandbox.daemon("a"), Signal::SIGABRT).expect("it lives");
     let said = |log: &String| log.ends_with("level=error event=aborted in_flight=12\n");
     eventually("last words", || sandbox.log("a"), said);
+}
+
+/// A script that an ordinary user's run executes, in which `alone PID` lets that process start no thread and no process
+/// any more.
+fn by_ordinary_user(sandbox: &Sandbox, args: &[&str], script: &str) -> Said {
+    let script = format!("alone() {{ prlimit --pid $1 --nproc=1:1; }}\n{script}");
+    let args = [&["run", "--write-delay", "1h", "--rename-delay", "1h"], args, &["--", "sh", "-ec", &script]]
+        .concat();
+    let mut command = sandbox.as_ordinary_user(&args);
+    run(command.env("CHAOSFS", sandbox.binary()).env("T", sandbox.path("tmp")))
+}
+
+#[test]
+fn a_run_whose_clients_can_start_no_thread_at_its_end_lands_and_says_what_it_leaves() {
+    let sandbox = Sandbox::for_ordinary_users();
+    let back = sandbox.path("tmp/back");
+    fs::create_dir(&back).unwrap();
+    fs::set_permissions(&back, fs::Permissions::from_mode(0o777)).unwrap();
+    let script = "echo text > {A}/f; echo more > {B}/g; alone $(cut -d ' ' -f 4 /proc/$PPID/stat)";
+    let said = by_ordinary_user(&sandbox, &["--backing", back.to_str().unwrap()], script);
+    let landed = ["f", "g"].map(|name| fs::read_to_string(back.join(name)).unwrap_or_default());
+    assert_eq!(landed, ["text\n", "more\n"], "{said:?}");
+    assert!(said.err.contains("still mounted") || said.err.is_empty(), "{said:?}");
+    assert!(!said.err.contains("panicked") && said.code != Some(101), "{said:?}");
+}
+
+#[test]
+fn a_daemon_that_can_start_no_thread_leaves_on_sigterm() {
+    let sandbox = Sandbox::for_ordinary_users();
+    let script = "cd $T; mkdir back m
+$CHAOSFS mount back m --background --log-file log --write-delay 1h --rename-delay 1h
+echo text > m/file; pid=$($CHAOSFS status --json m | grep -o '\"pid\":[0-9]*' | cut -d : -f 2)
+alone $pid; kill $pid; i=0
+while [ -e /proc/$pid ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done
+[ ! -e /proc/$pid ]; cat back/file; grep -c 'event=stop landed=2' log; $CHAOSFS umount m > umounted 2>&1 || :";
+    let said = by_ordinary_user(&sandbox, &["--clients", "1"], script);
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "text\n1\n"), "{}", said.err);
 }

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     process::{self, ExitCode},
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -106,18 +106,27 @@ impl Endings {
         Ok(Endings(endings))
     }
 
-    /// From now on the first of them leaves the mount and the second gives up what has not landed.
-    pub fn end(self, mount: &Arc<Mount>) {
-        let mount = mount.clone();
-        thread::spawn(move || {
+    /// From now on the first of them leaves the mount and the second gives up what has not landed. The threads for both
+    /// are started now: then there may be none to be had.
+    ///
+    /// # Errors
+    /// There is none to be had now.
+    pub fn end(self, mount: &Arc<Mount>) -> anyhow::Result<()> {
+        let (first, leave) = mpsc::channel();
+        let (leaving, mount) = (mount.clone(), mount.clone());
+        start("leaving", move || {
+            if leave.recv().is_ok() {
+                leaving.leave();
+            }
+        })?;
+        start("signals", move || {
             if self.0.wait().is_ok() {
-                let leaving = mount.clone();
-                thread::spawn(move || leaving.leave());
+                let _ = first.send(());
             }
             while self.0.wait().is_ok() {
                 mount.give_up();
             }
-        });
+        })
     }
 }
 
@@ -141,11 +150,18 @@ impl Patron {
     }
 
     /// Once it has ended, so does this process, as on SIGTERM.
-    pub fn outlive_no_longer(self) {
-        thread::spawn(move || {
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn outlive_no_longer(self) -> anyhow::Result<()> {
+        start("patron", move || {
             let mut end = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
             while poll(&mut end, PollTimeout::NONE) == Err(Errno::EINTR) {}
             let _ = kill(getpid(), Signal::SIGTERM);
-        });
+        })
     }
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    thread::Builder::new().name(name.to_string()).spawn(run).map(drop).context("cannot start a thread")
 }

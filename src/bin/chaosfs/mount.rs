@@ -87,10 +87,12 @@ fn start(args: &MountArgs, log: Option<File>, name: ClientName) -> anyhow::Resul
     };
     let mount = mount_named(options, name)?;
     let mount = Arc::new(mount);
-    endings.end(&mount);
-    if let Some(patron) = patron {
-        patron.outlive_no_longer();
-    }
+    let ready = endings.end(&mount).and_then(|()| patron.map_or(Ok(()), Patron::outlive_no_longer));
+    // A thread that was started may hold the mount still, and nobody waits for that one.
+    ready.inspect_err(|_| {
+        mount.leave();
+        mount.land();
+    })?;
     Ok(mount)
 }
 

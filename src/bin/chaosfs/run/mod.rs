@@ -155,7 +155,7 @@ fn run_command(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let run = Run::prepare(args)?;
     inherit_orphans()?;
     let (from_caller, to_supervisor) = io::pipe().context("cannot make a pipe")?;
-    match fork().context("cannot fork")? {
+    match forked(&run)? {
         Fork::Child => {
             drop(to_supervisor);
             serve_and_supervise(&run, &signals, from_caller)
@@ -165,6 +165,12 @@ fn run_command(args: &RunArgs) -> anyhow::Result<ExitCode> {
             Ok(stand_in(&run, Pid::from_raw(server), &signals, to_supervisor))
         }
     }
+}
+
+/// Forks, or removes what was made for the run: nobody else would.
+fn forked(run: &Run) -> anyhow::Result<Fork> {
+    let forked = fork().inspect_err(|_| drop(run.scratch.dispose(Kept::Nothing)));
+    forked.context("cannot start a process")
 }
 
 /// Becomes the parent of whatever loses its own further down.
@@ -178,7 +184,7 @@ fn serve_and_supervise(run: &Run, signals: &Signals, from_caller: PipeReader) ->
     let (from_server, to_supervisor) = io::pipe().context("cannot make a pipe")?;
     let (from_supervisor, to_server) = io::pipe().context("cannot make a pipe")?;
     let server = getpid();
-    match fork().context("cannot fork")? {
+    match forked(run)? {
         Fork::Child => {
             drop((from_supervisor, to_supervisor));
             inherit_orphans()?;

@@ -2,7 +2,11 @@
 //! stops it, and when the supervisor, its child, is gone it ends the commands, lands, unmounts and removes everything all
 //! the same.
 
-use std::{fs::File, io::PipeReader, os::fd::AsFd, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::sync::{
+    Arc,
+    mpsc::{self, Sender},
+};
+use std::{fs::File, io::PipeReader, os::fd::AsFd, process::ExitCode, thread, time::Duration};
 
 use anyhow::Context;
 use chaosfs::{EventLog, Farewell, Mount, MountOptions, clock::Clock, harness::Kept, mount, terms::Terms};
@@ -34,10 +38,11 @@ pub fn serve(
     supervisor: PipeReader,
     mut to_supervisor: ToSupervisor,
 ) -> ExitCode {
-    match stand_alone().and_then(|()| mount_all(run)) {
-        Ok(mounts) => {
+    let served = stand_alone().and_then(|()| mount_all(run));
+    match served.and_then(|mounts| give_up_on_signal(&mounts).map(|hurry| (mounts, hurry))) {
+        Ok((mounts, hurry)) => {
             to_supervisor.ready();
-            let ending = serve_mounts(run, signals, &mut family, supervisor, mounts);
+            let ending = serve_mounts(run, signals, &mut family, supervisor, mounts, hurry);
             to_supervisor.ended(&ending);
         }
         Err(error) => {
@@ -63,9 +68,10 @@ fn serve_mounts(
     family: &mut Family,
     supervisor: PipeReader,
     mounts: Vec<Arc<Mount>>,
+    hurry: Sender<()>,
 ) -> Ending {
     let ended_by_signal = !wait_for_the_end(signals, &supervisor);
-    give_up_on_signal(&mounts);
+    let _ = hurry.send(());
     let keep_logs = ended_by_signal
         || wants_logs(supervisor).unwrap_or_else(|| {
             family.end_all(signals, Manner::Hard);
@@ -125,20 +131,28 @@ fn wait_for_the_end(signals: &Signals, supervisor: &PipeReader) -> bool {
     }
 }
 
-fn give_up_on_signal(mounts: &[Arc<Mount>]) {
+/// Once told so, a SIGTERM gives up what has not landed. The thread for that is started now: at the end there may be none to
+/// be had.
+fn give_up_on_signal(mounts: &[Arc<Mount>]) -> anyhow::Result<Sender<()>> {
+    let (hurry, told) = mpsc::channel();
     let mounts = mounts.to_vec();
-    thread::spawn(move || {
-        if SigSet::from_iter([Signal::SIGTERM]).wait().is_ok() {
+    let give_up = move || {
+        if told.recv().is_ok() && SigSet::from_iter([Signal::SIGTERM]).wait().is_ok() {
             mounts.iter().for_each(|mount| mount.give_up());
         }
-    });
+    };
+    thread::Builder::new().name("hurry".to_string()).spawn(give_up).context("cannot start a thread")?;
+    Ok(hurry)
 }
 
 /// Unmounts every client before anything is landed early, so that nothing new comes in; then lands them in their order.
 fn leave(run: &Run, mounts: &[Arc<Mount>]) -> Ending {
     thread::scope(|scope| {
         for mount in mounts {
-            scope.spawn(|| vacate(mount));
+            // At the same time where there are threads to be had, else one after the other.
+            if thread::Builder::new().spawn_scoped(scope, || vacate(mount)).is_err() {
+                vacate(mount);
+            }
         }
     });
     let mut ending = Ending { complete: true, ..Ending::default() };
