@@ -7,15 +7,21 @@ import os
 import re
 import socket
 import stat
+import struct
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, TypedDict, cast
 
+from ._arguments import StrPath
 from ._errors import ChaosfsError, from_binary
 
 #: How long a client may take to accept a connection, to take a request, and to answer one, in seconds.
 PATIENCE = 5.0
+
+#: The longest answer, its newline included.
+LONGEST_ANSWER = 4 << 20
 
 #: What is answered only when changes have landed, which may take long although nothing is wrong.
 _LASTING = ("release", "flush", "lose", "advance")
@@ -40,6 +46,7 @@ class Status(TypedDict):
 
     client: str
     mountpoint: str
+    #: Empty for another user's client, whose word for it is not taken.
     backing: str
     pid: int
     version: str
@@ -90,48 +97,94 @@ def mount_at(path: str | os.PathLike[str]) -> Mount | None:
     return _mount_at(absolute) or _mount_at(os.path.join(os.path.realpath(folder), name))
 
 
+def found_again(mount: Mount) -> Mount | None:
+    """The same client, wherever it is mounted by now; or another one of the same name and user that has got its device
+    number meanwhile."""
+    same = [other for other, fs_type in _mounts() if fs_type == _FS_TYPE and other._replace(path=mount.path) == mount]
+    return mount if mount in same else next(iter(same), None)
+
+
+_FS_TYPE = "fuse.chaosfs"
+
+
 def _mount_at(wanted: str) -> Mount | None:
     found = None
+    for mount, fs_type in _mounts():
+        if mount.path == wanted:
+            # The last line of a path is what is seen there.
+            found = mount if fs_type == _FS_TYPE else None
+    return found
+
+
+def _mounts() -> Iterator[tuple[Mount, str]]:
     # Only the newline ends a line there: str.splitlines() would also do so at what others may call their folders.
     for line in Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").split("\n"):
         before, _, after = line.partition(" - ")
         fields, (fs_type, source, options) = before.split(" "), [*after.split(" ", 2), "", ""][:3]
-        if len(fields) > 4 and _unescaped(fields[4]) == wanted:
+        if len(fields) > 4:
             owner = re.search(r"\buser_id=(\d+)", options)
-            mount = Mount(fields[2], wanted, _unescaped(source), int(owner[1]) if owner else 0)
-            # The last line of a path is what is seen there.
-            found = mount if fs_type == "fuse.chaosfs" else None
-    return found
+            yield Mount(fields[2], _unescaped(fields[4]), _unescaped(source), int(owner[1]) if owner else 0), fs_type
 
 
 def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def _sockets(mount: Mount) -> Iterator[Path]:
+def _folders(user: int) -> Iterator[Path]:
+    """Where a daemon of this user may listen, best first."""
     session = os.environ.get("XDG_RUNTIME_DIR")
-    if session and mount.owner == os.geteuid():
+    if session and user == os.geteuid():
         yield Path(session, "chaosfs")
-    yield Path("/run/chaosfs" if mount.owner == 0 else f"/run/user/{mount.owner}/chaosfs")
-    yield Path(f"/tmp/chaosfs-{mount.owner}")
+    yield Path("/run/chaosfs" if user == 0 else f"/run/user/{user}/chaosfs")
+    yield Path(f"/tmp/chaosfs-{user}")
+    # Names that were made up where somebody else had taken that one.
+    yield from sorted(Path("/tmp").glob(f"chaosfs-{user}.*"))
 
 
 def _connect(mount: Mount) -> socket.socket | None:
-    for folder in _sockets(mount):
-        with suppress(OSError):
-            facts = os.lstat(folder)
-            # A folder that somebody else has made or can enter is not believed.
-            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != mount.owner or facts.st_mode & 0o077:
-                continue
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(PATIENCE)
-            try:
-                connection.connect(str(folder / f"{mount.device.replace(':', '-')}.control"))
-            except OSError:
-                connection.close()
-                raise
-            return connection
+    for folder in _folders(mount.owner):
+        with suppress(OSError), ExitStack() as opened:
+            return _dial(folder, f"{mount.device.replace(':', '-')}.control", mount.owner, opened)
     return None
+
+
+def _dial(folder: Path, name: str, user: int, opened: ExitStack) -> socket.socket:
+    """Connects to a socket in a folder that only this user can enter, if whoever listens there is the user, too. Both are
+    opened once and not followed: a symlink, or a socket that was moved there, leads to somebody else."""
+    inside = _held(folder, os.O_DIRECTORY, None, opened)
+    facts = os.fstat(inside)
+    if facts.st_uid != user or facts.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not a folder that only user {user} can enter")
+    end = _held(name, 0, inside, opened)
+    facts = os.fstat(end)
+    if not stat.S_ISSOCK(facts.st_mode) or facts.st_uid != user:
+        raise PermissionError(f"{folder / name} is not a socket of user {user}")
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(PATIENCE)
+        connection.connect(f"/proc/self/fd/{end}")
+        if _peer(connection)[1] != user:
+            raise PermissionError(f"{folder / name} is not served by user {user}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _held(path: StrPath, flags: int, inside: int | None, opened: ExitStack) -> int:
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=inside)
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end (``unix(7)``)."""
+    credentials = struct.Struct("3i")
+    pid, uid, _ = credentials.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size))
+    return pid, uid
+
+
+_NO_ANSWER = "its daemon does not answer as a client does"
 
 
 class Control:
@@ -147,7 +200,7 @@ class Control:
         if connection is None:
             raise self._error("its daemon does not answer; it has died, or is somebody else's")
         self._connection = connection
-        self._heard = b""
+        self._heard = bytearray()
 
     def __enter__(self) -> Control:
         return self
@@ -175,25 +228,39 @@ class Control:
         client answers somebody else."""
         while True:
             try:
-                line = self._line()
+                line = self._line(time.monotonic() + PATIENCE)
             except socket.timeout:
                 if lasting and self._is_awake():
                     continue
                 raise self._error("its daemon does not answer") from None
-            return cast("dict[str, Any]", json.loads(line)) if line else None
+            return self._read(line) if line else None
 
-    def _line(self) -> bytes:
-        """The next line; an empty one when the other side has hung up."""
+    def _line(self, end: float) -> bytes:
+        """The next line, if all of it comes in time; an empty one when the other side has hung up."""
         while b"\n" not in self._heard:
+            if len(self._heard) > LONGEST_ANSWER:
+                raise self._error(_NO_ANSWER)
             try:
+                self._connection.settimeout(max(end - time.monotonic(), 0.001))
                 more = self._connection.recv(1 << 16)
             except ConnectionResetError:
                 more = b""
             if not more:
                 return b""
             self._heard += more
+            if b"\n" not in more and time.monotonic() > end:
+                raise socket.timeout
         line, _, self._heard = self._heard.partition(b"\n")
-        return line
+        return bytes(line)
+
+    def _read(self, line: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict) or not isinstance(answer.get("ok"), bool):
+            raise self._error(_NO_ANSWER)
+        return cast("dict[str, Any]", answer)
 
     def _is_awake(self) -> bool:
         with suppress(ChaosfsError, OSError), Control(self.mountpoint, self.mount) as other:
@@ -201,9 +268,21 @@ class Control:
             return other.hear(lasting=False) is not None
         return False
 
+    @property
+    def pid(self) -> int:
+        """The process that listens; 0 if it cannot be seen from here."""
+        return _peer(self._connection)[0]
+
     def status(self) -> Status:
-        """What the client tells about itself."""
-        return cast(Status, self.ask("status")["status"])
+        """What the client tells about itself. Another user's is not believed where it says who and where it is: that is
+        taken from the mount table, and the backing directory stays empty."""
+        status = self.ask("status").get("status")
+        if not isinstance(status, dict):
+            raise self._error(_NO_ANSWER)
+        if self.mount.owner != os.geteuid():
+            here = {"client": self.mount.client_id, "mountpoint": self.mount.path, "backing": "", "pid": self.pid}
+            status = {**status, **here}
+        return cast(Status, status)
 
     def _error(self, reason: str) -> ChaosfsError:
         return ChaosfsError(f"{self.mountpoint}: {reason}")

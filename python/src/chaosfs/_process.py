@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ._control import Control, mount_at
+from ._control import Control, Mount, found_again, mount_at
 from ._errors import ChaosfsError, from_binary
 
 
@@ -66,7 +66,8 @@ class Server:
         command = [binary(), "mount", "--background", f"--until-exit={self._owner}", *flags, "--"]
         command += [os.fspath(backing), os.fspath(mountpoint)]
         self._command: subprocess.Popen[bytes] | None = _begun(command)
-        self._device: str | None = None
+        self._mount: Mount | None = None
+        self._pid = 0
         _running[self] = None
 
     def serve(self) -> None:
@@ -76,13 +77,14 @@ class Server:
         code, self._command = self._command.returncode, None
         if code != 0:
             raise from_binary(_one_line(complaint) or f"`chaosfs mount` ended with status {code}")
-        mount = mount_at(self.mountpoint)
-        self._device = mount.device if mount else None
+        self._mount = mount_at(self.mountpoint)
+        with suppress(ChaosfsError), Control(self.mountpoint, self._mount) as control:
+            self._pid = control.pid
 
     @property
     def serves(self) -> bool:
         """Whether it has been seen to serve."""
-        return self._device is not None
+        return self._mount is not None
 
     def end(self) -> None:
         """Unmounts whatever it takes, and returns when all has landed and the process is gone. What could not land is in
@@ -93,14 +95,17 @@ class Server:
         if self._command is not None:
             with suppress(ChaosfsError):
                 self.serve()
-        mount = mount_at(self.mountpoint)
-        if mount is None or mount.device != self._device:
+        mount = found_again(self._mount) if self._mount else None
+        if mount is None:
             return
         try:
             control = Control(self.mountpoint, mount)
         except ChaosfsError:
-            return self._clear()
+            return self._clear() if mount == self._mount else None
         with control:
+            # Once a mount is gone, another one may get its device number.
+            if self._pid not in (0, control.pid):
+                return
             with suppress(ProcessLookupError):
                 os.kill(control.status()["pid"], signal.SIGTERM)
             lost: list[str] = []
