@@ -1,6 +1,7 @@
 //! Landing what is due: the threads that do it, how it can end, and leaving.
 
 use std::{
+    io,
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -68,7 +69,10 @@ pub struct Farewell {
 
 impl Client {
     /// Starts the landing threads. Call it after the last fork.
-    pub fn start(self: &Arc<Self>) {
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(self: &Arc<Self>) -> io::Result<()> {
         let mut landers = locked(&self.landers);
         let landers_wanted = if self.clock.is_manual() { MANUAL_LANDERS } else { LANDERS };
         for number in 0..landers_wanted {
@@ -76,14 +80,15 @@ impl Client {
             let thread = std::thread::Builder::new().name(format!("lander-{number}"));
             let mut tidying = (number == 0).then(Tidying::default);
             let land = move || client.land_for_life(number, tidying.as_mut());
-            landers.push(thread.spawn(land).expect("a thread can be started"));
+            landers.push(thread.spawn(land)?);
         }
         drop(landers);
         if !self.clock.is_manual() {
             let (client, thread) = (self.clone(), std::thread::Builder::new().name("stand-ins".to_string()));
-            let look = thread.spawn(move || client.look_after_landings()).expect("a thread can be started");
+            let look = thread.spawn(move || client.look_after_landings())?;
             locked(&self.landers).push(look);
         }
+        Ok(())
     }
 
     /// Lets others land when the landing threads hang in the backing directory, each in one landing: a change waits for

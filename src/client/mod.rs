@@ -73,7 +73,8 @@ pub fn prepare_thread() {
 /// # Errors
 /// Says what forbids it and what would be right.
 pub fn check_threads() -> Result<(), Refusal> {
-    let tried = std::thread::scope(|scope| scope.spawn(backing::sys::take_own_umask).join());
+    let tried = std::thread::Builder::new().spawn(backing::sys::take_own_umask);
+    let tried = tried.map_err(|error| Refusal::new(format!("cannot start a thread: {error}")))?.join();
     tried.unwrap_or(Err(Error::InputOutput)).map_err(|error| {
         Refusal::new(format!(
             "a sandbox forbids unshare(CLONE_FS) ({error}), without which a client served by this program would change the \

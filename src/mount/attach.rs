@@ -6,11 +6,12 @@ use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::Path,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use nix::{
@@ -22,19 +23,28 @@ use nix::{
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use super::mountinfo::FS_TYPE;
-use crate::error::Refusal;
+use super::{
+    foothold::{Foothold, Place, link_to},
+    mountinfo::{Entry, FS_TYPE, MountTable},
+    spare::Spare,
+};
+use crate::{clock::Deadline, error::Refusal};
 
 /// Where the kernel's FUSE module is reached.
 pub const DEVICE: &str = "/dev/fuse";
 
 const HELPER: &str = "fusermount3";
 
+/// How long the system may take to see that a thread has ended.
+const FREE_WITHIN: Duration = Duration::from_millis(100);
+
 /// What to mount and how.
 pub struct Attachment<'a> {
     /// The directory whose mount flags (nosuid, nodev, noexec) the mount takes over.
     pub backing: &'a Path,
-    /// Where to mount.
+    /// What to mount on.
+    pub held: BorrowedFd<'a>,
+    /// Its path, for messages.
     pub mountpoint: &'a Path,
     /// What the mount table shows as the source.
     pub client_id: &'a str,
@@ -60,8 +70,9 @@ impl Attachment<'_> {
         let identity = vec![format!("fd={}", device.as_raw_fd()), identity];
         let data = [identity, self.permission_options()].concat().join(",");
         let flags = self.backing_flags().into_iter().map(|(flag, _)| flag).collect();
-        mount(Some(self.client_id), self.mountpoint, Some(FS_TYPE), flags, Some(data.as_str())).map_err(
-            |errno| match errno {
+        let target = link_to(self.held);
+        mount(Some(self.client_id), &target, Some(FS_TYPE), flags, Some(data.as_str())).map_err(|errno| {
+            match errno {
                 Errno::EPERM => not_permitted(self.mountpoint),
                 Errno::ENODEV => device_refusal(&errno.into()),
                 _ => Refusal::new(format!(
@@ -69,8 +80,8 @@ impl Attachment<'_> {
                     self.mountpoint.display(),
                     errno.desc()
                 )),
-            },
-        )?;
+            }
+        })?;
         Ok(device.into())
     }
 
@@ -82,8 +93,8 @@ impl Attachment<'_> {
         // The helper sends the descriptor through whatever descriptor this variable names: its standard input
         // is the one that a child inherits without further ado.
         let helper = helper()
-            .args(["-o", &options, "--"])
-            .arg(self.mountpoint)
+            .current_dir(link_to(self.held))
+            .args(["-o", &options, "--", "."])
             .env("_FUSE_COMMFD", "0")
             .stdin(OwnedFd::from(theirs))
             .spawn()
@@ -135,36 +146,84 @@ pub enum Stuck {
     Refused(String),
 }
 
-/// Takes the topmost mount at `mountpoint` away; `lazily` takes it out of sight at once and leaves the rest to the
-/// last program that uses it. The caller has made sure whose mount it is.
+/// Takes this mount away, wherever it is by now, and no other; `lazily` takes it out of sight at once and leaves the rest
+/// to the last program that uses it. One that is gone already is no failure. The caller has made sure whose mount it is.
+/// Where no process can be started, the place that `spare` holds is used for that.
 ///
 /// # Errors
 /// Says that it is busy or who refused.
-pub fn detach(mountpoint: &Path, lazily: bool) -> Result<(), Stuck> {
-    if geteuid().is_root() {
-        unmount_directly(mountpoint, lazily)
-    } else {
-        unmount_by_helper(mountpoint, lazily)
+pub fn detach(entry: &Entry, lazily: bool, spare: &Spare) -> Result<(), Stuck> {
+    let held = match Foothold::on(entry) {
+        Ok(held) => held,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            return Err(Stuck::Refused("something else is mounted on top of it".to_string()));
+        }
+        Err(error) => return Err(Stuck::Refused(plain(&error))),
+    };
+    match geteuid().is_root() {
+        true if lazily || may_be_bared(entry) => unmount_itself(&held),
+        true => unmount_at(&held.let_go()),
+        false => unmount_by_helper(&held, lazily, spare),
     }
 }
 
-fn unmount_directly(mountpoint: &Path, lazily: bool) -> Result<(), Stuck> {
-    let lazy = if lazily { MntFlags::MNT_DETACH } else { MntFlags::empty() };
-    umount2(mountpoint, MntFlags::UMOUNT_NOFOLLOW | lazy).map_err(|errno| match errno {
-        Errno::EBUSY => Stuck::Busy,
-        _ => Stuck::Refused(errno.desc().to_string()),
-    })
+/// Whether somebody else, whose mount it is, can lay bare at any moment what is mounted below it.
+fn may_be_bared(entry: &Entry) -> bool {
+    let covers_another = || MountTable::read().is_ok_and(|mounts| mounts.covers_another(entry));
+    entry.owner != Some(geteuid().as_raw()) && covers_another()
 }
 
-fn unmount_by_helper(mountpoint: &Path, lazily: bool) -> Result<(), Stuck> {
+/// A mount whose root is held is busy for that alone, so this works lazily only.
+fn unmount_itself(held: &Foothold) -> Result<(), Stuck> {
+    umount2(&link_to(held.root()), MntFlags::MNT_DETACH).map_err(stuck)
+}
+
+fn unmount_at(place: &Place) -> Result<(), Stuck> {
+    umount2(&place.path(), MntFlags::UMOUNT_NOFOLLOW).map_err(stuck)
+}
+
+fn stuck(errno: Errno) -> Stuck {
+    match errno {
+        Errno::EBUSY => Stuck::Busy,
+        _ => Stuck::Refused(errno.desc().to_string()),
+    }
+}
+
+/// The helper resolves paths by itself, as the user who asks, and unmounts nothing but FUSE mounts of that user: started
+/// in the directory above it finds the mount wherever that is by now.
+fn unmount_by_helper(held: &Foothold, lazily: bool, spare: &Spare) -> Result<(), Stuck> {
     let lazy = lazily.then_some("-z");
-    let output = helper().arg("-u").args(lazy).arg("--").arg(mountpoint).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| Stuck::Refused(helper_refusal(&error).to_string()))?;
+    let mut command = helper();
+    command.current_dir(held.above()).arg("-u").args(lazy).arg("--").arg(Path::new(".").join(held.name()));
+    let output = output_of(command.stdin(Stdio::null()), spare)
+        .map_err(|error| Stuck::Refused(helper_refusal(&error).to_string()))?;
     match words_of(&output) {
         _ if output.status.success() => Ok(()),
         said if said.ends_with("busy") => Err(Stuck::Busy),
         said => Err(Stuck::Refused(format!("{HELPER}: {said}"))),
     }
+}
+
+fn output_of(command: &mut Command, spare: &Spare) -> io::Result<Output> {
+    let mut output = command.output();
+    let is_full = |output: &io::Result<Output>| {
+        output.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    };
+    if is_full(&output) && spare.give_up() {
+        // The place of a thread is free a moment after its end.
+        let end = Deadline::after(FREE_WITHIN);
+        while is_full(&output) && !end.left().is_zero() {
+            output = command.output();
+        }
+        spare.hold();
+    }
+    output
+}
+
+/// A place in the process table for the helper, where it is needed to unmount.
+pub fn spare_for_helper() -> Spare {
+    if geteuid().is_root() { Spare::none() } else { Spare::held() }
 }
 
 /// What to say when `/dev/fuse` cannot be used.

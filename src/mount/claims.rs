@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use super::{attach::plain, lock::try_lock, mountinfo::MountTable, refusals, socket};
+use super::{attach::plain, folders, lock::try_lock, mountinfo::MountTable, refusals};
 use crate::{
     clock::{Clock, Deadline},
     error::Refusal,
@@ -112,7 +112,7 @@ struct Register<'a> {
 
 impl Register<'_> {
     fn open<'a>(backing: &Path, mountpoint: &'a Path) -> io::Result<Register<'a>> {
-        let folder = socket::folder_for_claims()?;
+        let folder = folders::known_to_all("ids")?;
         let facts = fs::metadata(backing)?;
         forget_the_dead(&folder);
         Ok(Register { folder, directory: format!("{}-{}", facts.dev(), facts.ino()), mountpoint })

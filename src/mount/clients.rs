@@ -227,7 +227,7 @@ impl Clients {
     /// # Errors
     /// Their clocks are real ones.
     pub fn advance(&self, by: Duration) -> Result<u64, Refusal> {
-        in_own_thread(|| advance_together(&mut self.iter().collect::<Vec<_>>(), by))
+        in_own_thread(|| advance_together(&mut self.iter().collect::<Vec<_>>(), by))?
     }
 
     /// Lands everything and unmounts, as dropping them does, and says how it went.

@@ -4,7 +4,7 @@
 //! the daemon has spoken: at its end every connection gets one last line, the farewell.
 //!
 //! Each connection has a thread of its own: one that does not read its answer, or asks for something that takes long,
-//! stops nobody else.
+//! stops nobody else. Where there is no thread to be had it is answered later, and still hears the farewell.
 
 use std::{
     io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe},
@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -63,6 +63,8 @@ pub struct Control {
 struct Room {
     steered: Steered,
     connections: Mutex<Vec<Arc<Connection>>>,
+    /// How many requests there were.
+    requests: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -71,15 +73,44 @@ struct Connection {
     /// Only one line at a time is written.
     writing: Mutex<()>,
     ended: AtomicBool,
+    use_made: Mutex<Use>,
+}
+
+/// What a connection is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Nothing since this request of all.
+    Idle(u64),
+    /// A request is being answered.
+    Busy,
+    /// It waits for the farewell.
+    Awaits,
 }
 
 impl Connection {
+    fn new(stream: UnixStream, number: u64) -> Connection {
+        let (writing, ended, use_made) = (Mutex::default(), AtomicBool::new(false), Use::Idle(number).into());
+        Connection { stream, writing, ended, use_made }
+    }
+
+    /// Since when it has been idle, if it is.
+    fn idle_since(&self) -> Option<u64> {
+        match *locked(&self.use_made) {
+            Use::Idle(since) => Some(since),
+            Use::Busy | Use::Awaits => None,
+        }
+    }
+
     fn say(&self, answer: &Answer) -> io::Result<()> {
         let _writing = locked(&self.writing);
         if self.ended.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         (&self.stream).write_all(answer.line().as_bytes())
+    }
+
+    fn hang_up(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Says the last line; none is said to one who is in the middle of not reading another.
@@ -99,7 +130,7 @@ pub struct Told(Vec<Arc<Connection>>);
 impl Drop for Told {
     fn drop(&mut self) {
         for connection in &self.0 {
-            let _ = connection.stream.shutdown(Shutdown::Both);
+            connection.hang_up();
         }
     }
 }
@@ -113,7 +144,7 @@ impl Control {
         let (listener, file) = socket::listen(device, backing)?;
         listener.set_nonblocking(true)?;
         let (closed, open) = pipe()?;
-        let room = Arc::new(Room { steered, connections: Mutex::default() });
+        let room = Arc::new(Room::new(steered));
         let theirs = room.clone();
         let attend = move || {
             // For the threads of the connections, too: what they are asked for may land.
@@ -130,7 +161,9 @@ impl Control {
         drop(self.file);
         drop(self.open);
         let _ = self.door.join();
-        let told = std::mem::take(&mut *locked(&self.room.connections));
+        let mut told = std::mem::take(&mut *locked(&self.room.connections));
+        // One that did not ask for it, and may not read, holds up nobody who did.
+        told.sort_by_key(|connection| connection.idle_since().is_some());
         let line = Answer::farewell(farewell).line();
         told.iter().for_each(|connection| connection.say_last(&line));
         Told(told)
@@ -138,13 +171,20 @@ impl Control {
 }
 
 impl Room {
+    fn new(steered: Steered) -> Room {
+        Room { steered, connections: Mutex::default(), requests: AtomicU64::new(0) }
+    }
+
     /// Lets in whoever comes until the door is closed, and then those who came before that.
     fn attend(self: &Arc<Room>, listener: &UnixListener, closed: &PipeReader) {
+        let mut unserved = Vec::new();
         loop {
+            unserved.retain(|connection| !self.start(connection));
             match listener.accept() {
-                Ok((stream, _)) => self.let_in(stream),
+                Ok((stream, _)) => unserved.extend(self.let_in(stream)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !wait_at(listener, closed) {
+                    let patience = (!unserved.is_empty()).then_some(RESPITE);
+                    if !wait_at(listener, closed, patience) {
                         return;
                     }
                 }
@@ -155,30 +195,34 @@ impl Room {
         }
     }
 
-    fn let_in(self: &Arc<Room>, stream: UnixStream) {
-        let usable = stream.set_nonblocking(false).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
-        if usable.is_err() {
-            return;
-        }
-        let connection =
-            Arc::new(Connection { stream, writing: Mutex::default(), ended: AtomicBool::new(false) });
+    /// Takes up a connection, if need be in place of the one that has been idle for longest.
+    fn let_in(&self, stream: UnixStream) -> Option<Arc<Connection>> {
+        stream.set_nonblocking(false).and_then(|()| stream.set_write_timeout(Some(PATIENCE))).ok()?;
+        let connection = Arc::new(Connection::new(stream, self.requests.load(Ordering::SeqCst)));
         let mut connections = locked(&self.connections);
         if connections.len() >= MOST_CONNECTIONS {
-            drop(connections);
-            let text = format!("there are already {MOST_CONNECTIONS} connections; close one first");
-            let _ = connection.say(&Answer::refused(&Refusal::new(text)));
-            return;
+            let idle = connections.iter().filter_map(|other| Some((other.idle_since()?, other.clone())));
+            let Some((_, longest)) = idle.min_by_key(|(since, _)| *since) else {
+                drop(connections);
+                let text = format!("there are already {MOST_CONNECTIONS} connections; close one first");
+                let _ = connection.say(&Answer::refused(&Refusal::new(text)));
+                return None;
+            };
+            connections.retain(|other| !Arc::ptr_eq(other, &longest));
+            longest.hang_up();
         }
         connections.push(connection.clone());
-        drop(connections);
+        Some(connection)
+    }
+
+    /// Starts the thread that serves a connection; whether there is one to be had.
+    fn start(self: &Arc<Room>, connection: &Arc<Connection>) -> bool {
         let (room, theirs) = (self.clone(), connection.clone());
         let serve = move || {
             room.serve(&theirs);
             room.let_out(&theirs);
         };
-        if thread::Builder::new().name("steering".to_string()).stack_size(STACK).spawn(serve).is_err() {
-            self.let_out(&connection);
-        }
+        thread::Builder::new().name("steering".to_string()).stack_size(STACK).spawn(serve).is_ok()
     }
 
     fn let_out(&self, connection: &Arc<Connection>) {
@@ -188,12 +232,14 @@ impl Room {
     /// Answers line by line until the other side has had enough, or does not read, or sends what cannot be a request.
     fn serve(&self, connection: &Connection) {
         let mut lines = BufReader::new(&connection.stream);
+        let mut awaits = false;
         loop {
             let mut line = Vec::new();
             let read = (&mut lines).take(LONGEST_REQUEST as u64 + 1).read_until(b'\n', &mut line);
             if read.is_err() || line.is_empty() {
                 return;
             }
+            *locked(&connection.use_made) = Use::Busy;
             let whole = line.pop_if(|last| *last == b'\n').is_some();
             let answer = match whole {
                 true => self.steered.answer(&line),
@@ -202,10 +248,13 @@ impl Room {
                 ))),
                 false => Some(refused("the request is torn: it ends without a newline".to_string())),
             };
-            let said = answer.map_or(Ok(()), |answer| connection.say(&answer));
+            let said = answer.as_ref().map_or(Ok(()), |answer| connection.say(answer));
             if said.is_err() || !whole {
                 return;
             }
+            let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
+            awaits |= answer.is_none();
+            *locked(&connection.use_made) = if awaits { Use::Awaits } else { Use::Idle(number) };
         }
     }
 }
@@ -214,10 +263,12 @@ fn refused(text: String) -> Answer {
     Answer::refused(&Refusal::new(text))
 }
 
-/// Waits until somebody comes; `false` when the door is closed.
-fn wait_at(listener: &UnixListener, closed: &PipeReader) -> bool {
+/// Waits until somebody comes, or for `patience`; `false` when the door is closed.
+fn wait_at(listener: &UnixListener, closed: &PipeReader, patience: Option<Duration>) -> bool {
     let mut ends = [listener.as_fd(), closed.as_fd()].map(|end| PollFd::new(end, PollFlags::POLLIN));
-    let polled = poll(&mut ends, PollTimeout::NONE);
+    let patience =
+        patience.map_or(PollTimeout::NONE, |span| PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
+    let polled = poll(&mut ends, patience);
     let somebody = |index: usize| ends[index].revents().is_some_and(|events| !events.is_empty());
     polled.is_err() || somebody(0) || !somebody(1)
 }
@@ -264,8 +315,7 @@ impl Steered {
     fn carry_out(&self, client: &Client, request: Request) -> Result<Answer, Refusal> {
         match request {
             Request::Status => {
-                let status = Some(Box::new(client.status(&self.mountpoint)));
-                return Ok(Answer { status, ..Answer::done() });
+                return Ok(Answer::told(client.status(&self.mountpoint)));
             }
             Request::Set(changes) => {
                 let set =
@@ -309,7 +359,7 @@ mod tests {
         let listener = UnixListener::from(OwnedFd::from(end));
         let (closed, open) = pipe().unwrap();
         let steered = Steered { client: Weak::new(), mountpoint: PathBuf::new() };
-        let room = Arc::new(Room { steered, connections: Mutex::default() });
+        let room = Arc::new(Room::new(steered));
         let (gone, left) = mpsc::channel();
         thread::spawn(move || {
             room.attend(&listener, &closed);

@@ -9,8 +9,8 @@ use std::{
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::protocol::{Answer, Request};
-use crate::{client::Status, event::readable_size};
+use super::protocol::{Answer, LONGEST_ANSWER, Request};
+use crate::{client::Status, clock::Deadline, event::readable_size};
 
 /// How long a daemon may take to accept a connection, to take a request, and to tell about itself: it holds no lock long,
 /// so one that takes longer is stopped or hangs.
@@ -34,7 +34,17 @@ pub enum Heard {
     Answer(Box<Answer>),
     /// Nothing yet.
     Silence,
-    /// The other side has hung up, or what it says makes no sense.
+    /// The other side has hung up.
+    End,
+    /// What it says is no answer, or longer than any.
+    Nonsense,
+}
+
+/// What came of reading once.
+enum Read {
+    Part,
+    Whole,
+    TooLong,
     End,
 }
 
@@ -50,18 +60,42 @@ impl Dialogue {
         let _ = self.answers.get_mut().write_all((request.line() + "\n").as_bytes());
     }
 
-    /// The next line, if it comes in time.
+    /// The next line, if all of it comes in time, however it comes.
     pub fn hear(&mut self, patience: Duration) -> Heard {
-        // No time at all would mean for ever.
-        let _ = self.answers.get_ref().set_read_timeout(Some(patience.max(Duration::from_millis(1))));
-        match self.answers.read_until(b'\n', &mut self.line) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Silence,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Heard::Silence,
-            _ => {
-                let answer = serde_json::from_slice(&std::mem::take(&mut self.line));
-                answer.map_or(Heard::End, |answer| Heard::Answer(Box::new(answer)))
+        let end = Deadline::after(patience);
+        loop {
+            // No time at all would mean for ever.
+            let left = end.left().max(Duration::from_millis(1));
+            let _ = self.answers.get_ref().set_read_timeout(Some(left));
+            match self.read() {
+                Ok(Read::Whole) => {
+                    let answer = serde_json::from_slice(&std::mem::take(&mut self.line));
+                    return answer.map_or(Heard::Nonsense, |answer| Heard::Answer(Box::new(answer)));
+                }
+                Ok(Read::End) if self.line.is_empty() => return Heard::End,
+                Ok(Read::End | Read::TooLong) => return Heard::Nonsense,
+                Ok(Read::Part) if !end.left().is_zero() => {}
+                Ok(Read::Part) => return Heard::Silence,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Silence,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Heard::Silence,
+                Err(_) => return Heard::End,
             }
         }
+    }
+
+    /// Reads once.
+    fn read(&mut self) -> io::Result<Read> {
+        let come = self.answers.fill_buf()?;
+        let end = come.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(come.len(), |end| end + 1);
+        self.line.extend_from_slice(&come[..taken]);
+        self.answers.consume(taken);
+        Ok(match end {
+            _ if taken == 0 => Read::End,
+            _ if self.line.len() > LONGEST_ANSWER => Read::TooLong,
+            Some(_) => Read::Whole,
+            None => Read::Part,
+        })
     }
 
     /// What the client tells about itself.
@@ -69,7 +103,7 @@ impl Dialogue {
         self.say(&Request::Status);
         match self.hear(PATIENCE) {
             Heard::Answer(answer) => answer.status.map(|status| *status),
-            Heard::Silence | Heard::End => None,
+            Heard::Silence | Heard::End | Heard::Nonsense => None,
         }
     }
 
@@ -85,6 +119,11 @@ impl Dialogue {
 pub struct Process(Option<i32>);
 
 impl Process {
+    /// Its number, if it can be seen from here.
+    pub fn number(self) -> Option<u32> {
+        self.0.and_then(|pid| u32::try_from(pid).ok())
+    }
+
     /// What there is to wait for: what the client has told about itself, if it has.
     pub fn describe(self, told: Option<&Status>) -> String {
         let name = self.0.map_or("its process".to_string(), |pid| format!("process {pid}"));
@@ -111,4 +150,50 @@ impl Process {
 fn is_stopped(pid: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use std::thread;
+
+    /// What is heard of one who says this again and again, with a pause between.
+    fn heard(piece: &'static [u8], pause: Duration) -> (Heard, Dialogue) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut dialogue = Dialogue::new(ours);
+        thread::spawn(move || {
+            while theirs.write_all(piece).is_ok() {
+                Clock::Monotonic.pause(pause);
+            }
+        });
+        (dialogue.hear(Duration::from_millis(500)), dialogue)
+    }
+
+    #[test]
+    fn a_line_without_end_is_read_no_further_than_an_answer_can_reach() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        thread::spawn(move || while theirs.write_all(&[b'x'; 1 << 16]).is_ok() {});
+        let mut dialogue = Dialogue::new(ours);
+        assert!(matches!(dialogue.hear(Duration::from_secs(60)), Heard::Nonsense));
+        assert!(dialogue.line.capacity() <= 4 * LONGEST_ANSWER);
+    }
+
+    #[test]
+    fn however_a_line_comes_it_is_not_waited_for_any_longer() {
+        let (heard, dialogue) = heard(b"x", Duration::from_millis(5));
+        assert!(matches!(heard, Heard::Silence));
+        assert!(dialogue.line.len() < 200, "{}", dialogue.line.len());
+    }
+
+    #[test]
+    fn nonsense_is_told_from_an_answer_and_from_the_end() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut dialogue = Dialogue::new(ours);
+        theirs.write_all(b"{\"ok\":true}\nnonsense\n{\"ok\":").unwrap();
+        drop(theirs);
+        let mut hear = || dialogue.hear(Duration::from_secs(60));
+        assert!(matches!(hear(), Heard::Answer(answer) if answer.ok));
+        assert!(matches!((hear(), hear()), (Heard::Nonsense, Heard::Nonsense)));
+    }
 }

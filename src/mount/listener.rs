@@ -54,10 +54,7 @@ impl Listener {
     pub fn wait(mut self, limit: Duration, tell: &mut dyn FnMut(&str)) -> End {
         let (end, mut last, mut patience) = (Deadline::after(limit), String::new(), SILENCE);
         loop {
-            if let Some(end) = self.listen(patience.min(end.left())) {
-                return end;
-            }
-            if let Some(end) = self.ask() {
+            if let Some(end) = self.listen(patience.min(end.left()), |_| false).or_else(|| self.ask()) {
                 return end;
             }
             let left = self.dialogue.process().describe(self.told.as_ref());
@@ -75,24 +72,28 @@ impl Listener {
     fn ask(&mut self) -> Option<End> {
         self.told = None;
         self.dialogue.say(&Request::Status);
-        self.listen(STATUS_PATIENCE)
+        self.listen(STATUS_PATIENCE, |told| told.is_some())
     }
 
-    /// Listens for the farewell; none if something else comes, or nothing.
-    fn listen(&mut self, patience: Duration) -> Option<End> {
-        match self.dialogue.hear(patience) {
-            Heard::Answer(answer) => match answer.farewell {
-                Some(farewell) => {
-                    self.dialogue.hear(LINGER);
-                    Some(End::Farewell(farewell.into()))
-                }
-                None => {
-                    self.told = answer.status.map(|status| *status);
-                    None
-                }
-            },
-            Heard::Silence => None,
-            Heard::End => Some(End::Unheard),
+    /// Listens for the farewell for this long; no longer than until what has been told is enough. None if it does not
+    /// come.
+    fn listen(&mut self, patience: Duration, is_enough: fn(&Option<Status>) -> bool) -> Option<End> {
+        let end = Deadline::after(patience);
+        loop {
+            match self.dialogue.hear(end.left()) {
+                Heard::Answer(answer) => match answer.farewell {
+                    Some(farewell) => {
+                        self.dialogue.hear(LINGER);
+                        return Some(End::Farewell(farewell.into()));
+                    }
+                    None => self.told = answer.status.map(|status| *status),
+                },
+                Heard::Silence => return None,
+                Heard::End | Heard::Nonsense => return Some(End::Unheard),
+            }
+            if is_enough(&self.told) || end.left().is_zero() {
+                return None;
+            }
         }
     }
 }

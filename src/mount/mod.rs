@@ -11,6 +11,8 @@ mod clients;
 mod control;
 mod dialogue;
 mod failure;
+mod folders;
+mod foothold;
 mod listener;
 mod lock;
 mod mountinfo;
@@ -23,9 +25,11 @@ mod seat;
 mod served;
 mod session;
 mod socket;
+mod spare;
 mod unmount;
 
 use std::{
+    os::fd::AsFd,
     panic::resume_unwind,
     path::{Path, PathBuf},
     slice,
@@ -142,15 +146,20 @@ fn mount_as(options: MountOptions, name: Option<ClientName>) -> Result<Mount, Re
     let client = Client::open(options.clone(), clock.clone(), log.clone())?;
     let kernel = Attachment {
         backing: &site.backing,
+        held: site.held.as_fd(),
         mountpoint: &site.mountpoint,
         client_id: &options.id,
         permission_checks: client.needs_permission_checks(),
         allow_other: options.allow_other,
     }
     .attach()?;
-    let seat = Seat::taken(&site.mountpoint)?;
-    client.start();
-    let session = Session::start(Adapter::new(client.clone()), kernel).inspect_err(|_| seat.give_up())?;
+    let seat = Seat::taken(&site)?;
+    let started = client.start().map_err(|error| Refusal::new(format!("cannot start serving: {error}")));
+    let session = started.and_then(|()| Session::start(Adapter::new(client.clone()), kernel));
+    let session = session.inspect_err(|_| {
+        seat.give_up();
+        client.finish(&AtomicBool::new(true));
+    })?;
     let served = Served::new(client, seat, session, clock, log, name);
     let mut mount = Mount { id: options.id.clone(), served, seen_out: None, told_of: AtomicBool::new(false) };
     let seen_out = mount.served.see_out();
@@ -208,7 +217,7 @@ impl Mount {
 
     /// What is due lands again, and at once what has become due meanwhile; on a manual clock it has when this returns.
     pub fn release(&self) {
-        in_own_thread(|| self.served.client.release_held());
+        started(in_own_thread(|| self.served.client.release_held()));
     }
 
     /// Lands now what is in flight now, also what is held; returns how much that was.
@@ -228,7 +237,7 @@ impl Mount {
     /// Drops what is in flight, as if the host had crashed, and names it: path and operation. Who has a file open of
     /// which data is lost hears EIO once; a file that was lost as a whole answers ESTALE.
     pub fn lose(&self) -> Vec<String> {
-        in_own_thread(|| self.served.client.lose())
+        started(in_own_thread(|| self.served.client.lose()))
     }
 
     /// Moves its clock, and only its own: that of several together is moved by [`Clients::advance`]. Returns how many
@@ -237,7 +246,7 @@ impl Mount {
     /// # Errors
     /// The clock is a real one.
     pub fn advance(&self, by: Duration) -> Result<u64, Refusal> {
-        let advanced = in_own_thread(|| self.served.client.advance(by));
+        let advanced = in_own_thread(|| self.served.client.advance(by))?;
         advanced.map(|advanced| advanced.landed).map_err(|refusal| self.served.seat.named(&refusal))
     }
 
@@ -307,11 +316,23 @@ impl Drop for Mount {
 }
 
 /// Calls what may land something where the umask and the working directory of the calling program do not matter.
-fn in_own_thread<T: Send>(call: impl FnOnce() -> T + Send) -> T {
+///
+/// # Errors
+/// The system has no thread left; nothing was called then.
+fn in_own_thread<T: Send>(call: impl FnOnce() -> T + Send) -> Result<T, Refusal> {
     let prepared = || {
         prepare_thread();
         call()
     };
-    let joined = thread::scope(|scope| scope.spawn(prepared).join());
-    joined.unwrap_or_else(|panic| resume_unwind(panic))
+    thread::scope(|scope| {
+        let started = thread::Builder::new().spawn_scoped(scope, prepared);
+        let started = started.map_err(|error| Refusal::new(format!("cannot start a thread: {error}")))?;
+        Ok(started.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
+}
+
+/// For what has no way to fail: a program that cannot have a thread cannot steer, and what is in flight stays there.
+#[track_caller]
+fn started<T>(outcome: Result<T, Refusal>) -> T {
+    outcome.unwrap_or_else(|refusal| panic!("{refusal}"))
 }

@@ -72,6 +72,11 @@ impl Entry {
         self.fs_type == FS_TYPE
     }
 
+    fn is_of_same_client(&self, other: &Entry) -> bool {
+        let named = |entry: &Entry| (entry.device, entry.owner);
+        named(self) == named(other) && self.fs_type == other.fs_type && self.source == other.source
+    }
+
     fn parse(line: &str) -> Option<Entry> {
         let (mount, file_system) = line.split_once(" - ")?;
         let mut mount = mount.split(' ');
@@ -122,9 +127,26 @@ impl MountTable {
         here().find(|entry| !here().any(|other| other.parent == entry.id && other.id != entry.id))
     }
 
-    /// The mount of this file system at this mount point, seen or covered.
-    pub fn find(&self, device: Device, mount_point: &Path) -> Option<&Entry> {
-        self.0.iter().find(|entry| entry.device == device && entry.mount_point == mount_point)
+    /// The same mount, wherever it is by now. Once it is gone its numbers are given out again, to any file system: so it
+    /// must be one of the same client and user, too.
+    pub fn still(&self, entry: &Entry) -> Option<&Entry> {
+        self.showing(entry.id, entry)
+    }
+
+    /// Whether the same mount is still in the same place.
+    pub fn still_at(&self, entry: &Entry) -> bool {
+        self.still(entry).is_some_and(|now| now.mount_point == entry.mount_point)
+    }
+
+    /// The mount with this number if it shows the same client as `entry` does.
+    pub fn showing(&self, id: u64, entry: &Entry) -> Option<&Entry> {
+        self.0.iter().find(|other| other.id == id && other.is_of_same_client(entry))
+    }
+
+    /// Whether it lies on another mount, which is seen in its place once it is gone.
+    pub fn covers_another(&self, entry: &Entry) -> bool {
+        let below = self.0.iter().find(|other| other.id == entry.parent && other.id != entry.id);
+        below.is_some_and(|below| below.mount_point == entry.mount_point)
     }
 
     /// Another mount point at which the same file system is seen.
@@ -224,7 +246,7 @@ garbage
     #[test]
     fn a_line_gives_its_fields_with_or_without_optional_ones() {
         let table = MountTable::parse(TABLE);
-        let alice = table.find(Device { major: 0, minor: 50 }, Path::new("/mnt/a b")).unwrap();
+        let alice = table.0.iter().find(|entry| entry.id == 40).unwrap();
         assert!(alice.is_chaosfs());
         assert_eq!(
             (alice.source.as_str(), alice.owner, alice.id, alice.parent),
@@ -233,7 +255,22 @@ garbage
         let bind = table.top_at(Path::new("/mnt/bind")).unwrap();
         assert_eq!((bind.root.as_path(), bind.owner), (Path::new("/srv/data"), None));
         assert_eq!((table.elsewhere(bind), table.elsewhere(alice)), (Some(Path::new("/")), None));
+        let bob = table.top_at(Path::new("/mnt/a b")).unwrap();
+        assert!(table.covers_another(bob) && !table.covers_another(alice));
         assert_eq!(table.0.len(), 5);
+    }
+
+    #[test]
+    fn a_mount_is_the_same_under_another_path_and_another_one_with_its_numbers_is_not() {
+        let table = MountTable::parse(TABLE);
+        let bob = table.top_at(Path::new("/mnt/a b")).unwrap();
+        let later = |from: &str, to: &str| MountTable::parse(&TABLE.replace(from, to)).still(bob).cloned();
+        assert_eq!(later("/mnt/a\\040b", "/mnt/c").unwrap().mount_point, Path::new("/mnt/c"));
+        for (from, to) in
+            [("bob", "eve"), ("user_id=0", "user_id=7"), ("fuse.chaosfs bob", "tmpfs bob"), ("43 ", "44 ")]
+        {
+            assert_eq!(later(from, to), None, "{from}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! path of the caller's choice.
 
 use std::{
-    env, fs,
+    env, fs, io,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +14,13 @@ use nix::{
     unistd::{getegid, geteuid},
 };
 
-use super::{mountinfo::MountTable, refusals};
+use super::{
+    attach::plain,
+    foothold::{directory, link_to, mount_of},
+    mountinfo::{Entry, MountTable},
+    refusals,
+    remote::{RemoteClient, entry_at},
+};
 use crate::error::Refusal;
 
 /// The switches that keep ordinary users from namespaces of their own, and the value that keeps them.
@@ -24,7 +31,7 @@ const SWITCHES: [(&str, &str, &str); 3] = [
 ];
 
 /// Moves this process into a mount namespace of its own in which the client that is mounted at `mountpoint` stands at
-/// `at`; what is mounted there otherwise, and what lies below, is hidden from this process and its children alone. A
+/// `at`, or else at its backing directory; what is mounted there otherwise, and what lies below, is hidden from this process and its children alone. A
 /// working directory at or below `at` is entered again, on the client. The process must have one thread.
 ///
 /// Root needs nothing else. Other users get a user namespace too, in which they are who they were; programs that gain
@@ -32,21 +39,29 @@ const SWITCHES: [(&str, &str, &str); 3] = [
 ///
 /// # Errors
 /// Names the path that is not a client or not a directory, or says what forbids namespaces on this machine.
-pub fn stand_at(mountpoint: &Path, at: &Path) -> Result<(), Refusal> {
+pub fn stand_at(mountpoint: &Path, at: Option<&Path>) -> Result<(), Refusal> {
     let client = living_client(mountpoint)?;
-    let place = place(at)?;
+    let usual = || RemoteClient::behind(&client, mountpoint)?.usual_place();
+    let place = place(&at.map_or_else(usual, |at| Ok(at.to_path_buf()))?)?;
     let here = env::current_dir().ok();
     enter_namespace()?;
     let none: Option<&str> = None;
     // Unmounts from outside still arrive; nothing made here leaves.
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(forbidden)?;
-    mount(Some(&client), &place, none, MsFlags::MS_BIND, none).map_err(forbidden)?;
+    // Opened once, here, where mounts stay as they are, and used as they were opened.
+    let moved = |path: &Path, error: &io::Error| {
+        Refusal::new(format!("{} has changed meanwhile: {}", path.display(), plain(error)))
+    };
+    let root = root_of(&client).map_err(|error| moved(mountpoint, &error))?;
+    let target = directory(&place).map_err(|error| moved(&place, &error))?;
+    let [root, target] = [&root, &target].map(|held| link_to(held.as_fd()));
+    mount(Some(&root), &target, none, MsFlags::MS_BIND, none).map_err(forbidden)?;
     match here.filter(|here| here.starts_with(&place)) {
         Some(here) => env::set_current_dir(&here).map_err(|error| {
             Refusal::new(format!(
                 "working directory {} cannot be entered on the client: {}",
                 here.display(),
-                super::attach::plain(&error)
+                plain(&error)
             ))
         }),
         None => Ok(()),
@@ -68,20 +83,27 @@ pub fn place(at: &Path) -> Result<PathBuf, Refusal> {
     }
 }
 
-/// The canonical mountpoint of a client that answers.
-fn living_client(mountpoint: &Path) -> Result<PathBuf, Refusal> {
+/// The client that is mounted at this path, if it answers.
+fn living_client(mountpoint: &Path) -> Result<Entry, Refusal> {
+    let entry = entry_at(mountpoint)?;
     let name = mountpoint.display();
-    let resolved = refusals::resolve(mountpoint)
-        .map_err(|error| refusals::unusable("mountpoint", mountpoint, &error))?;
-    if !MountTable::read()?.top_at(&resolved).is_some_and(|entry| entry.is_chaosfs()) {
-        return Err(Refusal::new(format!("{name}: not mounted")));
-    }
-    if refusals::answers_dead(&resolved) {
-        return Err(Refusal::new(format!(
+    match refusals::answers_dead(&entry.mount_point) {
+        true => Err(Refusal::new(format!(
             "{name}: its daemon has died; remove the mount with `chaosfs umount {name}`"
-        )));
+        ))),
+        false => Ok(entry),
     }
-    Ok(resolved)
+}
+
+/// The root of this client in the namespace of this process, where its mount has another number than elsewhere.
+fn root_of(client: &Entry) -> io::Result<OwnedFd> {
+    let root = directory(&client.mount_point)?;
+    let mount = mount_of(root.as_fd())?;
+    let mounts = MountTable::read().map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    match mounts.showing(mount, client) {
+        Some(_) => Ok(root),
+        None => Err(io::ErrorKind::NotFound.into()),
+    }
 }
 
 fn enter_namespace() -> Result<(), Refusal> {

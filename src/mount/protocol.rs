@@ -15,6 +15,12 @@ use crate::{
 /// The longest request that is read.
 pub const LONGEST_REQUEST: usize = 64 << 10;
 
+/// The longest answer, its end included: nobody needs to read more.
+pub const LONGEST_ANSWER: usize = 4 << 20;
+
+/// How much of it lists of names may take. What else is in an answer is a few paths and numbers.
+const ROOM_FOR_NAMES: usize = 3 << 20;
+
 /// How many changes an answer names at most; the log names all.
 const MOST_NAMED: usize = 1000;
 
@@ -183,19 +189,40 @@ impl Answer {
     /// It is not.
     pub fn refused(refusal: &Refusal) -> Answer {
         // One line, whatever a path has in it.
-        Answer { error: Some(refusal.to_string().replace('\n', "\\n")), ..Answer::default() }
+        let text = refusal.to_string().replace('\n', "\\n");
+        let error = match length_of(&text) <= ROOM_FOR_NAMES {
+            true => text,
+            // No character takes more than six bytes.
+            false => {
+                text.chars().take(ROOM_FOR_NAMES / 6).chain("... and more, in the log".chars()).collect()
+            }
+        };
+        Answer { error: Some(error), ..Answer::default() }
+    }
+
+    /// What the client tells about itself.
+    pub fn told(mut status: Status) -> Answer {
+        let mut room = ROOM_FOR_NAMES;
+        let latest = status.lost_latest.iter().rev();
+        let fitting = latest.take_while(|line| take_room(&mut room, line)).count();
+        status.lost_latest.drain(..status.lost_latest.len() - fitting);
+        Answer { status: Some(Box::new(status)), ..Answer::done() }
     }
 
     /// These were dropped.
     pub fn dropped(mut paths: Vec<String>) -> Answer {
         let dropped = Some(paths.len() as u64);
+        let mut room = ROOM_FOR_NAMES;
         paths.truncate(MOST_NAMED);
+        paths.truncate(paths.iter().take_while(|path| take_room(&mut room, path)).count());
         Answer { dropped, paths: Some(paths), ..Answer::done() }
     }
 
     /// The client has ended.
     pub fn farewell(farewell: &Farewell) -> Answer {
         let Farewell { landed, conflicts, faults, lost, lost_changes, overtaken } = farewell.clone();
+        let mut room = ROOM_FOR_NAMES;
+        let [lost, overtaken] = [lost, overtaken].map(|lines| cut_short(lines, &mut room));
         let words = LastWords { landed, conflicts, faults, lost, lost_changes, overtaken };
         Answer { farewell: Some(words), ..Answer::done() }
     }
@@ -207,6 +234,27 @@ impl Answer {
         });
         text + "\n"
     }
+}
+
+/// Whether a text fits into the room that is left, which it takes then.
+fn take_room(room: &mut usize, text: &str) -> bool {
+    let left = room.checked_sub(length_of(text));
+    *room = left.unwrap_or(0);
+    left.is_some()
+}
+
+/// As many lines as there is room for; the last one says how many are missing.
+fn cut_short(mut lines: Vec<String>, room: &mut usize) -> Vec<String> {
+    let fitting = lines.iter().take_while(|line| take_room(room, line)).count();
+    let more = lines.len() - fitting;
+    lines.truncate(fitting);
+    lines.extend((more > 0).then(|| format!("and {more} more, in the log")));
+    lines
+}
+
+/// How long a text is as JSON, with the comma behind it.
+fn length_of(text: &str) -> usize {
+    serde_json::to_string(text).map_or(usize::MAX, |json| json.len() + 1)
 }
 
 impl From<LastWords> for Farewell {
@@ -293,6 +341,26 @@ mod tests {
         for end in 0..line.len() - 1 {
             assert!(serde_json::from_str::<Answer>(&line[..end]).is_err(), "{end}");
         }
+    }
+
+    #[test]
+    fn no_answer_is_longer_than_anybody_reads() {
+        // Every character of it takes six.
+        let lines = vec!["\u{1b}".repeat(300_000); 20];
+        let all = lines.concat();
+        let farewell = Farewell { lost: lines.clone(), overtaken: lines.clone(), ..Farewell::default() };
+        let answers =
+            [Answer::dropped(lines), Answer::farewell(&farewell), Answer::refused(&Refusal::new(all))];
+        for answer in &answers {
+            assert!(answer.line().len() <= LONGEST_ANSWER, "{}", answer.line().len());
+        }
+        let words = answers[1].farewell.clone().unwrap();
+        assert_eq!((words.lost.len(), words.overtaken.len()), (2, 1));
+        assert_eq!(
+            (words.lost[1].as_str(), words.overtaken[0].as_str()),
+            ("and 19 more, in the log", "and 20 more, in the log")
+        );
+        assert!(answers[2].error.as_ref().unwrap().ends_with("... and more, in the log"));
     }
 
     #[test]

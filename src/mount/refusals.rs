@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -18,8 +21,10 @@ use nix::{
 
 use super::{
     attach::{DEVICE, detach, device_refusal, plain},
+    foothold::{directory, link_to},
     mountinfo::{Entry, MountTable},
     socket,
+    spare::Spare,
 };
 use crate::{
     error::Refusal,
@@ -39,6 +44,8 @@ pub struct Site {
     pub backing: PathBuf,
     /// The empty directory to mount on.
     pub mountpoint: PathBuf,
+    /// The directory at that path when it was examined; this is what is mounted on, whatever the path leads to by then.
+    pub held: OwnedFd,
     /// Whether a mount whose daemon had died was taken away first.
     pub cleaned_up: bool,
     /// Keeps a second chaosfs from mounting at the same place at the same moment.
@@ -59,13 +66,15 @@ pub fn examine(backing: &Path, mountpoint: &Path, allow_other: bool, terms: Term
     let cleaned_up = clear_dead_mounts(&resolved)?;
     refuse_mounted(mountpoint, &resolved)?;
     let canonical_mountpoint = canonical_directory("mountpoint", mountpoint)?;
-    let turn = take_turn(&canonical_mountpoint)?;
+    let held =
+        directory(&canonical_mountpoint).map_err(|error| unusable("mountpoint", mountpoint, &error))?;
+    let turn = take_turn(mountpoint, held.as_fd())?;
     // Once more: now that it is our turn nobody else's mount can be on its way.
     refuse_mounted(mountpoint, &canonical_mountpoint)?;
     let mounts = MountTable::read()?;
     refuse_nesting(&mounts, (backing, &canonical_backing), (mountpoint, &canonical_mountpoint))?;
-    refuse_contents(mountpoint, &canonical_mountpoint)?;
-    Ok(Site { backing: canonical_backing, mountpoint: canonical_mountpoint, cleaned_up, _turn: turn })
+    refuse_contents(mountpoint, held.as_fd())?;
+    Ok(Site { backing: canonical_backing, mountpoint: canonical_mountpoint, held, cleaned_up, _turn: turn })
 }
 
 /// Checks the name of a client: it becomes part of mount options, of log lines and of a file name.
@@ -149,7 +158,7 @@ fn clear_dead_mounts(mountpoint: &Path) -> Result<bool, Refusal> {
     let mut cleaned_up = false;
     while let Some(entry) = dead_mount(mountpoint)? {
         let path = mountpoint.display();
-        detach(mountpoint, true).map_err(|_| {
+        detach(&entry, true, &Spare::none()).map_err(|_| {
             Refusal::new(format!(
                 "mountpoint {path} holds a mount whose daemon has died; its owner can remove it with \
                  `chaosfs umount {path}`"
@@ -178,8 +187,9 @@ pub fn answers_dead(mountpoint: &Path) -> bool {
     is_dead
 }
 
-fn take_turn(mountpoint: &Path) -> Result<Flock<File>, Refusal> {
-    let directory = File::open(mountpoint).map_err(|error| unusable("mountpoint", mountpoint, &error))?;
+fn take_turn(mountpoint: &Path, held: BorrowedFd<'_>) -> Result<Flock<File>, Refusal> {
+    let opened = File::open(link_to(held));
+    let directory = opened.map_err(|error| unusable("mountpoint", mountpoint, &error))?;
     Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|_| {
         Refusal::new(format!(
             "mountpoint {}: another mount is being made there right now",
@@ -242,8 +252,9 @@ pub fn lies_in(mounts: &MountTable, inner: &Path, outer: &Path) -> bool {
     by_identity || by_place
 }
 
-fn refuse_contents(mountpoint: &Path, canonical: &Path) -> Result<(), Refusal> {
-    let mut entries = fs::read_dir(canonical).map_err(|error| unusable("mountpoint", mountpoint, &error))?;
+fn refuse_contents(mountpoint: &Path, held: BorrowedFd<'_>) -> Result<(), Refusal> {
+    let listed = fs::read_dir(link_to(held));
+    let mut entries = listed.map_err(|error| unusable("mountpoint", mountpoint, &error))?;
     match entries.next() {
         None => Ok(()),
         Some(_) => Err(Refusal::new(format!(

@@ -38,12 +38,16 @@ impl RemoteClient {
         RemoteClient::behind(&entry_at(mountpoint)?, mountpoint)
     }
 
-    fn behind(entry: &Entry, shown: &Path) -> Result<RemoteClient, Refusal> {
+    /// The client behind a mount, by the name by which it was asked for.
+    ///
+    /// # Errors
+    /// It is somebody else's, or its daemon does not answer.
+    pub(super) fn behind(entry: &Entry, shown: &Path) -> Result<RemoteClient, Refusal> {
         let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", shown.display()));
         if let Some(owner) = entry.owner.filter(|owner| !may_steer(*owner)) {
             return Err(refuse(&format!("it belongs to user {owner}")));
         }
-        let Some((stream, backing)) = socket::reach(entry) else {
+        let Some(stream) = socket::connect(entry) else {
             let path = shown.display();
             return Err(match refusals::answers_dead(&entry.mount_point) {
                 true => {
@@ -54,7 +58,7 @@ impl RemoteClient {
         };
         Ok(RemoteClient {
             shown: shown.to_path_buf(),
-            backing,
+            backing: backing_of(entry),
             entry: entry.clone(),
             dialogue: Dialogue::new(stream),
             tell: |_| {},
@@ -99,11 +103,36 @@ impl RemoteClient {
         self.tell = tell;
     }
 
-    /// What the client tells about itself.
+    /// What the client tells about itself. Another user's is not believed where it says who and where it is: that is
+    /// taken from the mount table, and the backing directory stays empty.
     ///
     /// # Errors
     /// Its daemon has died.
     pub fn status(&mut self) -> Result<Status, Refusal> {
+        let status = self.whole_status()?;
+        if is_mine(&&self.entry) {
+            return Ok(status);
+        }
+        let pid = self.dialogue.process().number().unwrap_or(0);
+        let mountpoint = self.entry.mount_point.display().to_string();
+        Ok(Status { client: self.entry.source.clone(), mountpoint, backing: String::new(), pid, ..status })
+    }
+
+    /// Where programs of other hosts see what this client shows: its backing directory.
+    ///
+    /// # Errors
+    /// It belongs to another user, who could name any directory; or its daemon has died.
+    pub fn usual_place(&mut self) -> Result<PathBuf, Refusal> {
+        match self.entry.owner.filter(|_| !is_mine(&&self.entry)) {
+            Some(owner) => Err(self.refuse(&format!(
+                "it belongs to user {owner}, whose word for its backing directory is not taken; name a directory with \
+                 `--at`"
+            ))),
+            None => self.whole_status().map(|status| PathBuf::from(status.backing)),
+        }
+    }
+
+    fn whole_status(&mut self) -> Result<Status, Refusal> {
         let status = self.ask(&Request::Status)?.status;
         status.map(|status| *status).ok_or_else(|| self.refuse("it sent no status"))
     }
@@ -177,6 +206,7 @@ impl RemoteClient {
             match self.dialogue.hear(patience) {
                 Heard::Answer(answer) => break *answer,
                 Heard::End => return Err(self.refuse("its daemon exited before it answered")),
+                Heard::Nonsense => return Err(self.refuse("its daemon does not answer as a client does")),
                 Heard::Silence if request.may_last() => self.tell_what_lasts()?,
                 Heard::Silence => return Err(self.unanswered()),
             }
@@ -227,7 +257,7 @@ pub struct Sighting {
     pub mountpoint: PathBuf,
     /// The client's name.
     pub client: String,
-    /// The backing directory; empty where nobody tells.
+    /// The backing directory; empty where nobody tells, and for another user's client.
     pub backing: PathBuf,
     device: Device,
     reached: Result<RemoteClient, Refusal>,
@@ -240,9 +270,7 @@ impl Sighting {
         Sighting {
             mountpoint: shown.to_path_buf(),
             client: entry.source.clone(),
-            backing: reached
-                .as_ref()
-                .map_or_else(|_| socket::backing(entry), |client| client.backing.clone()),
+            backing: backing_of(entry),
             device: entry.device,
             dead: reached.is_err() && refusals::answers_dead(&entry.mount_point),
             reached,
@@ -323,7 +351,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// The chaosfs mount that is seen at this path.
-fn entry_at(mountpoint: &Path) -> Result<Entry, Refusal> {
+///
+/// # Errors
+/// One line: nothing is mounted there, or something else.
+pub fn entry_at(mountpoint: &Path) -> Result<Entry, Refusal> {
     let refuse = |reason: &str| Refusal::new(format!("{}: {reason}", mountpoint.display()));
     let resolved = refusals::resolve(mountpoint).map_err(|error| refuse(&plain(&error)))?;
     let mounts = MountTable::read()?;
@@ -332,6 +363,11 @@ fn entry_at(mountpoint: &Path) -> Result<Entry, Refusal> {
         return Err(refuse(&format!("not a chaosfs mount ({})", entry.fs_type)));
     }
     Ok(entry.clone())
+}
+
+/// Where the backing directory is, by the word of its own user alone.
+fn backing_of(entry: &Entry) -> PathBuf {
+    if is_mine(&entry) { socket::backing(entry) } else { PathBuf::new() }
 }
 
 pub fn is_mine(entry: &&Entry) -> bool {

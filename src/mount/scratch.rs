@@ -23,6 +23,7 @@ use super::{
     lock::try_lock,
     mountinfo::{Entry, MountTable},
     refusals, socket,
+    spare::Spare,
 };
 use crate::error::Refusal;
 
@@ -302,7 +303,8 @@ fn clear_dead_mounts(path: &Path) -> Result<(), Refusal> {
         entry.is_chaosfs() && entry.owner == Some(user) && refusals::answers_dead(&entry.mount_point)
     };
     while let Some(entry) = MountTable::read()?.below(path).find(|entry| is_dead(entry)).cloned() {
-        detach(&entry.mount_point, true).map_err(|stuck| still_mounted(&entry.mount_point, Some(&stuck)))?;
+        detach(&entry, true, &Spare::none())
+            .map_err(|stuck| still_mounted(&entry.mount_point, Some(&stuck)))?;
         socket::forget(&entry);
     }
     match MountTable::read()?.below(path).next() {

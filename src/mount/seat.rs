@@ -1,39 +1,49 @@
-//! Where a mount sits: how it is told from any other mount on the same path, and taken away.
+//! Where a mount sits: how it is told from any other mount, and taken away.
 
-use std::path::{Path, PathBuf};
+use std::{fs, os::fd::AsFd, path::PathBuf};
 
 use super::{
-    attach::{Stuck, detach},
-    mountinfo::{Device, MountTable},
-    refusals,
+    attach::{Stuck, detach, spare_for_helper},
+    foothold::link_to,
+    mountinfo::{Device, Entry, MountTable},
+    refusals::{self, Site},
+    remote::is_mine,
+    spare::Spare,
 };
 use crate::error::Refusal;
 
-/// Where a mount sits and how it is told from any other mount on the same path, as long as its session lasts.
+/// Where a mount sits and how it is told from any other mount, as long as its session lasts: by its numbers, because a
+/// directory above it may get another name.
 #[derive(Debug)]
 pub struct Seat {
-    /// Where it is mounted.
+    /// Where it was mounted.
     pub mountpoint: PathBuf,
-    /// The file system that is mounted there.
-    pub device: Device,
+    entry: Entry,
+    spare: Spare,
 }
 
 impl Seat {
-    /// The seat of the mount that was made at `mountpoint` just now. Asks nobody but the mount table: whoever
-    /// touched the mountpoint itself would wait for a session that has not begun.
+    /// The seat of the mount that was made there just now. Asks nobody but the mount table: whoever touched the
+    /// mountpoint itself would wait for a session that has not begun.
     ///
     /// # Errors
     /// The mount table does not show it.
-    pub fn taken(mountpoint: &Path) -> Result<Seat, Refusal> {
+    pub fn taken(site: &Site) -> Result<Seat, Refusal> {
+        let by_now = fs::read_link(link_to(site.held.as_fd())).unwrap_or_default();
         let mounts = MountTable::read()?;
-        let entry = mounts.top_at(mountpoint).filter(|entry| entry.is_chaosfs());
+        let entry = mounts.top_at(&by_now).filter(|entry| entry.is_chaosfs() && is_mine(entry));
         let entry = entry.ok_or_else(|| {
             Refusal::new(format!(
                 "mountpoint {}: the new mount is not in the mount table",
-                mountpoint.display()
+                site.mountpoint.display()
             ))
         })?;
-        Ok(Seat { mountpoint: mountpoint.to_path_buf(), device: entry.device })
+        Ok(Seat { mountpoint: site.mountpoint.clone(), entry: entry.clone(), spare: spare_for_helper() })
+    }
+
+    /// The file system that is mounted there.
+    pub fn device(&self) -> Device {
+        self.entry.device
     }
 
     /// Takes the mount away and proves in the mount table that it is gone; whether it was there still.
@@ -41,25 +51,19 @@ impl Seat {
     /// # Errors
     /// Says that it is busy, that something is mounted on top of it, or who refused.
     pub fn vacate(&self, lazily: bool) -> Result<bool, Stuck> {
-        let mounts = self.mounts()?;
-        if mounts.find(self.device, &self.mountpoint).is_none() {
-            return Ok(false);
-        }
-        if mounts.top_at(&self.mountpoint).is_none_or(|top| top.device != self.device) {
-            return Err(Stuck::Refused("something else is mounted on top of it".to_string()));
-        }
-        detach(&self.mountpoint, lazily)?;
-        match self.mounts()?.find(self.device, &self.mountpoint) {
-            None => Ok(true),
-            Some(_) => Err(Stuck::Refused("the mount table still shows it".to_string())),
+        let Some(entry) = self.mounts()?.still(&self.entry).cloned() else { return Ok(false) };
+        detach(&entry, lazily, &self.spare)?;
+        match self.mounts()?.still_at(&entry) {
+            false => Ok(true),
+            true => Err(Stuck::Refused("the mount table still shows it".to_string())),
         }
     }
 
     /// Takes away what a session leaves behind that the kernel has aborted: a mount that nobody serves. One that
-    /// answers is somebody else's, who got our device number after us.
+    /// answers is somebody else's, who got our numbers after us.
     pub fn clear(&self) {
-        let here = self.mounts().is_ok_and(|mounts| mounts.find(self.device, &self.mountpoint).is_some());
-        if here && refusals::answers_dead(&self.mountpoint) {
+        let Ok(mounts) = self.mounts() else { return };
+        if mounts.still(&self.entry).is_some_and(|entry| refusals::answers_dead(&entry.mount_point)) {
             let _ = self.vacate(true);
         }
     }

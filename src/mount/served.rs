@@ -59,7 +59,7 @@ impl Served {
         name: ClientName,
     ) -> Arc<Served> {
         let steered = Steered::new(&client, seat.mountpoint.clone());
-        let control = Control::listen(seat.device, client.backing(), steered);
+        let control = Control::listen(seat.device(), client.backing(), steered);
         let control = control.inspect_err(|error| {
             let text = format!(
                 "this client cannot be steered, and `chaosfs umount` will not hear when everything has landed: no \

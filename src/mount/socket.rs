@@ -6,25 +6,35 @@
 //! left. So whoever comes or goes holds the folder's lock meanwhile, and takes away only what is its own or nobody's.
 
 use std::{
-    env,
     fs::{self, File, Metadata},
     io,
-    os::fd::AsRawFd,
-    os::unix::{
-        fs::{DirBuilderExt, MetadataExt, symlink},
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt, symlink},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
 };
 
 use nix::{
-    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, socket as connector},
-    unistd::geteuid,
+    fcntl::{OFlag, openat, readlinkat},
+    sys::{
+        socket::{
+            AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, getsockopt,
+            socket as connector, sockopt::PeerCredentials,
+        },
+        stat::Mode,
+    },
+    unistd::{UnlinkatFlags, geteuid, unlinkat},
 };
 
 use super::{
     dialogue::PATIENCE,
-    lock::lock,
+    folders::{self, Private},
+    foothold::link_to,
+    lock::{lock, try_lock},
     mountinfo::{Device, Entry},
 };
 
@@ -75,18 +85,11 @@ fn link_beside(socket: &Path) -> PathBuf {
 /// # Errors
 /// What the system said about the last folder tried.
 pub fn listen(device: Device, backing: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let mut outcome = Err(io::Error::from(io::ErrorKind::NotFound));
-    for folder in folders(geteuid().as_raw()) {
-        outcome = listen_in(folder, device, backing);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
+    folders::first(|folder| listen_in(folder, device, backing))
 }
 
-fn listen_in(folder: PathBuf, device: Device, backing: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    make_private(&folder)?;
+fn listen_in(folder: &Path, device: Device, backing: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    Private::open(folder, geteuid().as_raw())?;
     let path = folder.join(socket_name(device));
     let _alone = alone_beside(&path)?;
     // The device number is ours now: whoever left a socket of this name is gone or was unmounted.
@@ -99,100 +102,53 @@ fn listen_in(folder: PathBuf, device: Device, backing: &Path) -> io::Result<(Uni
 
 /// Connects to whoever serves this mount; none if nobody can be reached.
 pub fn connect(entry: &Entry) -> Option<UnixStream> {
-    reach(entry).map(|(stream, _)| stream)
-}
-
-/// The same, and where the backing directory is, as its daemon has left it to be read.
-pub fn reach(entry: &Entry) -> Option<(UnixStream, PathBuf)> {
-    sockets(entry).find_map(|path| {
-        let backing = fs::read_link(link_beside(&path)).unwrap_or_default();
-        Some((dial(&path).ok()?, backing))
-    })
+    folders(entry).find_map(|folder| dial(&folder, entry.device).ok())
 }
 
 /// Where the backing directory of this mount is, also after its daemon has died; empty where nobody tells.
 pub fn backing(entry: &Entry) -> PathBuf {
-    sockets(entry).find_map(|path| fs::read_link(link_beside(&path)).ok()).unwrap_or_default()
+    let link = link_beside(Path::new(&socket_name(entry.device)));
+    folders(entry).find_map(|folder| readlinkat(folder, &link).ok()).map(PathBuf::from).unwrap_or_default()
 }
 
-/// `connect(2)` that does not wait for ever where a daemon that is stopped has many connections waiting already.
-fn dial(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let stream = UnixStream::from(connector(AddressFamily::Unix, SockType::Stream, flags, None)?);
-    stream.set_write_timeout(Some(PATIENCE))?;
-    connect_to(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(stream)
-}
-
-/// Removes what the daemon of this mount has left behind when it died. One who answers has not left it.
+/// Removes what the daemon of this mount has left behind when it died. One who answers has not left it, and where somebody
+/// comes or goes just now it is left to the next who comes.
 pub fn forget(entry: &Entry) {
-    for socket in sockets(entry) {
-        let _alone = alone_beside(&socket);
-        if dial(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            remove(&socket);
+    for folder in folders(entry) {
+        let Ok(alone) = File::open(folder.path()) else { continue };
+        let left = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if try_lock(&alone) == Ok(true) && dial(&folder, entry.device).is_err_and(left) {
+            let socket = PathBuf::from(socket_name(entry.device));
+            for name in [link_beside(&socket), socket] {
+                let _ = unlinkat(&folder, &name, UnlinkatFlags::NoRemoveDir);
+            }
         }
     }
 }
 
 /// Where the daemon of this mount may listen.
-fn sockets(entry: &Entry) -> impl Iterator<Item = PathBuf> {
-    let (owner, name) = (entry.owner.unwrap_or(0), socket_name(entry.device));
-    let private = move |folder: &PathBuf| check_private(folder, owner).is_ok();
-    folders(owner).into_iter().filter(private).map(move |folder| folder.join(&name))
+fn folders(entry: &Entry) -> impl Iterator<Item = Private> {
+    folders::of_user(entry.owner.unwrap_or(0))
 }
 
-/// How many of the folders are the same in every process of a user: the last ones.
-const FIXED_FOLDERS: usize = 2;
-
-/// The folders in which a daemon of this user may listen, best first.
-fn folders(user: u32) -> Vec<PathBuf> {
-    let is_me = user == geteuid().as_raw();
-    // A relative one is none (XDG Base Directory Specification), and an empty one is relative.
-    let session =
-        env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| is_me && folder.is_absolute());
-    let system = if user == 0 { "/run".to_string() } else { format!("/run/user/{user}") };
-    let private = session.into_iter().chain([PathBuf::from(system)]);
-    let shared = PathBuf::from(format!("/tmp/chaosfs-{user}"));
-    private.map(|folder| folder.join("chaosfs")).chain([shared]).collect()
-}
-
-/// Where claims of this user are kept. The folder of a session comes last: another process may not know of it.
-///
-/// # Errors
-/// What the system said about the last folder tried.
-pub fn folder_for_claims() -> io::Result<PathBuf> {
-    let mut candidates = folders(geteuid().as_raw());
-    let fixed = candidates.len().min(FIXED_FOLDERS);
-    candidates.rotate_right(fixed);
-    let mut outcome = Err(io::Error::from(io::ErrorKind::NotFound));
-    for folder in candidates {
-        let claims = folder.join("ids");
-        outcome = make_private(&folder).and_then(|()| make_private(&claims)).map(|()| claims);
-        if outcome.is_ok() {
-            break;
-        }
+/// Connects to the socket in this folder if it belongs to the folder's user, and so does whoever listens there: a symlink,
+/// or a socket that was moved there, leads to somebody else. `connect(2)` does not wait for ever where a daemon that is
+/// stopped has many connections waiting already.
+fn dial(folder: &Private, device: Device) -> io::Result<UnixStream> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(folder, socket_name(device).as_str(), flags, Mode::empty())?;
+    let facts = fs::metadata(link_to(file.as_fd()))?;
+    if !facts.file_type().is_socket() || facts.uid() != folder.user {
+        return Err(io::ErrorKind::PermissionDenied.into());
     }
-    outcome
-}
-
-fn make_private(folder: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => check_private(folder, geteuid().as_raw()),
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let stream = UnixStream::from(connector(AddressFamily::Unix, SockType::Stream, flags, None)?);
+    stream.set_write_timeout(Some(PATIENCE))?;
+    connect_to(stream.as_raw_fd(), &UnixAddr::new(&link_to(file.as_fd()))?)?;
+    match getsockopt(&stream, PeerCredentials)?.uid() {
+        user if user == folder.user => Ok(stream),
+        _ => Err(io::ErrorKind::PermissionDenied.into()),
     }
-}
-
-/// `/tmp` belongs to everybody: a folder that somebody else has made or can write to is not believed.
-fn check_private(folder: &Path, owner: u32) -> io::Result<()> {
-    let facts = fs::symlink_metadata(folder)?;
-    let private = facts.is_dir() && facts.uid() == owner && facts.mode() & 0o077 == 0;
-    let text = || {
-        let folder = folder.display();
-        format!(
-            "{folder} is not a folder that only user {owner} can enter; set XDG_RUNTIME_DIR to one, or remove it"
-        )
-    };
-    if private { Ok(()) } else { Err(io::Error::new(io::ErrorKind::PermissionDenied, text())) }
 }
 
 /// What is spoken there is in the name: one who speaks something else is not even tried.
@@ -205,11 +161,15 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn private() -> tempfile::TempDir {
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
+    }
+
     #[test]
     fn one_who_got_the_device_number_after_another_s_unmount_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = private();
         let device = Device { major: 0, minor: 7 };
-        let listen = || listen_in(folder.path().join("folder"), device, Path::new("/backing")).unwrap();
+        let listen = || listen_in(folder.path(), device, Path::new("/backing")).unwrap();
         let ((former, theirs), (_latter, ours)) = (listen(), listen());
         drop(former);
         let path = ours.path.clone();
@@ -220,15 +180,18 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_can_enter_or_that_is_a_link_is_refused_by_name() {
-        let (folder, user) = (tempfile::tempdir().unwrap(), geteuid().as_raw());
-        let (path, link) = (folder.path().join("private"), folder.path().join("link"));
-        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
-        assert!(check_private(&path, user).is_ok());
-        symlink(&path, &link).unwrap();
-        assert!(check_private(&link, user).unwrap_err().to_string().starts_with(&link.display().to_string()));
-        assert!(check_private(&path, user + 1).is_err());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
-        assert!(check_private(&path, user).is_err());
+    fn a_symlink_to_another_socket_is_not_followed_and_a_file_is_no_socket() {
+        let folder = private();
+        let [other, ours] = [7, 8].map(|minor| Device { major: 0, minor });
+        let _listening = listen_in(folder.path(), other, Path::new("/backing")).unwrap();
+        let private = Private::open(folder.path(), geteuid().as_raw()).unwrap();
+        assert!(dial(&private, other).is_ok());
+        let path = folder.path().join(socket_name(ours));
+        assert_eq!(dial(&private, ours).unwrap_err().kind(), io::ErrorKind::NotFound);
+        symlink(socket_name(other), &path).unwrap();
+        assert_eq!(dial(&private, ours).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_eq!(dial(&private, ours).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 }

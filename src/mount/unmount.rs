@@ -15,6 +15,7 @@ use super::{
     refusals,
     remote::is_mine,
     socket,
+    spare::Spare,
 };
 use crate::{client::Farewell, error::Refusal, event::OneLine};
 
@@ -163,12 +164,12 @@ fn unmount_entry(
     let listener = Listener::connect(entry);
     let dead = listener.is_none() && refusals::answers_dead(&entry.mount_point);
     // Nothing in a dead mount can be used any more, so whoever still stands in it need not hold it up.
-    match detach(&entry.mount_point, dead) {
+    match detach(entry, dead, &Spare::none()) {
         Err(Stuck::Busy) => return Unmounted::Busy,
         Err(Stuck::Refused(reason)) => return Unmounted::Failed(reason),
         Ok(()) => {}
     }
-    if MountTable::read().is_ok_and(|mounts| mounts.find(entry.device, &entry.mount_point).is_some()) {
+    if MountTable::read().is_ok_and(|mounts| mounts.still_at(entry)) {
         return Unmounted::Failed("the mount table still shows it".to_string());
     }
     match (elsewhere, listener) {

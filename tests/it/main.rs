@@ -22,6 +22,7 @@ mod sandbox;
 mod shortage;
 mod situations;
 mod steering;
+mod strangers;
 mod surface;
 mod trouble;
 mod umount;

@@ -480,15 +480,39 @@ fn whoever_asks_for_it_hears_the_farewell() {
     assert_eq!((&said["ok"], &said["farewell"]["landed"]), (&Value::Bool(true), &Value::from(2)));
 }
 
+/// As many connections as there may be, each after it has asked for this.
+fn crowd(sandbox: &Sandbox, request: &str) -> Vec<UnixStream> {
+    let connected = (0..256).map(|_| socket(sandbox, "a"));
+    let asked = |stream: UnixStream| {
+        (&stream).write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    connected.map(asked).collect()
+}
+
 #[test]
-fn one_connection_too_many_is_told_so() {
+fn idle_connections_make_way_for_whoever_asks_and_for_the_farewell() {
     let sandbox = mounted(&[]);
-    let _others: Vec<UnixStream> = (0..256).map(|_| socket(&sandbox, "a")).collect();
-    let reason = "chaosfs: a: there are already 256 connections; close one first\n";
+    let idle = crowd(&sandbox, "");
     for _ in 0..20 {
-        let said = say(&sandbox, &["status", "a"]);
-        assert_eq!((said.code, said.err.as_str()), (Some(1), reason));
+        done(&sandbox, &["status", "a"]);
     }
+    fs::write(sandbox.path("a/f"), "text").unwrap();
+    let said = say(&sandbox, &["umount", "-m", "a"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "a: unmounted, 2 landed\n"), "{}", said.err);
+    drop(idle);
+}
+
+#[test]
+fn a_connection_that_waits_for_the_farewell_makes_way_for_nobody() {
+    let sandbox = mounted(&[]);
+    let waiting = crowd(&sandbox, "{\"do\":\"farewell\"}\n{\"do\":\"status\"}\n");
+    assert!(waiting.iter().all(|stream| !answer(stream)["status"].is_null()));
+    let said = say(&sandbox, &["status", "a"]);
+    let refusal = "chaosfs: a: there are already 256 connections; close one first\n";
+    assert_eq!((said.code, said.err.as_str()), (Some(1), refusal));
+    say(&sandbox, &["umount", "-m", "a"]);
+    assert!(waiting.iter().all(|stream| !answer(stream)["farewell"].is_null()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{env, fs, process::Command, sync::mpsc, thread, time::Duration};
 
-use chaosfs::{Clients, EventLog, Mount, Unmounted, unmount};
+use chaosfs::{Clients, EventLog, Mount, MountOptions, Unmounted, mount, unmount};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -255,4 +255,56 @@ fn what_others_have_made_impossible_is_named_and_is_a_failure() {
         "{said:?}"
     );
     assert_eq!(lines[1..], ["  /d/file: create: unseen"]);
+}
+
+#[test]
+fn a_folder_above_a_mountpoint_may_get_another_name() {
+    for ending in ["umount", "SIGTERM", "killed"] {
+        let sandbox = Sandbox::for_mounting();
+        fs::create_dir_all(sandbox.path("above/m")).unwrap();
+        let mount = ["mount", "shared", "above/m", "--background", "--client-id", "x", "--log-file", "log"];
+        assert_eq!(say(&sandbox, &mount).code, Some(0));
+        fs::write(sandbox.path("above/m/file"), "text").unwrap();
+        fs::rename(sandbox.path("above"), sandbox.path("renamed")).unwrap();
+        let told = say(&sandbox, &["status", "--json", "renamed/m"]).out;
+        let told: chaosfs::Status = serde_json::from_str(&told).unwrap();
+        let daemon = Pid::from_raw(told.pid.try_into().unwrap());
+        let out = match ending {
+            "umount" => "renamed/m: unmounted, 2 landed\n",
+            "SIGTERM" => {
+                kill(daemon, Signal::SIGTERM).unwrap();
+                eventually("the end", || sandbox.mounts(), Vec::is_empty);
+                "renamed/m: not mounted\n"
+            }
+            _ => {
+                say(&sandbox, &["flush", "renamed/m"]);
+                kill(daemon, Signal::SIGKILL).unwrap();
+                let dead = || fs::metadata(sandbox.path("renamed/m")).is_err();
+                eventually("a dead mount", dead, |dead| *dead);
+                "renamed/m: cleaned up a dead mount\n"
+            }
+        };
+        let said = say(&sandbox, &["umount", "renamed/m"]);
+        assert_eq!(said.out + said.err.trim_start_matches("chaosfs: "), out);
+        assert!(sandbox.mounts().is_empty());
+        assert_eq!(fs::read_to_string(sandbox.path("shared/file")).unwrap(), "text");
+    }
+}
+
+#[test]
+fn so_it_may_above_the_mountpoints_of_a_guard_and_of_a_run() {
+    let sandbox = Sandbox::for_mounting();
+    fs::create_dir_all(sandbox.path("above/m")).unwrap();
+    let mut options = MountOptions::new(sandbox.path("shared"), sandbox.path("above/m"));
+    options.log = Some(EventLog::silent());
+    let guard = mount(options).unwrap();
+    fs::rename(sandbox.path("above"), sandbox.path("renamed")).unwrap();
+    drop(guard);
+    assert!(sandbox.mounts().is_empty());
+
+    let script =
+        "echo text > {A}/file; above=$(dirname {A}); mv $above $above-renamed; cat $above-renamed/A/file";
+    let said = scripted(&sandbox, &["--backing", "shared"], script);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "text\n", ""));
+    assert!(sandbox.left_by_runs().is_empty() && sandbox.mounts().is_empty());
 }

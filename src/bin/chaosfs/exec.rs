@@ -4,11 +4,10 @@ use std::{
     ffi::OsString,
     io,
     os::unix::process::CommandExt,
-    path::PathBuf,
     process::{Command, ExitCode},
 };
 
-use chaosfs::{RemoteClient, harness::stand_at};
+use chaosfs::harness::stand_at;
 
 use crate::{args::ExecArgs, voice::complain};
 
@@ -18,9 +17,7 @@ pub const OWN_FAILURE: u8 = 125;
 
 /// Becomes the command; returns only if that failed.
 pub fn run(args: ExecArgs) -> anyhow::Result<ExitCode> {
-    let backing = || RemoteClient::at(&args.mountpoint)?.status().map(|status| PathBuf::from(status.backing));
-    let at = args.at.map_or_else(backing, Ok)?;
-    stand_at(&args.mountpoint, &at)?;
+    stand_at(&args.mountpoint, args.at.as_deref())?;
     let failure = become_command(&args.command, &[]);
     complain(&failure.text);
     Ok(ExitCode::from(failure.code))

@@ -116,6 +116,11 @@ fn ask(mut sighting: Sighting) -> Told {
 fn as_json(told: &Told) -> Value {
     let Sighting { client, mountpoint, backing, .. } = &told.sighting;
     let mut object = match &told.status {
+        Ok(status) if status.backing.is_empty() => {
+            let mut object = json!(status);
+            object["backing"] = Value::Null;
+            object
+        }
         Ok(status) => json!(status),
         Err(refusal) => json!({
             "client": client,
@@ -184,7 +189,7 @@ fn in_full(status: &Status) -> String {
         files => format!("caches answers, and serves {} itself", counted(files, "open file")),
     };
     let lines = [
-        ("backing", status.backing.clone()),
+        ("backing", known(&status.backing)),
         ("process", format!("{}, chaosfs {}", status.pid, status.version)),
         (
             "time",
@@ -209,6 +214,11 @@ fn in_full(status: &Status) -> String {
         let _ = write!(text, "\n              {}", OneLine(lost));
     }
     text + "\n"
+}
+
+/// Another user's client is not asked where its backing directory is.
+fn known(backing: &str) -> String {
+    if backing.is_empty() { "unknown: it belongs to another user".to_string() } else { backing.to_string() }
 }
 
 fn in_flight(status: &Status) -> String {

@@ -20,7 +20,7 @@ pub struct ExecArgs {
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
 
-    /// Directory where COMMAND sees the client [default: its backing directory]
+    /// Directory where COMMAND sees the client; required for another user's [default: its backing directory]
     #[arg(long, value_name = "PATH")]
     pub at: Option<PathBuf>,
 

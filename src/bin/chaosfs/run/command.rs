@@ -100,7 +100,7 @@ fn prepare(
 ) -> anyhow::Result<Vec<(String, OsString)>> {
     let mut variables = plan::variables(&run.backing, &run.clients);
     if let Some(at) = &run.at {
-        stand_at(&client.mountpoint, at)?;
+        stand_at(&client.mountpoint, Some(at))?;
     }
     set_pdeathsig(Signal::SIGKILL).context("cannot tie the command to the run")?;
     if getppid() != supervisor {
