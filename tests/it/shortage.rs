@@ -12,7 +12,10 @@ use nix::sys::signal::{Signal, kill};
 
 use chaosfs::Status;
 
-use crate::sandbox::{Said, Sandbox, eventually, run};
+use crate::{
+    sandbox::{Said, Sandbox, eventually, run},
+    strangers::with_theirs,
+};
 
 /// The same command under limits of the shell, and killed where it does not end.
 fn limited(limits: &str, command: &Command) -> Command {
@@ -201,4 +204,32 @@ while [ -e /proc/$pid ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done
 [ ! -e /proc/$pid ]; cat back/file; grep -c 'event=stop landed=2' log; $CHAOSFS umount m > umounted 2>&1 || :";
     let said = by_ordinary_user(&sandbox, &["--clients", "1"], script);
     assert_eq!((said.code, said.out.as_str()), (Some(0), "text\n1\n"), "{}", said.err);
+}
+
+#[test]
+fn where_a_users_processes_are_at_their_limit_a_mount_is_taken_away_all_the_same() {
+    // A user whose only process is the daemon, and that with a limit of what it has.
+    let script = r#"
+NOBODY = 61234
+open("device/passwd", "w").write(open("/etc/passwd").read() + f"alone:x:{NOBODY}:{NOBODY}::/:/bin/sh\n")
+subprocess.check_call(["mount", "--bind", "device/passwd", "/etc/passwd"])
+os.mkdir("alone"); os.chown("alone", NOBODY, NOBODY)
+def mount_alone():
+    os.chdir("alone"); os.mkdir("m"); os.mkdir("back")
+    subprocess.check_call([BINARY, "mount", "back", "m", "--background", "--log-file", "log"])
+done(as_nobody(mount_alone))
+of_user = lambda pid: pid.isdigit() and os.stat("/proc/" + pid).st_uid == NOBODY
+daemon, = filter(of_user, os.listdir("/proc"))
+threads = len(os.listdir(f"/proc/{daemon}/task"))
+import resource
+done(as_nobody(lambda: resource.prlimit(int(daemon), resource.RLIMIT_NPROC, (threads, threads))))
+assert f"Max processes             {threads} " in open(f"/proc/{daemon}/limits").read()
+os.kill(int(daemon), signal.SIGTERM)
+until(lambda: not os.path.exists(f"/proc/{daemon}/exe"))
+print([fields[4] for fields in mounts() if fields[4].endswith("/alone/m")], "cannot" in open("alone/log").read())
+subprocess.check_call(["rm", "-rf", f"/tmp/chaosfs-{NOBODY}"])
+chaosfs("umount", "theirs/d/m")
+"#;
+    let Some(said) = with_theirs("", script) else { return };
+    assert_eq!(said, "[] False\n");
 }

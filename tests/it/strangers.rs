@@ -73,7 +73,7 @@ def begin(*more):
 
 /// Runs a script of root's in a mount namespace of its own with a `/dev/fuse` and a `user_allow_other` for everybody; what
 /// it prints. It begins with a mount `theirs/d/m` of another user's.
-fn with_theirs(more: &str, script: &str) -> Option<String> {
+pub fn with_theirs(more: &str, script: &str) -> Option<String> {
     // On a tmpfs: a device in the test's folder does not open where /tmp is mounted `nodev`.
     const IN_NAMESPACE: &str = "mount -t tmpfs tmpfs device && mknod -m 666 device/fuse c 10 229 && \
          mount --bind device/fuse /dev/fuse && echo user_allow_other > device/fuse.conf && \

@@ -106,8 +106,9 @@ class Server:
             # Once a mount is gone, another one may get its device number.
             if self._pid not in (0, control.pid):
                 return
+            control.send("farewell")
             with suppress(ProcessLookupError):
-                os.kill(control.status()["pid"], signal.SIGTERM)
+                os.kill(control.pid or control.status()["pid"], signal.SIGTERM)
             lost: list[str] = []
             while (answer := control.hear()) is not None:
                 lost += answer.get("farewell", {}).get("lost", [])
