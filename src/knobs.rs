@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use crate::error::Refusal;
+use crate::{
+    consistency::{Lifetimes, Policy},
+    error::Refusal,
+};
 
 mod json;
 mod values;
@@ -101,6 +104,11 @@ impl Knobs {
         "max_mutations",
         "max_belief",
     ];
+
+    /// What decides what a client with these knobs answers.
+    pub fn policy(&self) -> Policy {
+        Policy { lifetimes: Lifetimes::all(self.meta_ttl), read_your_writes: self.read_your_writes }
+    }
 
     /// Whether every change is written through: nothing is ever in flight.
     pub fn is_never_late(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use chaosfs::consistency::{Belief, Change, Kind, Known, Place, ttl_cache::TtlCache};
+use chaosfs::consistency::{Belief, Change, Kind, Known, Place, cache::Cache};
 
 use super::{FIRST, Keys, NOW, Operation, Places, Run, attributes, place, write};
 
@@ -28,9 +28,9 @@ const fn known(name: &'static str, prepare: fn(usize) -> Run) -> Operation {
 const TTL: Duration = Duration::from_millis(1_500);
 
 fn cached(size: usize) -> Run {
-    let mut cache = TtlCache::new(TTL, |_, _| 0);
+    let mut cache = Cache::new(|_, _| 0);
     for key in 0..size as u64 {
-        cache.believe(cache.start_fetch(&key, NOW), key, key);
+        cache.believe(cache.start_fetch(&key, NOW), key, key, TTL);
     }
     let mut keys = Keys::among(size);
     Box::new(move || {
@@ -40,7 +40,7 @@ fn cached(size: usize) -> Run {
 
 /// A client that knows the attributes of so many files.
 fn acquainted(size: usize) -> Belief {
-    let mut belief = Belief::new(TTL, u64::MAX);
+    let mut belief = Belief::new(u64::MAX);
     for number in 0..size as u64 {
         believe_attributes(&mut belief, number);
     }
@@ -49,7 +49,7 @@ fn acquainted(size: usize) -> Belief {
 
 fn believe_attributes(belief: &mut Belief, number: u64) {
     let ticket = belief.fetch_attributes(FIRST + number, NOW);
-    black_box(belief.believe_attributes(ticket, FIRST + number, attributes(Kind::File)));
+    black_box(belief.believe_attributes(ticket, FIRST + number, attributes(Kind::File), TTL));
 }
 
 fn attributes_believed(size: usize) -> Run {
@@ -67,10 +67,10 @@ fn attributes_fetched(size: usize) -> Run {
 }
 
 fn name_believed(size: usize) -> Run {
-    let mut belief = Belief::new(TTL, u64::MAX);
+    let mut belief = Belief::new(u64::MAX);
     for number in 0..size as u64 {
         let (place, ino) = (place(number), FIRST + number);
-        belief.believe_name(belief.fetch_name(&place, NOW), place, Some(Known { ino, serial: 1 }));
+        belief.believe_name(belief.fetch_name(&place, NOW), place, Some(Known { ino, serial: 1 }), TTL);
     }
     let mut places = Places::among(0..size as u64, 1);
     Box::new(move || {
@@ -79,7 +79,7 @@ fn name_believed(size: usize) -> Run {
 }
 
 fn absence_fetched(size: usize) -> Run {
-    let mut belief = Belief::new(TTL, u64::MAX);
+    let mut belief = Belief::new(u64::MAX);
     for number in 0..size as u64 {
         believe_absence(&mut belief, place(number));
     }
@@ -88,7 +88,7 @@ fn absence_fetched(size: usize) -> Run {
 }
 
 fn believe_absence(belief: &mut Belief, place: Place) {
-    belief.believe_name(belief.fetch_name(&place, NOW), place, None);
+    belief.believe_name(belief.fetch_name(&place, NOW), place, None, TTL);
 }
 
 fn own_write(size: usize) -> Run {
@@ -109,8 +109,9 @@ fn bytes_believed(pieces: usize) -> Run {
     const PIECE: u64 = 1024;
     let mut belief = acquainted(1);
     let data: Arc<[u8]> = vec![7; PIECE as usize].into();
+    let of = belief.attributes(FIRST, NOW).expect("they are believed").number;
     for piece in 0..pieces as u64 {
-        belief.believe_bytes(FIRST, NOW, piece * PIECE, &data, NOW);
+        belief.believe_bytes(FIRST, of, piece * PIECE, &data, NOW);
     }
     let mut keys = Keys::among(pieces);
     Box::new(move || {

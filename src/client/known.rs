@@ -3,7 +3,7 @@
 use super::Client;
 use crate::{
     backing::NodeId,
-    consistency::{Attributes, Ino},
+    consistency::{Attributes, Ino, Known},
 };
 
 /// What knowing an inode takes, about.
@@ -57,6 +57,15 @@ pub(super) struct Looked<'a> {
 impl Looked<'_> {
     pub(super) fn ino(&self) -> Ino {
         self.id.ino
+    }
+
+    pub(super) fn with_view(mut self, view: Option<Attributes>) -> Self {
+        self.view = view;
+        self
+    }
+
+    pub(super) fn known(&self) -> Known {
+        Known { ino: self.id.ino, serial: self.id.serial }
     }
 
     /// Hands the lookup to the kernel, which will `forget` it.

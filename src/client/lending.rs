@@ -3,7 +3,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::{Client, State, Trace, open_files::OpenFile};
+use super::{Client, Provenance, State, open_files::OpenFile};
 use crate::{
     clock::Clock,
     consistency::{
@@ -73,14 +73,15 @@ impl Client {
     }
 
     /// How long the kernel may keep what an operation has just answered: a name, and the attributes behind it.
-    pub(super) fn lease(&self, trace: &Trace, attributes: Option<&Attributes>) -> Lease {
+    pub(super) fn lease(&self, provenance: &Provenance, attributes: Option<&Attributes>) -> Lease {
         if !self.lends {
             return Lease::default();
         }
-        let (ttl, now) = (self.in_force().knobs.meta_ttl, self.now());
-        let left = |since: Option<_>| since.map_or(Duration::ZERO, |since| lease::remaining(since, ttl, now));
-        let attributes_since = trace.attributes_since.filter(|_| attributes.is_some_and(lease::may_be_kept));
-        Lease { name: left(trace.name_since), attributes: left(attributes_since) }
+        let now = self.now();
+        let left = |until: Option<_>| until.map_or(Duration::ZERO, |until| lease::remaining(until, now));
+        let attributes_until =
+            provenance.attributes_until.filter(|_| attributes.is_some_and(lease::may_be_kept));
+        Lease { name: left(provenance.name_until), attributes: left(attributes_until) }
     }
 
     /// How the bytes of a file that has just been opened reach its programs.
@@ -126,7 +127,7 @@ impl Client {
             lends: self.lends,
             goes_through: is_clear && self.is_at_once(state, DelayClass::Data),
             all_goes_through: self.all_goes_through(state),
-            believes: !state.belief.is_off(),
+            believes: self.believes(),
             is_readable: file.is_readable(),
             appends: file.flags & O_APPEND != 0,
             has_several_writers: self.allow_other && file.is_writable(),

@@ -95,7 +95,7 @@ pub use crate::{
 use crate::{
     backing::{self, InodeTable, ROOT},
     clock::Clock,
-    consistency::Place,
+    consistency::{Place, Policy, Provenance},
     dice::Dice,
     error::{Error, Refusal},
     event::EventLog,
@@ -106,7 +106,7 @@ use crate::{
 };
 use known::Looked;
 use open_files::OpenFiles;
-use operation::{OperationCounts, Source, Trace};
+use operation::OperationCounts;
 use progress::Progress;
 use state::{State, Version, Watched};
 
@@ -167,12 +167,13 @@ struct Counters {
 #[derive(Debug)]
 struct InForce {
     knobs: Knobs,
+    policy: Policy,
     injector: Injector,
 }
 
 impl InForce {
     fn new(knobs: Knobs) -> InForce {
-        InForce { injector: Injector::new(knobs.drop_prob), knobs }
+        InForce { injector: Injector::new(knobs.drop_prob), policy: knobs.policy(), knobs }
     }
 }
 
@@ -209,10 +210,6 @@ pub struct Client {
     gives_away: bool,
     own_ids: (u32, u32),
 }
-
-/// How often an answer that own changes keep overtaking is asked for again before it is taken as it is. A round takes
-/// microseconds, a landing tens of them: more than a few are never seen.
-const MOST_ROUNDS: usize = 1000;
 
 impl Client {
     /// Opens the backing directory. No thread runs yet: see [`Client::start`].
@@ -316,7 +313,7 @@ impl Client {
 
     /// Whether answers are believed for some time.
     pub fn believes(&self) -> bool {
-        !self.lock().belief.is_off()
+        !self.in_force().policy.lifetimes.are_zero()
     }
 
     fn is_root(&self) -> bool {

@@ -8,10 +8,10 @@ use std::{
 
 use super::Client;
 use crate::{
+    consistency::{Origin, Provenance},
     error::Error,
     event::{Event, readable},
     fault::Verdict,
-    time::Time,
 };
 
 /// The names of operations, as the log, the draws and the counts have them.
@@ -68,61 +68,19 @@ impl OperationCounts {
     }
 }
 
-/// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    Backing,
-    InFlight,
-    /// Fetched then.
-    Belief(Time),
-}
-
-/// What is noted about an operation while it goes on.
-#[derive(Debug)]
-pub(super) struct Trace {
-    pub(super) source: Source,
-    /// Since when the name, or its absence, is believed; none if it is not.
-    pub(super) name_since: Option<Time>,
-    /// The same for the attributes as they are shown.
-    pub(super) attributes_since: Option<Time>,
-}
-
-impl Trace {
-    pub(super) fn new() -> Trace {
-        Trace { source: Source::Backing, name_since: None, attributes_since: None }
-    }
-
-    /// The name, or its absence, was believed already.
-    pub(super) fn believes_name(&mut self, fetched: Time) {
-        self.source = Source::Belief(fetched);
-        self.name_since = Some(fetched);
-    }
-
-    /// The inode was made, and is believed from now on.
-    pub(super) fn made(&mut self, started: Time) {
-        (self.name_since, self.attributes_since) = (Some(started), Some(started));
-    }
-
-    /// The attributes were believed already.
-    pub(super) fn believes_attributes(&mut self, fetched: Time) {
-        self.source = Source::Belief(fetched);
-        self.attributes_since = Some(fetched);
-    }
-}
-
 impl Client {
     /// Runs one operation: lets the injector judge it before it has any effect, and logs it if operations are logged.
     pub(super) fn operate<T>(
         &self,
         operation: &'static str,
         path: impl Fn() -> Vec<u8>,
-        run: impl FnOnce(&mut Trace) -> Result<T, Error>,
+        run: impl FnOnce(&mut Provenance) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.operations.count(operation);
-        let mut trace = Trace::new();
-        let result = self.judge(operation, &path).and_then(|()| run(&mut trace));
+        let mut provenance = Provenance::default();
+        let result = self.judge(operation, &path).and_then(|()| run(&mut provenance));
         if self.log.wants_operations() {
-            self.log_operation(operation, &path(), result.as_ref().err(), trace.source);
+            self.log_operation(operation, &path(), result.as_ref().err(), provenance.origin());
         }
         result
     }
@@ -154,13 +112,13 @@ impl Client {
         operation: &'static str,
         path: &[u8],
         error: Option<&Error>,
-        source: Source,
+        origin: Origin,
     ) {
         let now = self.now();
-        let (source, age) = match source {
-            Source::Backing => ("backing", Duration::ZERO),
-            Source::InFlight => ("in-flight", Duration::ZERO),
-            Source::Belief(fetched) => ("belief", now.since(fetched)),
+        let (source, age) = match origin {
+            Origin::Backing => ("backing", Duration::ZERO),
+            Origin::InFlight => ("in-flight", Duration::ZERO),
+            Origin::Belief(fetched) => ("belief", now.since(fetched)),
         };
         let outcome = error.map_or_else(|| "ok".to_string(), |error| error.symbol());
         let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);

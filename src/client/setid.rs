@@ -21,7 +21,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{Caller, Client, SetAttributes, Trace, store::clear_permissions};
+use super::{Caller, Client, Provenance, SetAttributes, store::clear_permissions};
 use crate::{
     backing::sys,
     consistency::{Attributes, Ino, Kind, mutation::setid_lost},
@@ -32,11 +32,16 @@ const SETID: u32 = 0o6000;
 
 impl Client {
     /// The permission bits that a file loses when this caller changes its data, in this client's view.
-    pub(super) fn setid_lost(&self, caller: &Caller, ino: Ino, trace: &mut Trace) -> Result<u32, Error> {
+    pub(super) fn setid_lost(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        provenance: &mut Provenance,
+    ) -> Result<u32, Error> {
         if caller.uid == 0 {
             return Ok(0);
         }
-        let Attributes { permissions, gid, .. } = self.view(ino, trace)?;
+        let Attributes { permissions, gid, .. } = self.view(ino, provenance)?;
         Ok(lost_to(caller, permissions, gid))
     }
 
@@ -58,7 +63,7 @@ impl Client {
         caller: &Caller,
         ino: Ino,
         asked: &SetAttributes,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<Option<u32>, Error> {
         if asked.size.is_some() {
             // Cutting a file takes its bits away itself.
@@ -68,7 +73,7 @@ impl Client {
         if !is_chown && !asked.is_empty() {
             return Ok(asked.permissions);
         }
-        let Attributes { kind, permissions, uid, gid, .. } = self.view(ino, trace)?;
+        let Attributes { kind, permissions, uid, gid, .. } = self.view(ino, provenance)?;
         let lost = if kind == Kind::Directory { 0 } else { lost_to(caller, permissions, gid) };
         let left = asked.permissions.unwrap_or(permissions) & !lost;
         match lost {

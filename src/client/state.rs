@@ -8,12 +8,11 @@ use super::{
     waits::{Over, Waits},
 };
 use crate::{
-    backing::NodeId,
-    consistency::{Attributes, Belief, InFlight, Ino, Known, Place},
+    consistency::{Attributes, Belief, Core, InFlight, Ino, Policy},
     error::Error,
     hashing::{HashMap, HashSet},
     knobs::Knobs,
-    time::{Time, Timestamp},
+    time::Timestamp,
 };
 
 /// Everything that decides what is seen.
@@ -77,7 +76,7 @@ impl State {
     /// The state of a client that has done nothing yet and believes what it sees as its knobs say.
     pub(super) fn new(knobs: &Knobs) -> State {
         State {
-            belief: Belief::new(knobs.meta_ttl, knobs.max_belief),
+            belief: Belief::new(knobs.max_belief),
             in_flight: InFlight::default(),
             waits: Waits::default(),
             alarms: Alarms::default(),
@@ -109,14 +108,9 @@ impl State {
         if self.has_room(knobs, bytes) { self.waits.next_for_room() } else { None }
     }
 
-    /// A new inode that has just been made in the store is what its maker has seen of it, if nothing of this client's
-    /// came in between.
-    pub(super) fn believe_made(&mut self, place: &Place, id: NodeId, attributes: Attributes, started: Time) {
-        let ticket = self.belief.fetch_name(place, started);
-        let known = Known { ino: id.ino, serial: id.serial };
-        self.belief.believe_name(ticket, place.clone(), Some(known));
-        let ticket = self.belief.fetch_attributes(id.ino, started);
-        self.belief.believe_attributes(ticket, id.ino, attributes);
+    /// What the client knows, for one decision.
+    pub(super) fn core<'a>(&'a mut self, policy: &'a Policy) -> Core<'a> {
+        Core::new(&mut self.belief, &self.in_flight, policy)
     }
 
     /// Landing has failed for this inode: each open file of it reports that once.

@@ -60,9 +60,7 @@ impl Client {
         if self.lends() {
             check_lending(&knobs, &self.clock, self.log.wants_operations(), self.terms)?;
         }
-        if knobs.meta_ttl != before.meta_ttl {
-            state.belief.set_ttl(knobs.meta_ttl, now);
-        }
+        state.belief.shorten(&knobs.policy().lifetimes, now);
         state.belief.set_most(knobs.max_belief);
         let in_force = Arc::new(InForce::new(knobs.clone()));
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;

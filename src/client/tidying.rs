@@ -60,7 +60,7 @@ impl Client {
     /// What has expired goes as other beliefs come. Where none come it goes here.
     fn drop_expired_beliefs(&self, tidying: &mut Tidying, now: Time) -> Option<Duration> {
         let mut state = self.lock();
-        if state.belief.is_off() {
+        if !self.believes() {
             return None;
         }
         let believed = state.belief.believed();

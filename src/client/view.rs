@@ -1,19 +1,21 @@
 //! What this client sees: the overlay of what is in flight, laid over belief or over what is fetched now.
 
 use std::{
-    collections::BTreeMap,
+    cell::Cell,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::Duration,
 };
 
-use super::{Client, Lease, Looked, MOST_ROUNDS, Source, State, Trace};
+use super::{Client, Lease, Looked, State};
 use crate::{
     backing::{NodeId, Stat, sys},
-    consistency::{Attributes, Binding, Ino, Kind, Known, Listing, Name, Place},
+    consistency::{
+        Attributes, Ino, Kind, Listing, Origin, Place, Provenance,
+        inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
+    },
     error::Error,
-    hashing::HashSet,
-    time::Timestamp,
+    time::{Time, Timestamp},
 };
 
 /// An inode and its attributes: what a lookup answers. The caller owes one `forget`.
@@ -40,6 +42,9 @@ pub struct Missing {
     pub error: Error,
     pub lease: Duration,
 }
+
+/// How often a name is looked up anew because its inode is not known any more by the time it was to be held.
+const MOST_TRIES: usize = 100;
 
 /// Whether a lookup gets hold of the real inode, or leaves that to who needs it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,10 +82,10 @@ impl Client {
         let found = self.operate(
             "lookup",
             || self.path_of(&place),
-            |trace| {
-                let found = self.entry(&place, Hold::Yes, trace);
+            |provenance| {
+                let found = self.entry(&place, Hold::Yes, provenance);
                 if found.is_err() {
-                    lease = self.lease(trace, None).name;
+                    lease = self.lease(provenance, None).name;
                 }
                 found
             },
@@ -93,25 +98,30 @@ impl Client {
     /// # Errors
     /// As for a lookup; ENOENT for an entry that has gone since it was listed.
     pub fn lookup_listed(&self, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
-        self.entry(&Place::new(directory, name), Hold::No, &mut Trace::new())
+        self.entry(&Place::new(directory, name), Hold::No, &mut Provenance::default())
     }
 
-    fn entry(&self, place: &Place, hold: Hold, trace: &mut Trace) -> Result<Entry, Error> {
+    fn entry(&self, place: &Place, hold: Hold, provenance: &mut Provenance) -> Result<Entry, Error> {
         self.check_name(&place.name)?;
-        let looked = self.find(place, hold, trace)?.ok_or(Error::NotFound)?;
-        let attributes = self.attributes_of_looked(&looked, trace).inspect_err(|error| {
-            trace.name_since = None;
+        let looked = self.find(place, hold, provenance)?.ok_or(Error::NotFound)?;
+        let attributes = self.attributes_of_looked(&looked, provenance).inspect_err(|error| {
+            provenance.name_until = None;
             // The inode may be known by another name. What is believed of this one must not meet the kernel's second try.
             if error.is(Error::Stale) {
                 self.lock().belief.distrust_name(place);
             }
         })?;
-        Ok(self.entry_of(looked, attributes, trace))
+        Ok(self.entry_of(looked, attributes, provenance))
     }
 
     /// The answer about a name whose inode and attributes have been found.
-    pub(super) fn entry_of(&self, looked: Looked<'_>, attributes: Attributes, trace: &Trace) -> Entry {
-        let lease = self.lease(trace, Some(&attributes));
+    pub(super) fn entry_of(
+        &self,
+        looked: Looked<'_>,
+        attributes: Attributes,
+        provenance: &Provenance,
+    ) -> Entry {
+        let lease = self.lease(provenance, Some(&attributes));
         if !lease.name.is_zero() && attributes.kind == Kind::Directory {
             // A program may go there without anybody asking again, and stay when it is removed.
             let _ = self.table.descriptor(looked.ino());
@@ -122,9 +132,9 @@ impl Client {
     pub(super) fn attributes_of_looked(
         &self,
         looked: &Looked<'_>,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<Attributes, Error> {
-        looked.view.map_or_else(|| self.view(looked.ino(), trace), Ok)
+        looked.view.map_or_else(|| self.view(looked.ino(), provenance), Ok)
     }
 
     /// What stands at a name in this client's view.
@@ -132,67 +142,87 @@ impl Client {
         &self,
         place: &Place,
         hold: Hold,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<Option<Looked<'_>>, Error> {
-        for round in 0.. {
-            (trace.name_since, trace.attributes_since) = (None, None);
-            let (ticket, changes, started) = {
-                let state = self.lock();
-                match state.in_flight.overlay().name(place) {
-                    Some(Binding::Absent) => {
-                        trace.source = Source::InFlight;
-                        return Ok(None);
-                    }
-                    Some(Binding::Present { ino, .. }) => {
-                        if let Some(looked) = self.look_up(ino) {
-                            trace.source = Source::InFlight;
-                            return Ok(Some(looked));
-                        }
-                    }
-                    None => {}
-                }
-                if state.in_flight.overlay().unlanded(place.directory).is_some() {
-                    trace.source = Source::InFlight;
-                    return Ok(None);
-                }
-                let now = self.now();
-                if let Some(believed) = state.belief.name(place, now) {
-                    let Some(known) = believed.value else {
-                        trace.believes_name(believed.fetched);
-                        return Ok(None);
-                    };
-                    let id = NodeId { ino: known.ino, serial: known.serial };
-                    if self.table.look_up(id) {
-                        trace.believes_name(believed.fetched);
-                        return Ok(Some(Looked { client: self, id, view: None }));
-                    }
-                }
-                (state.belief.fetch_name(place, now), state.belief.changes(), now)
+        for _ in 0..MOST_TRIES {
+            // What a fetch finds is held for as long as it may be the answer.
+            let fetched = Cell::new(None);
+            let fetch = |_: &NameOf| {
+                let (looked, attributes) = self.fetch_name(place, hold)?.unzip();
+                let known = looked.as_ref().map(Looked::known);
+                fetched.set(looked);
+                Ok(known.zip(attributes))
             };
-            trace.source = Source::Backing;
-            let (mut found, fetched) = self.fetch_name(place, hold)?.unzip();
-            let known = found.as_ref().map(|looked| Known { ino: looked.id.ino, serial: looked.id.serial });
-            let mut state = self.lock();
-            if let (Some(looked), Some(fetched)) = (&mut found, fetched)
-                && state.belief.changes() == changes
-                && !state.in_flight.is_relinking(looked.ino())
-            {
-                let ticket = state.belief.fetch_attributes(looked.ino(), started);
-                let base = state.belief.believe_attributes(ticket, looked.ino(), fetched);
-                looked.view = base.map(|base| self.lay_over(&state, looked.ino(), &base));
-                let is_shown_as_believed = looked.view.is_some()
-                    && !state.belief.is_lent(looked.ino())
-                    && !state.in_flight.overlay().touches(looked.ino());
-                trace.attributes_since = is_shown_as_believed.then_some(started);
-            }
-            let believed = state.belief.believe_name(ticket, place.clone(), known);
-            trace.name_since = believed.then_some(started);
-            drop(state);
-            if believed || round >= MOST_ROUNDS {
+            let hold_on = |state: &mut State, bound, _| self.hold_bound(state, place, bound, &fetched);
+            let (found, part) = self.inquire(NameOf(place.clone()), fetch, hold_on)?;
+            provenance.add_all(&part);
+            (provenance.name_until, provenance.attributes_until) = (part.name_until, part.attributes_until);
+            if let Some(found) = found {
                 return Ok(found);
             }
         }
-        unreachable!("the rounds are bounded")
+        Err(Error::Stale)
+    }
+
+    /// Counts one lookup of the inode that was found at a name. None where it is not known by its number any more: it is
+    /// then not believed any longer that it has this name.
+    fn hold_bound<'a>(
+        &'a self,
+        state: &mut State,
+        place: &Place,
+        bound: Bound,
+        fetched: &Cell<Option<Looked<'a>>>,
+    ) -> Option<Option<Looked<'a>>> {
+        let held = match bound {
+            Bound::Absent => return Some(None),
+            Bound::InFlight(ino) => self.look_up(ino),
+            Bound::Found(known, view) => match fetched.take() {
+                Some(looked) if looked.known() == known => Some(looked.with_view(view)),
+                other => {
+                    fetched.set(other);
+                    let id = NodeId { ino: known.ino, serial: known.serial };
+                    self.table.look_up(id).then(|| Looked { client: self, id, view })
+                }
+            },
+        };
+        if held.is_none() {
+            state.belief.distrust_name(place);
+        }
+        held.map(Some)
+    }
+
+    /// Asks a question and calls `decide` with the answer.
+    ///
+    /// `decide` runs under the lock under which the answer was found. So nothing can land in between and leave the overlay
+    /// while a base is still from before: what both make together is a state that there was.
+    pub(super) fn inquire<Q: Question, T>(
+        &self,
+        question: Q,
+        mut fetch: impl FnMut(&Q) -> Result<Q::Fetched, Error>,
+        decide: impl FnOnce(&mut State, Q::Answer, Time) -> T,
+    ) -> Result<(T, Provenance), Error> {
+        let mut inquiry = Inquiry::new(question);
+        let mut fetched = None;
+        loop {
+            let mut state = self.lock();
+            let now = self.now();
+            let in_force = self.in_force();
+            let mut core = state.core(&in_force.policy);
+            let step = match fetched.take() {
+                Some(fetched) => core.tell(&mut inquiry, fetched, now),
+                None => core.ask(&mut inquiry, now),
+            };
+            match step {
+                Step::Answer(answer) => {
+                    return Ok((decide(&mut state, answer, now), *inquiry.provenance()));
+                }
+                Step::AwaitLanding => self.progress.wait_for_a_step(state),
+                Step::Fetch => {
+                    drop(state);
+                    fetched = Some(fetch(inquiry.question())?);
+                }
+            }
+        }
     }
 
     /// A node that is known by its number, with one more lookup counted.
@@ -234,82 +264,51 @@ impl Client {
     /// # Errors
     /// ESTALE if it is gone; whatever the backing directory answers.
     pub fn getattr(&self, ino: Ino) -> Result<Shown, Error> {
-        self.operate("getattr", || self.table.path(ino), |trace| self.show(ino, trace))
+        self.operate("getattr", || self.table.path(ino), |provenance| self.show(ino, provenance))
     }
 
     /// The attributes of an inode in this client's view, for the kernel.
-    pub(super) fn show(&self, ino: Ino, trace: &mut Trace) -> Result<Shown, Error> {
-        let attributes = self.view(ino, trace)?;
-        Ok(Shown { attributes, lease: self.lease(trace, Some(&attributes)).attributes })
+    pub(super) fn show(&self, ino: Ino, provenance: &mut Provenance) -> Result<Shown, Error> {
+        let attributes = self.view(ino, provenance)?;
+        Ok(Shown { attributes, lease: self.lease(provenance, Some(&attributes)).attributes })
     }
 
     /// The attributes of an inode in this client's view.
-    pub(super) fn view(&self, ino: Ino, trace: &mut Trace) -> Result<Attributes, Error> {
-        let (view, touched) = self.on_base(ino, trace, |state, base| {
-            (self.lay_over(state, ino, base), state.in_flight.overlay().touches(ino))
+    pub(super) fn view(&self, ino: Ino, provenance: &mut Provenance) -> Result<Attributes, Error> {
+        let (view, is_touched) = self.on_base(ino, provenance, |state, base, _| {
+            let is_touched = state.in_flight.overlay().touches(ino);
+            (state.core(&self.in_force().policy).view(ino, base), is_touched)
         })?;
-        if touched {
-            trace.source = Source::InFlight;
-            trace.attributes_since = None;
+        if is_touched {
+            provenance.add(Origin::InFlight);
+            provenance.attributes_until = None;
         }
         Ok(view)
     }
 
-    fn lay_over(&self, state: &State, ino: Ino, base: &Attributes) -> Attributes {
-        state.in_flight.overlay().view(ino, base, self.in_force().knobs.read_your_writes)
-    }
-
-    /// Calls `decide` with what lies under the overlay of an inode: the attributes believed, or fetched now.
-    ///
-    /// `decide` runs under the lock under which the base was found good. So nothing can land in between and leave the
-    /// overlay while the base is still from before: what both make together is a state that there was.
+    /// Calls `decide` with what lies under the overlay of an inode.
     pub(super) fn on_base<T>(
         &self,
         ino: Ino,
-        trace: &mut Trace,
-        decide: impl FnOnce(&mut State, &Attributes) -> T,
+        provenance: &mut Provenance,
+        decide: impl FnOnce(&mut State, &Attributes, Time) -> T,
     ) -> Result<T, Error> {
-        for round in 0.. {
-            trace.attributes_since = None;
-            let (ticket, started) = {
-                let mut state = self.lock();
-                if let Some(made) = state.in_flight.overlay().unlanded(ino).copied() {
-                    trace.source = Source::InFlight;
-                    return Ok(decide(&mut state, &made));
-                }
-                let now = self.now();
-                if let Some(believed) = state.belief.attributes(ino, now) {
-                    trace.believes_attributes(believed.fetched);
-                    return Ok(decide(&mut state, &believed.value));
-                }
-                if state.in_flight.is_relinking(ino) && round < MOST_ROUNDS {
-                    self.progress.wait_for_a_step(state);
-                    continue;
-                }
-                (state.belief.fetch_attributes(ino, now), now)
-            };
-            trace.source = Source::Backing;
-            let fetched = self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd()));
-            let mut state = self.lock();
-            let fetched = match fetched {
-                Err(error) if error.is(Error::Stale) && state.in_flight.is_moving(ino) => {
-                    return Ok(decide(&mut state, &self.ghost(ino)));
-                }
-                fetched => attributes_of(&fetched?),
-            };
-            match state.belief.believe_attributes(ticket, ino, fetched) {
-                Some(shown) => {
-                    trace.attributes_since = (!state.belief.is_lent(ino)).then_some(started);
-                    return Ok(decide(&mut state, &shown));
-                }
-                None if round >= MOST_ROUNDS => {
-                    let shown = state.belief.disguised(ino, fetched);
-                    return Ok(decide(&mut state, &shown));
-                }
-                None => {}
-            }
+        let fetch = |_: &BaseOf| self.fetch_inode(ino);
+        let on_answer = |state: &mut State, base: Option<Attributes>, now| {
+            base.map(|base| decide(state, &base, now)).ok_or(Error::Stale)
+        };
+        let (decided, part) = self.inquire(BaseOf(ino), fetch, on_answer)?;
+        provenance.add_all(&part);
+        provenance.attributes_until = part.attributes_until;
+        decided
+    }
+
+    fn fetch_inode(&self, ino: Ino) -> Result<Inode, Error> {
+        match self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd())) {
+            Ok(stat) => Ok(Inode::There(attributes_of(&stat))),
+            Err(error) if error.is(Error::Stale) => Ok(Inode::Gone { ghost: self.ghost(ino) }),
+            Err(error) => Err(error),
         }
-        unreachable!("the rounds are bounded")
     }
 
     /// What is shown of an inode that the store has lost while a new name of it is in flight. Programs have been told
@@ -323,33 +322,14 @@ impl Client {
     }
 
     /// The entries of a directory in this client's view, without `.` and `..`.
-    ///
-    /// Listing a large directory takes long enough for names to land meanwhile, behind where the listing has got to.
-    /// The overlay is therefore taken first: what lands under way is still in it.
-    pub(super) fn listing(&self, directory: Ino, trace: &mut Trace) -> Result<Arc<Listing>, Error> {
-        let (overlay, ticket) = {
-            let state = self.lock();
-            let overlay = names_in_flight(&state, directory);
-            if state.in_flight.overlay().unlanded(directory).is_some() {
-                trace.source = Source::InFlight;
-                return Ok(lay_names_over(Arc::default(), &overlay));
-            }
-            let now = self.now();
-            if let Some(believed) = state.belief.listing(directory, now) {
-                trace.source = Source::Belief(believed.fetched);
-                return Ok(lay_names_over(believed.value, &overlay));
-            }
-            (overlay, state.belief.fetch_listing(directory, now))
+    pub(super) fn listing(&self, directory: Ino, provenance: &mut Provenance) -> Result<Arc<Listing>, Error> {
+        let fetch = |_: &EntriesOf| match self.fetch_listing(directory) {
+            Err(error) if error.is(Error::Stale) => Ok(None),
+            listing => listing.map(Some),
         };
-        trace.source = Source::Backing;
-        let base = match self.fetch_listing(directory) {
-            Err(error) if error.is(Error::Stale) && self.lock().in_flight.is_moving(directory) => {
-                return Ok(lay_names_over(Arc::default(), &overlay));
-            }
-            base => Arc::new(base?),
-        };
-        self.lock().belief.believe_listing(ticket, directory, base.clone());
-        Ok(lay_names_over(base, &overlay))
+        let (listing, part) = self.inquire(EntriesOf::new(directory), fetch, |_, listing, _| listing)?;
+        provenance.add_all(&part);
+        listing.ok_or(Error::Stale)
     }
 
     fn fetch_listing(&self, directory: Ino) -> Result<Listing, Error> {
@@ -372,32 +352,4 @@ impl Client {
         };
         self.with_permission(directory, || self.table.retrying(list))
     }
-}
-
-fn names_in_flight(state: &State, directory: Ino) -> BTreeMap<Name, Binding> {
-    state.in_flight.overlay().names_in(directory).map(|(name, binding)| (name.clone(), binding)).collect()
-}
-
-fn lay_names_over(base: Arc<Listing>, overlay: &BTreeMap<Name, Binding>) -> Arc<Listing> {
-    if overlay.is_empty() {
-        return base;
-    }
-    let mut merged = Listing::default();
-    let mut listed = HashSet::default();
-    for (name, ino, kind) in base.iter() {
-        match overlay.get(name) {
-            None => merged.push(name, ino, kind),
-            Some(Binding::Absent) => {}
-            Some(Binding::Present { ino, kind }) => {
-                listed.insert(name);
-                merged.push(name, *ino, *kind);
-            }
-        }
-    }
-    for (name, binding) in overlay {
-        if let (Binding::Present { ino, kind }, false) = (binding, listed.contains(&**name)) {
-            merged.push(name, *ino, *kind);
-        }
-    }
-    Arc::new(merged)
 }

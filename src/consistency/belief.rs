@@ -5,10 +5,11 @@ use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use super::{
     attributes::{Attributes, Ino},
+    cache::{Believed, Cache, Ticket},
     extents::{Extents, Segment},
     listing::Listing,
     mutation::{Change, Place},
-    ttl_cache::{Believed, Ticket, TtlCache},
+    policy::Lifetimes,
 };
 use crate::{
     hashing::{HashMap, HashSet},
@@ -32,10 +33,10 @@ pub struct Known {
     pub serial: u64,
 }
 
-/// Bytes of a file that were read while the attributes fetched at `of` were believed.
+/// Bytes of a file that were read while the attributes of the fetch numbered `of` were believed.
 #[derive(Clone, Debug)]
 struct Content {
-    of: Time,
+    of: u64,
     bytes: Extents,
     held: u64,
     serial: u64,
@@ -83,10 +84,10 @@ impl Grounds {
 /// All that one client believes.
 #[derive(Debug)]
 pub struct Belief {
-    attributes: TtlCache<Ino, Attributes>,
+    attributes: Cache<Ino, Attributes>,
     contents: HashMap<Ino, Content>,
-    names: TtlCache<Place, Option<Known>>,
-    listings: TtlCache<Ino, Arc<Listing>>,
+    names: Cache<Place, Option<Known>>,
+    listings: Cache<Ino, Arc<Listing>>,
     disguises: HashMap<Ino, Disguise>,
     /// Files that somebody else in this client's name reads and writes without asking: nothing is believed of them.
     lent: HashSet<Ino>,
@@ -100,14 +101,14 @@ pub struct Belief {
 }
 
 impl Belief {
-    /// A client that has seen nothing yet and believes what it will see for `ttl`, as far as all of it takes no more than
-    /// `most` bytes.
-    pub fn new(ttl: Duration, most: u64) -> Belief {
+    /// A client that has seen nothing yet and believes what it will see, as far as all of it takes no more than `most`
+    /// bytes.
+    pub fn new(most: u64) -> Belief {
         Belief {
-            attributes: TtlCache::new(ttl, |_, _| ATTRIBUTES_COST),
+            attributes: Cache::new(|_, _| ATTRIBUTES_COST),
             contents: HashMap::default(),
-            names: TtlCache::new(ttl, |place: &Place, _| NAME_COST + place.name.len() as u64),
-            listings: TtlCache::new(ttl, |_, listing: &Arc<Listing>| listing.cost()),
+            names: Cache::new(|place: &Place, _| NAME_COST + place.name.len() as u64),
+            listings: Cache::new(|_, listing: &Arc<Listing>| listing.cost()),
             disguises: HashMap::default(),
             lent: HashSet::default(),
             read_order: VecDeque::new(),
@@ -178,11 +179,6 @@ impl Belief {
         self.listings.number_from(last);
     }
 
-    /// Whether nothing is ever believed: every question goes to the backing directory.
-    pub fn is_off(&self) -> bool {
-        self.attributes.is_off()
-    }
-
     /// How many own changes this client has made to anything. While it stays the same no fetch is overtaken.
     pub fn changes(&self) -> u64 {
         self.changes
@@ -191,7 +187,7 @@ impl Belief {
     /// The attributes believed of an inode.
     pub fn attributes(&self, ino: Ino, now: Time) -> Option<Believed<Attributes>> {
         let believed = self.attributes.get(&ino, now)?;
-        Some(Believed { value: self.disguised(ino, believed.value), fetched: believed.fetched })
+        Some(Believed { value: self.disguised(ino, believed.value), ..*believed })
     }
 
     /// Starts to ask for an inode's attributes.
@@ -207,12 +203,13 @@ impl Belief {
         ticket: Ticket,
         ino: Ino,
         attributes: Attributes,
+        lifetime: Duration,
     ) -> Option<Attributes> {
         self.number();
         let is_overtaken = if self.is_lent(ino) {
             self.attributes.is_overtaken(ticket)
         } else {
-            !self.attributes.believe(ticket, ino, attributes)
+            !self.attributes.believe(ticket, ino, attributes, lifetime)
         };
         if is_overtaken {
             return None;
@@ -271,9 +268,15 @@ impl Belief {
     }
 
     /// Believes what a name was found to be; `false` if the fetch was overtaken.
-    pub fn believe_name(&mut self, ticket: Ticket, place: Place, found: Option<Known>) -> bool {
+    pub fn believe_name(
+        &mut self,
+        ticket: Ticket,
+        place: Place,
+        found: Option<Known>,
+        lifetime: Duration,
+    ) -> bool {
         self.number();
-        let believed = self.names.believe(ticket, place, found);
+        let believed = self.names.believe(ticket, place, found, lifetime);
         self.make_room();
         believed
     }
@@ -289,38 +292,53 @@ impl Belief {
     }
 
     /// Believes a listing; `false` if the fetch was overtaken.
-    pub fn believe_listing(&mut self, ticket: Ticket, directory: Ino, listing: Arc<Listing>) -> bool {
+    pub fn believe_listing(
+        &mut self,
+        ticket: Ticket,
+        directory: Ino,
+        listing: Arc<Listing>,
+        lifetime: Duration,
+    ) -> bool {
         if listing.cost() > self.most {
             self.evicted += 1;
             return !self.listings.is_overtaken(ticket);
         }
         self.number();
-        let believed = self.listings.believe(ticket, directory, listing);
+        let believed = self.listings.believe(ticket, directory, listing, lifetime);
         self.make_room();
         believed
     }
 
     /// The bytes believed within `range` of a file, and the gaps that have to be asked for.
     pub fn bytes(&self, ino: Ino, range: Range<u64>, now: Time) -> (Vec<Segment>, Vec<Range<u64>>) {
-        let fetched = self.attributes.get(&ino, now).map(|believed| believed.fetched);
-        match self.contents.get(&ino).filter(|content| Some(content.of) == fetched) {
+        let of = self.attributes.get(&ino, now).map(|believed| believed.number);
+        match self.contents.get(&ino).filter(|content| Some(content.of) == of) {
             Some(content) => (content.bytes.within(range.clone()), content.bytes.gaps(range)),
             None => (Vec::new(), vec![range]),
         }
     }
 
-    /// Keeps bytes that were asked for at `asked` to fill a gap, if the attributes believed then still are.
-    pub fn believe_bytes(&mut self, ino: Ino, asked: Time, offset: u64, data: &Arc<[u8]>, now: Time) {
+    /// Keeps bytes that were asked for to fill a gap while the attributes of the fetch numbered `of` were believed, if
+    /// they still are. Returns what another read has filled of the gap meanwhile: a program may have been shown that
+    /// already, so it stays, and goes before what was read now.
+    pub fn believe_bytes(
+        &mut self,
+        ino: Ino,
+        of: u64,
+        offset: u64,
+        data: &Arc<[u8]>,
+        now: Time,
+    ) -> Vec<Segment> {
         let length = data.len() as u64;
-        let Some(of) = self.attributes.get(&ino, now).map(|believed| believed.fetched) else { return };
-        if length == 0 || length > self.most / 2 || of > asked {
-            return;
+        let believed = self.attributes.get(&ino, now).map(|believed| believed.number);
+        if length == 0 || length > self.most / 2 || believed != Some(of) {
+            return Vec::new();
         }
         if self.contents.get(&ino).is_none_or(|content| content.of != of) {
             self.start_content(ino, of);
         }
-        let Some(content) = self.contents.get_mut(&ino) else { return };
-        // Somebody may have filled a part of the gap meanwhile: what was read first stays.
+        let Some(content) = self.contents.get_mut(&ino) else { return Vec::new() };
+        let before = content.bytes.within(offset..offset + length);
         for gap in content.bytes.gaps(offset..offset + length) {
             let part = (gap.start - offset) as usize..(gap.end - offset) as usize;
             let part = if part.len() == data.len() { data.clone() } else { data[part].into() };
@@ -330,9 +348,10 @@ impl Belief {
             content.bytes.put(gap.start, part, 0);
         }
         self.make_room();
+        before
     }
 
-    fn start_content(&mut self, ino: Ino, of: Time) {
+    fn start_content(&mut self, ino: Ino, of: u64) {
         self.drop_content(ino);
         self.last_serial += 1;
         let serial = self.last_serial;
@@ -444,11 +463,11 @@ impl Belief {
         }
     }
 
-    /// From `now` on everything is believed for `ttl`, counted from when it was fetched.
-    pub fn set_ttl(&mut self, ttl: Duration, now: Time) {
-        self.attributes.set_ttl(ttl, now);
-        self.names.set_ttl(ttl, now);
-        self.listings.set_ttl(ttl, now);
+    /// From `now` on nothing is believed for longer than `lifetimes` say, counted from when it was fetched.
+    pub fn shorten(&mut self, lifetimes: &Lifetimes, now: Time) {
+        self.attributes.shorten(|_| lifetimes.attributes, now);
+        self.names.shorten(|found| lifetimes.of_name(found.is_some()), now);
+        self.listings.shorten(|_| lifetimes.listings, now);
         self.drop_orphaned_contents(now);
     }
 
@@ -497,11 +516,11 @@ mod tests {
 
     #[test]
     fn nothing_is_believed_of_a_file_that_is_lent() {
-        let mut belief = Belief::new(TTL, MOST);
+        let mut belief = Belief::new(MOST);
         let made = |size| Attributes::new(Kind::File, 0o644, (0, 0), 0, size, second(1));
         let believe = |belief: &mut Belief, size, at| {
             let ticket = belief.fetch_attributes(FILE, millis(at));
-            belief.believe_attributes(ticket, FILE, made(size)).map(|shown| shown.size)
+            belief.believe_attributes(ticket, FILE, made(size), TTL).map(|shown| shown.size)
         };
         assert_eq!(believe(&mut belief, 1, 0), Some(1));
         belief.lend(FILE);
@@ -510,7 +529,11 @@ mod tests {
         assert!(belief.attributes(FILE, millis(2)).is_none());
         let before = belief.fetch_attributes(FILE, millis(2));
         belief.reclaim(FILE);
-        assert_eq!(belief.believe_attributes(before, FILE, made(2)), None, "it may have been written since");
+        assert_eq!(
+            belief.believe_attributes(before, FILE, made(2), TTL),
+            None,
+            "it may have been written since"
+        );
         assert_eq!(believe(&mut belief, 3, 3), Some(3));
         assert_eq!(belief.attributes(FILE, millis(4)).map(|believed| believed.value.size), Some(3));
     }
@@ -538,15 +561,26 @@ mod tests {
 
     fn believe(belief: &mut Belief, ino: Ino, now: Time) {
         let ticket = belief.fetch_attributes(ino, now);
-        assert!(belief.believe_attributes(ticket, ino, file(5, 5)).is_some());
+        assert!(belief.believe_attributes(ticket, ino, file(5, 5), TTL).is_some());
+    }
+
+    /// The number of the fetch of the attributes that are believed.
+    fn number(belief: &Belief, ino: Ino, now: Time) -> Option<u64> {
+        belief.attributes(ino, now).map(|believed| believed.number)
+    }
+
+    fn keep(belief: &mut Belief, ino: Ino, offset: u64, bytes: &Arc<[u8]>, now: Time) {
+        if let Some(of) = number(belief, ino, now) {
+            belief.believe_bytes(ino, of, offset, bytes, now);
+        }
     }
 
     fn believe_text(belief: &mut Belief, ino: Ino, asked: Time, offset: u64, text: &str) {
-        belief.believe_bytes(ino, asked, offset, &text.as_bytes().into(), asked);
+        keep(belief, ino, offset, &text.as_bytes().into(), asked);
     }
 
     fn believing(inodes: &[Ino]) -> Belief {
-        let mut belief = Belief::new(TTL, MOST);
+        let mut belief = Belief::new(MOST);
         inodes.iter().for_each(|ino| believe(&mut belief, *ino, millis(1_000)));
         belief
     }
@@ -567,9 +601,9 @@ mod tests {
         let fetched = millis(1_000);
         believe_text(&mut belief, FILE, millis(2_000), 0, "abcdefgh");
         let ticket = belief.fetch_name(&at("a"), fetched);
-        assert!(belief.believe_name(ticket, at("a"), None));
+        assert!(belief.believe_name(ticket, at("a"), None, TTL));
         let ticket = belief.fetch_listing(ROOT, fetched);
-        assert!(belief.believe_listing(ticket, ROOT, Arc::default()));
+        assert!(belief.believe_listing(ticket, ROOT, Arc::default(), TTL));
         let end = millis(2_500).as_nanos();
         for (nanos, believed) in [(end - 1, true), (end, false), (end + 1, false)] {
             let now = Time::from_nanos(nanos);
@@ -581,21 +615,22 @@ mod tests {
     }
 
     #[test]
-    fn with_no_time_to_live_answers_are_shown_and_not_believed() {
-        let mut belief = Belief::new(Duration::ZERO, MOST);
-        assert!(belief.is_off() && !Belief::new(TTL, MOST).is_off());
-        believe(&mut belief, FILE, millis(1));
-        believe_text(&mut belief, FILE, millis(1), 0, "ab");
-        assert!(belief.attributes(FILE, millis(1)).is_none());
-        assert_eq!(text(&belief, FILE, millis(1)), "........");
+    fn with_lifetimes_of_zero_answers_are_shown_and_not_believed() {
+        let mut belief = Belief::new(MOST);
+        let now = millis(1);
+        let ticket = belief.fetch_attributes(FILE, now);
+        assert!(belief.believe_attributes(ticket, FILE, file(5, 5), Duration::ZERO).is_some());
+        assert!(belief.attributes(FILE, now).is_none());
+        belief.believe_bytes(FILE, 0, 0, &b"ab"[..].into(), now);
+        assert_eq!(text(&belief, FILE, now), "........");
     }
 
     #[test]
     fn a_number_given_out_again_is_told_from_the_one_believed_in() {
-        let mut belief = Belief::new(TTL, MOST);
+        let mut belief = Belief::new(MOST);
         let known = |serial| Some(Known { ino: FILE, serial });
         let ticket = belief.fetch_name(&at("a"), millis(0));
-        belief.believe_name(ticket, at("a"), known(1));
+        belief.believe_name(ticket, at("a"), known(1), TTL);
         let believed = belief.name(&at("a"), millis(1)).unwrap().value;
         assert_eq!(believed, known(1));
         assert_ne!(believed, known(2));
@@ -621,19 +656,23 @@ mod tests {
     }
 
     #[test]
-    fn bytes_asked_for_before_the_attributes_were_are_not_kept() {
+    fn bytes_that_were_asked_for_under_earlier_attributes_are_not_kept() {
         let mut belief = believing(&[FILE]);
-        let before = Time::from_nanos(millis(1_000).as_nanos() - 1);
-        belief.believe_bytes(FILE, before, 0, &b"old"[..].into(), millis(1_100));
+        let before = number(&belief, FILE, millis(1_000)).unwrap();
+        belief.changed(&write(FILE));
+        // Fetched anew, at the very same time: on a manual clock any number of fetches are.
+        believe(&mut belief, FILE, millis(1_000));
+        belief.believe_bytes(FILE, before, 0, &b"old"[..].into(), millis(1_000));
         assert_eq!(text(&belief, FILE, millis(1_100)), "........");
-        belief.believe_bytes(FILE, millis(1_000), 0, &b"new"[..].into(), millis(1_100));
+        believe_text(&mut belief, FILE, millis(1_000), 0, "new");
         assert_eq!(text(&belief, FILE, millis(1_100)), "new.....");
     }
 
     #[test]
     fn bytes_that_come_when_the_attributes_have_expired_are_not_kept() {
         let mut belief = believing(&[FILE]);
-        belief.believe_bytes(FILE, millis(2_499), 0, &b"late"[..].into(), millis(2_500));
+        let of = number(&belief, FILE, millis(2_499)).unwrap();
+        belief.believe_bytes(FILE, of, 0, &b"late"[..].into(), millis(2_500));
         assert!(belief.contents.is_empty());
     }
 
@@ -643,7 +682,7 @@ mod tests {
         let early = belief.fetch_attributes(FILE, millis(999));
         believe(&mut belief, FILE, millis(1_000));
         believe_text(&mut belief, FILE, millis(1_100), 0, "kept");
-        assert_eq!(belief.believe_attributes(early, FILE, file(4, 4)), None);
+        assert_eq!(belief.believe_attributes(early, FILE, file(4, 4), TTL), None);
         assert_eq!(text(&belief, FILE, millis(1_200)), "kept....");
     }
 
@@ -653,11 +692,11 @@ mod tests {
         let mut belief = believing(&inodes);
         let now = millis(1_100);
         let mebibytes = |count: usize| -> Arc<[u8]> { vec![b'x'; count << 20].into() };
-        belief.believe_bytes(0, now, 0, &mebibytes(1), now);
-        belief.believe_bytes(1, now, 0, &mebibytes(30), now);
+        keep(&mut belief, 0, 0, &mebibytes(1), now);
+        keep(&mut belief, 1, 0, &mebibytes(30), now);
         assert!(belief.attributes(0, now).is_some());
-        belief.believe_bytes(0, now, 1 << 20, &b"more"[..].into(), now);
-        belief.believe_bytes(2, now, 0, &mebibytes(1), now);
+        keep(&mut belief, 0, 1 << 20, &b"more"[..].into(), now);
+        keep(&mut belief, 2, 0, &mebibytes(1), now);
         let kept: Vec<bool> = inodes.iter().map(|ino| belief.attributes(*ino, now).is_some()).collect();
         assert_eq!(kept, [false, true, true], "attributes and all");
         assert_eq!(
@@ -672,7 +711,7 @@ mod tests {
         let mut belief = believing(&[FILE]);
         let now = millis(1_100);
         let length = MOST / 2 - 2 * PIECE_COST - 1;
-        belief.believe_bytes(FILE, now, 0, &vec![b'x'; length as usize].into(), now);
+        keep(&mut belief, FILE, 0, &vec![b'x'; length as usize].into(), now);
         believe_text(&mut belief, FILE, now, length, "y");
         assert_eq!(belief.bytes_held, MOST / 2);
         believe_text(&mut belief, FILE, now, length + 1, "z");
@@ -684,12 +723,12 @@ mod tests {
         let mut belief = believing(&[1, 2]);
         let now = millis(1_100);
         let half: Arc<[u8]> = vec![b'x'; 12 << 20].into();
-        belief.believe_bytes(1, now, 0, &half, now);
-        belief.believe_bytes(2, now, 0, &half, now);
+        keep(&mut belief, 1, 0, &half, now);
+        keep(&mut belief, 2, 0, &half, now);
         believe(&mut belief, 1, millis(1_050));
-        belief.believe_bytes(1, now, 0, &half, now);
+        keep(&mut belief, 1, 0, &half, now);
         believe(&mut belief, 3, millis(1_050));
-        belief.believe_bytes(3, now, 0, &half, now);
+        keep(&mut belief, 3, 0, &half, now);
         assert_eq!([1, 2, 3].map(|ino| belief.contents.contains_key(&ino)), [true, false, true]);
     }
 
@@ -697,14 +736,14 @@ mod tests {
     fn more_than_the_bound_at_once_and_nothing_at_all_are_not_kept() {
         let mut belief = believing(&[FILE]);
         let now = millis(1_100);
-        belief.believe_bytes(FILE, now, 0, &vec![0; MOST as usize / 2 + 1].into(), now);
-        belief.believe_bytes(FILE, now, 0, &[].into(), now);
+        keep(&mut belief, FILE, 0, &vec![0; MOST as usize / 2 + 1].into(), now);
+        keep(&mut belief, FILE, 0, &[].into(), now);
         assert!(belief.contents.is_empty() && belief.attributes(FILE, now).is_some());
     }
 
     #[test]
     fn very_many_tiny_files_are_bounded_too() {
-        let mut belief = Belief::new(TTL, MOST);
+        let mut belief = Belief::new(MOST);
         for ino in 0..200_000 {
             believe(&mut belief, ino, millis(1_000));
             believe_text(&mut belief, ino, millis(1_000), 0, "x");
@@ -715,7 +754,7 @@ mod tests {
 
     #[test]
     fn files_read_again_and_again_leave_no_trail() {
-        let mut belief = Belief::new(TTL, MOST);
+        let mut belief = Belief::new(MOST);
         for round in 0..10_000 {
             believe(&mut belief, FILE, millis(round));
             believe_text(&mut belief, FILE, millis(round), 0, "x");
@@ -730,10 +769,10 @@ mod tests {
         let now = millis(1_100);
         for place in [at("a"), at("b"), at("c")] {
             let ticket = belief.fetch_name(&place, now);
-            belief.believe_name(ticket, place, None);
+            belief.believe_name(ticket, place, None, TTL);
         }
         let ticket = belief.fetch_listing(ROOT, now);
-        belief.believe_listing(ticket, ROOT, Arc::default());
+        belief.believe_listing(ticket, ROOT, Arc::default(), TTL);
         believe_text(&mut belief, FILE, now, 0, "x");
         let (attributes, name) = (belief.fetch_attributes(FILE, now), belief.fetch_name(&at("a"), now));
         let listing = belief.fetch_listing(ROOT, now);
@@ -751,10 +790,10 @@ mod tests {
         assert_eq!(kept, [false, false, false, true, true]);
         assert_eq!(["a", "b", "c"].map(|name| belief.name(&at(name), now).is_some()), [false, false, true]);
         assert!(belief.listing(ROOT, now).is_none() && belief.contents.is_empty());
-        assert_eq!(belief.believe_attributes(attributes, FILE, file(5, 5)), None);
+        assert_eq!(belief.believe_attributes(attributes, FILE, file(5, 5), TTL), None);
         assert!(
-            !belief.believe_name(name, at("a"), None)
-                && !belief.believe_listing(listing, ROOT, Arc::default())
+            !belief.believe_name(name, at("a"), None, TTL)
+                && !belief.believe_listing(listing, ROOT, Arc::default(), TTL)
         );
         assert_eq!(belief.changes(), 1);
     }
@@ -764,14 +803,14 @@ mod tests {
         let mut belief = believing(&[FILE]);
         let now = millis(1_100);
         let ticket = belief.fetch_listing(ROOT, now);
-        belief.believe_listing(ticket, ROOT, Arc::default());
+        belief.believe_listing(ticket, ROOT, Arc::default(), TTL);
         belief.changed(&write(FILE));
         assert!(belief.listing(ROOT, now).is_some() && belief.attributes(FILE, now).is_none());
     }
 
     #[test]
     fn times_of_a_landing_look_as_the_program_knows_them_until_somebody_else_changes_the_file() {
-        let mut belief = Belief::new(TTL, MOST);
+        let mut belief = Belief::new(MOST);
         belief.disguise(FILE, &file(8, 9), &file(1, 2));
         assert_eq!(times(belief.disguised(FILE, file(8, 9))), (1, 2));
         assert_eq!(
@@ -785,10 +824,10 @@ mod tests {
 
     #[test]
     fn a_disguise_shows_in_fetched_and_in_believed_attributes_and_outlives_them() {
-        let mut belief = Belief::new(TTL, MOST);
+        let mut belief = Belief::new(MOST);
         belief.disguise(FILE, &file(5, 5), &file(1, 2));
         let ticket = belief.fetch_attributes(FILE, millis(0));
-        assert_eq!(belief.believe_attributes(ticket, FILE, file(5, 5)).map(times), Some((1, 2)));
+        assert_eq!(belief.believe_attributes(ticket, FILE, file(5, 5), TTL).map(times), Some((1, 2)));
         assert_eq!(belief.attributes(FILE, millis(1)).map(|believed| times(believed.value)), Some((1, 2)));
         belief.expire();
         assert_eq!(times(belief.disguised(FILE, file(5, 5))), (1, 2));
@@ -798,7 +837,7 @@ mod tests {
 
     #[test]
     fn a_disguise_that_hides_nothing_is_none() {
-        let mut belief = Belief::new(TTL, MOST);
+        let mut belief = Belief::new(MOST);
         belief.disguise(FILE, &file(5, 5), &file(1, 2));
         belief.disguise(FILE, &file(6, 6), &file(6, 6));
         assert!(belief.disguises.is_empty());
@@ -810,10 +849,10 @@ mod tests {
         let now = millis(1_100);
         let list = |belief: &mut Belief| {
             let ticket = belief.fetch_listing(ROOT, now);
-            belief.believe_listing(ticket, ROOT, Arc::default())
+            belief.believe_listing(ticket, ROOT, Arc::default(), TTL)
         };
         let ticket = belief.fetch_name(&at("a"), now);
-        assert!(belief.believe_name(ticket, at("a"), None) && list(&mut belief));
+        assert!(belief.believe_name(ticket, at("a"), None, TTL) && list(&mut belief));
         belief.distrust_name(&at("a"));
         assert!(belief.name(&at("a"), now).is_none() && belief.listing(ROOT, now).is_none());
         assert!(list(&mut belief));
@@ -830,7 +869,7 @@ mod tests {
         belief.expire();
         assert!(belief.attributes(FILE, millis(1_100)).is_none());
         assert_eq!((belief.contents.len(), belief.bytes_held, belief.read_order.len()), (0, 0, 0));
-        assert_eq!(belief.believe_attributes(ticket, OTHER, file(5, 5)), None);
+        assert_eq!(belief.believe_attributes(ticket, OTHER, file(5, 5), TTL), None);
     }
 
     #[test]
@@ -842,14 +881,14 @@ mod tests {
             Arc::new(listing)
         };
         let most = 2 * NAME_COST + 8 + 2 * ATTRIBUTES_COST + listing(0).cost();
-        let mut belief = Belief::new(TTL, most);
+        let mut belief = Belief::new(most);
         let believe_name = |belief: &mut Belief, name: &str| {
             let ticket = belief.fetch_name(&at(name), now);
-            assert!(belief.believe_name(ticket, at(name), None));
+            assert!(belief.believe_name(ticket, at(name), None, TTL));
         };
         let list = |belief: &mut Belief, directory: Ino, count: u64| {
             let ticket = belief.fetch_listing(directory, now);
-            belief.believe_listing(ticket, directory, listing(count));
+            belief.believe_listing(ticket, directory, listing(count), TTL);
         };
         // Which of the five is still believed, in the order in which they came.
         let left = |belief: &Belief| {
@@ -889,11 +928,11 @@ mod tests {
     #[test]
     fn any_number_of_absent_names_takes_no_more_room_than_there_is() {
         const NAMES: u64 = 20_000;
-        let mut belief = Belief::new(TTL, 1 << 20);
+        let mut belief = Belief::new(1 << 20);
         for number in 0..NAMES {
             let place = at(&format!("name{number}"));
             let ticket = belief.fetch_name(&place, Time::ZERO);
-            assert!(belief.believe_name(ticket, place, None));
+            assert!(belief.believe_name(ticket, place, None, TTL));
             assert!(belief.held() <= 1 << 20);
         }
         let left = NAMES - belief.evicted();

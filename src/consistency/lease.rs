@@ -26,9 +26,9 @@ const SLACK: Duration = Duration::from_millis(8);
 
 const SETID: u32 = 0o6000;
 
-/// How long the kernel may keep what was fetched at `fetched` and is believed for `ttl`.
-pub fn remaining(fetched: Time, ttl: Duration, now: Time) -> Duration {
-    (fetched + ttl).since(now).saturating_sub(SLACK)
+/// How long the kernel may keep what is believed until then.
+pub fn remaining(until: Time, now: Time) -> Duration {
+    until.since(now).saturating_sub(SLACK)
 }
 
 /// Whether the kernel may keep attributes at all: not set-id bits of a file. A write takes them away, and the kernel does
@@ -89,7 +89,6 @@ impl Opening {
 mod tests {
     use super::*;
 
-    const TTL: Duration = Duration::from_millis(1_500);
     const READER: Opening = Opening {
         lends: true,
         goes_through: true,
@@ -102,13 +101,12 @@ mod tests {
 
     #[test]
     fn a_lease_ends_before_its_belief() {
-        let fetched = Time::from_millis(1_000);
-        assert_eq!(remaining(fetched, TTL, fetched), Duration::from_millis(1_492));
-        assert_eq!(remaining(fetched, TTL, Time::from_millis(2_491)), Duration::from_millis(1));
+        let until = Time::from_millis(2_500);
+        assert_eq!(remaining(until, Time::from_millis(1_000)), Duration::from_millis(1_492));
+        assert_eq!(remaining(until, Time::from_millis(2_491)), Duration::from_millis(1));
         for late in [2_492, 2_500, 9_000] {
-            assert_eq!(remaining(fetched, TTL, Time::from_millis(late)), Duration::ZERO);
+            assert_eq!(remaining(until, Time::from_millis(late)), Duration::ZERO);
         }
-        assert_eq!(remaining(fetched, Duration::ZERO, fetched), Duration::ZERO);
     }
 
     #[test]

@@ -8,12 +8,12 @@
 //! # What is seen
 //!
 //! 1. A question is answered by the [`Overlay`] of what is in flight where that says everything (a name made or
-//!    removed here), else from belief while it is fresh, else by a fetch.
+//!    removed here), else from belief while it is fresh, else by a fetch ([`inquiry`]).
 //! 2. An answer about attributes, listings or bytes is always the overlay laid over a base from belief or fetch. The
 //!    same mutation may be in both, when it lands meanwhile; laying it over twice changes nothing but link counts,
 //!    which are sums.
 //! 3. A fetch that was overtaken by an own change, made or landed, or by another fetch of the same, is thrown away and
-//!    asked again ([`TtlCache`](ttl_cache::TtlCache)).
+//!    asked again ([`Cache`](cache::Cache)).
 //! 4. A mutation shows to its own client from the moment it is acknowledged. It shows to others when it lands: when
 //!    it is due and all that it needs has landed ([`mutation`]).
 //! 5. An own change drops what was believed about all that it touches, when it is made and when it lands.
@@ -29,20 +29,26 @@
 pub mod acl;
 pub mod attributes;
 pub mod belief;
+pub mod cache;
+pub mod core;
 pub mod extents;
 #[cfg(test)]
 mod histories;
 pub mod in_flight;
+pub mod inquiry;
 pub mod lease;
 pub mod listing;
 pub mod mutation;
 pub mod overlay;
-pub mod ttl_cache;
+pub mod policy;
 
 pub use attributes::{AttributeChange, Attributes, Ino, Kind};
 pub use belief::{Belief, Known};
+pub use core::Core;
 pub use in_flight::InFlight;
+pub use inquiry::{Origin, Provenance};
 pub use lease::Passage;
 pub use listing::{Listing, Snapshot};
 pub use mutation::{Change, DelayClass, Mutation, MutationId, Name, Place, RenameHow};
 pub use overlay::{Binding, Overlay};
+pub use policy::{Lifetimes, Policy};

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -515,4 +516,32 @@ fn what_is_written_straight_into_the_backing_directory_is_overwritten_by_what_la
     fs::write(sandbox.path("shared/f"), "other").unwrap();
     unmount(&sandbox, "a");
     assert_eq!(text(sandbox.path("shared/f")).as_deref(), Some("older"));
+}
+
+#[test]
+fn bytes_that_were_read_as_attributes_were_fetched_anew_stay_as_long_as_those() {
+    const LIFETIME: Duration = Duration::from_secs(1);
+    let sandbox = Sandbox::for_mounting();
+    fs::write(sandbox.path("shared/file"), "old-old-old").unwrap();
+    assert_eq!(sandbox.mount("a", &["--meta-ttl", "1s"]).code, Some(0));
+    let file = File::open(sandbox.path("a/file")).unwrap();
+    let read = || {
+        let mut buffer = [0; 64];
+        let length = file.read_at(&mut buffer, 0).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert_eq!(read(), "old-old-old");
+    // A machine that stalls for the whole lifetime proves nothing.
+    let within_lifetime = || {
+        thread::sleep(LIFETIME);
+        fs::write(sandbox.path("shared/file"), "old-old-old").unwrap();
+        let start = Instant::now();
+        let before = read();
+        fs::write(sandbox.path("shared/file"), "NEW-new-new").unwrap();
+        let after = read();
+        (start.elapsed() < LIFETIME).then_some((before, after))
+    };
+    let seen = std::iter::repeat_with(within_lifetime).take(5).flatten().next();
+    let (before, after) = seen.expect("the machine stalls again and again");
+    assert_eq!((before.as_str(), after.as_str()), ("old-old-old", "old-old-old"));
 }

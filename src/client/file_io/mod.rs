@@ -17,7 +17,7 @@ pub use read::Bytes;
 pub use write::{Copy, Offset};
 
 use crate::{
-    client::{Caller, Client, State, Trace, Version, Watched, open_files::OpenFile},
+    client::{Caller, Client, Provenance, State, Version, Watched, open_files::OpenFile},
     consistency::{Change, Ino},
     error::Error,
 };
@@ -32,7 +32,11 @@ impl Client {
     /// # Errors
     /// ESTALE if the inode is gone (the kernel then looks the name up again); whatever the backing directory answers.
     pub fn open_file(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {
-        self.operate("open", || self.table.path(ino), |trace| self.open_known(caller, ino, flags, trace))
+        self.operate(
+            "open",
+            || self.table.path(ino),
+            |provenance| self.open_known(caller, ino, flags, provenance),
+        )
     }
 
     pub(super) fn open_known(
@@ -40,7 +44,7 @@ impl Client {
         caller: &Caller,
         ino: Ino,
         flags: i32,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<u64, Error> {
         let landed = self.table.has_landed(ino);
         let open = |flags| if landed { self.open_real(ino, flags).map(Some) } else { Ok(None) };
@@ -48,7 +52,7 @@ impl Client {
             let descriptor = open(self.backing_flags(flags))?;
             return Ok(self.open_new(ino, flags, descriptor));
         }
-        let truncation = Change::Resize { ino, size: 0, clears: self.setid_lost(caller, ino, trace)? };
+        let truncation = Change::Resize { ino, size: 0, clears: self.setid_lost(caller, ino, provenance)? };
         if landed && self.goes_through(&self.lock(), &truncation) {
             let opened = self.open_real(ino, self.backing_flags(flags) | O_TRUNC);
             self.forget_beliefs(&truncation);
@@ -57,7 +61,7 @@ impl Client {
             return Ok(self.open_new(ino, flags, Some(opened)));
         }
         let descriptor = open(self.backing_flags(flags))?;
-        self.change_data(truncation, trace)?;
+        self.change_data(truncation, provenance)?;
         Ok(self.open_new(ino, flags, descriptor))
     }
 

@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::{Client, OpenFile, Trace};
-use crate::{backing::sys, client::locked, consistency::extents::Patch, error::Error, time::Time};
+use super::{Client, OpenFile, Provenance};
+use crate::{backing::sys, client::locked, consistency::inquiry::ReadPlan, error::Error};
 
 /// How many buffers this process keeps for the next reads, and how large ones: to clear a new one for each read takes
 /// longer than a small read.
@@ -74,7 +74,7 @@ impl Client {
         self.operate(
             "read",
             || self.table.path(file.ino),
-            |trace| {
+            |provenance| {
                 if !file.is_readable() {
                     return Err(Error::BadHandle);
                 }
@@ -84,7 +84,7 @@ impl Client {
                     bytes.length = sys::read_at(self.real_file(&file)?.as_fd(), room, offset)?;
                     return Ok(Bytes::Copied(bytes));
                 }
-                self.read_view(&file, offset, size, trace)
+                self.read_view(&file, offset, size, provenance)
             },
         )
     }
@@ -93,7 +93,7 @@ impl Client {
     /// believes them.
     pub(super) fn shows_backing_bytes(&self, file: &OpenFile) -> bool {
         let state = self.lock();
-        (state.belief.is_off() || file.is_kept()) && !state.in_flight.overlay().touches(file.ino)
+        (!self.believes() || file.is_kept()) && !state.in_flight.overlay().touches(file.ino)
     }
 
     fn read_view(
@@ -101,55 +101,50 @@ impl Client {
         file: &OpenFile,
         offset: u64,
         size: usize,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<Bytes, Error> {
-        let own_data = self.in_force().knobs.read_your_writes;
-        let asked = self.now();
-        // Size, bytes in flight, bytes believed and gaps are taken at one moment; only the gaps are read later.
-        let (length, mine, believed, gaps, extends) = self.on_base(file.ino, trace, |state, base| {
-            let overlay = state.in_flight.overlay();
-            let end = overlay.view(file.ino, base, own_data).size.min(offset.saturating_add(size as u64));
-            let range = offset..end.max(offset);
-            let mine = if own_data { overlay.content(file.ino, range.clone()) } else { Patch::default() };
-            let real = range.start..range.end.min(base.size).max(range.start);
-            let (believed, gaps) = if overlay.unlanded(file.ino).is_some() {
-                (Vec::new(), Vec::new())
-            } else {
-                state.belief.bytes(file.ino, real, asked)
-            };
-            let extends = own_data && overlay.has_data(file.ino);
-            ((range.end - range.start) as usize, mine, believed, gaps, extends)
+        let asked = offset..offset.saturating_add(size as u64);
+        let plan = self.on_base(file.ino, provenance, |state, base, now| {
+            state.core(&self.in_force().policy).plan_read(file.ino, base, asked, now)
         })?;
-        let all = offset..offset + length as u64;
-        if !extends && gaps == [all.clone()] {
-            return Ok(Bytes::Shared(self.read_gap(file, all, asked)?));
+        let length = (plan.range.end - plan.range.start) as usize;
+        if !plan.is_extended && plan.gaps.as_slice() == std::slice::from_ref(&plan.range) {
+            return Ok(Bytes::Shared(self.read_gap(file, &plan, plan.range.clone())?));
         }
         let mut bytes = Copied::room(length)?;
         let buffer = &mut bytes.buffer[..length];
         buffer.fill(0);
-        believed.iter().for_each(|segment| segment.lay_over(buffer, offset));
+        plan.believed.iter().for_each(|segment| segment.lay_over(buffer, offset));
         let mut end = length;
-        for gap in gaps.into_iter().filter(|gap| !gap.is_empty()) {
+        for gap in plan.gaps.iter().filter(|gap| !gap.is_empty()) {
             let (from, to) = ((gap.start - offset) as usize, (gap.end - offset) as usize);
-            let read = self.read_gap(file, gap, asked)?;
+            let read = self.read_gap(file, &plan, gap.clone())?;
             buffer[from..from + read.len()].copy_from_slice(&read);
-            if read.len() < to - from && !extends {
+            if read.len() < to - from && !plan.is_extended {
                 // Somebody has made the file shorter: there is nothing where the believed size says there is.
                 end = end.min(from + read.len());
             }
         }
-        mine.lay_over(&mut buffer[..end], offset);
+        plan.mine.lay_over(&mut buffer[..end], offset);
         bytes.length = end;
         Ok(Bytes::Copied(bytes))
     }
 
     /// Reads what nobody has read yet, as far as it goes, and believes it.
-    fn read_gap(&self, file: &OpenFile, gap: Range<u64>, asked: Time) -> Result<Arc<[u8]>, Error> {
+    fn read_gap(&self, file: &OpenFile, plan: &ReadPlan, gap: Range<u64>) -> Result<Arc<[u8]>, Error> {
         let length = (gap.end - gap.start) as usize;
         let bytes = sys::read_shared(self.real_file(file)?.as_fd(), length, gap.start)?;
+        let mut state = self.lock();
         let now = self.now();
-        self.lock().belief.believe_bytes(file.ino, asked, gap.start, &bytes, now);
-        Ok(bytes)
+        let before =
+            state.core(&self.in_force().policy).believe_bytes(file.ino, plan, gap.start, &bytes, now);
+        drop(state);
+        if before.is_empty() {
+            return Ok(bytes);
+        }
+        let mut shown = bytes.to_vec();
+        before.iter().for_each(|segment| segment.lay_over(&mut shown, gap.start));
+        Ok(shown.into())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, os::fd::AsFd};
 
-use super::{Client, OpenFile, Trace};
+use super::{Client, OpenFile, Provenance};
 use crate::{backing::sys, consistency::extents::Layout, error::Error};
 
 /// `ENXIO`: what `lseek(2)` answers past the last data or hole.
@@ -21,7 +21,7 @@ impl Client {
         self.operate(
             "lseek",
             || self.table.path(file.ino),
-            |trace| {
+            |provenance| {
                 let wanted = match whence {
                     SEEK_DATA => Layout::Data,
                     SEEK_HOLE => Layout::Hole,
@@ -31,7 +31,7 @@ impl Client {
                     return sys::seek(self.real_file(&file)?.as_fd(), offset, whence);
                 }
                 let offset = u64::try_from(offset).map_err(|_| Error::System(ENXIO))?;
-                let found = self.seek_view(&file, offset, wanted, trace)?;
+                let found = self.seek_view(&file, offset, wanted, provenance)?;
                 Ok(i64::try_from(found).unwrap_or(i64::MAX))
             },
         )
@@ -42,10 +42,10 @@ impl Client {
         file: &OpenFile,
         offset: u64,
         wanted: Layout,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<u64, Error> {
         let own_data = self.in_force().knobs.read_your_writes;
-        let (size, below, parts) = self.on_base(file.ino, trace, |state, base| {
+        let (size, below, parts) = self.on_base(file.ino, provenance, |state, base, _| {
             let overlay = state.in_flight.overlay();
             let size = overlay.view(file.ino, base, own_data).size;
             let below = if overlay.unlanded(file.ino).is_some() { 0 } else { base.size };

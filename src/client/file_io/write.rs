@@ -2,7 +2,7 @@
 
 use std::{os::fd::AsFd, sync::Arc};
 
-use super::{Caller, Client, OpenFile, State, Trace, Version, Watched};
+use super::{Caller, Client, OpenFile, Provenance, State, Version, Watched};
 use crate::{
     backing::sys,
     consistency::{
@@ -48,7 +48,7 @@ impl Client {
         self.operate(
             "write",
             || self.table.path(file.ino),
-            |trace| {
+            |provenance| {
                 if !file.is_writable() {
                     return Err(Error::BadHandle);
                 }
@@ -66,10 +66,10 @@ impl Client {
                 self.check_writable()?;
                 let start = match place {
                     Offset::At(offset) => offset,
-                    Offset::End => self.view(file.ino, trace)?.size,
+                    Offset::End => self.view(file.ino, provenance)?.size,
                 };
                 self.check_size(start.saturating_add(data.len() as u64))?;
-                self.write_late(&file, caller, place, data.into(), trace)?;
+                self.write_late(&file, caller, place, data.into(), provenance)?;
                 Ok(data.len())
             },
         )
@@ -97,11 +97,11 @@ impl Client {
         caller: &Caller,
         place: Offset,
         data: Arc<[u8]>,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<(), Error> {
         let stamp = self.clock.wall();
-        let clears = self.setid_lost(caller, file.ino, trace)?;
-        self.on_base(file.ino, trace, |state, base| {
+        let clears = self.setid_lost(caller, file.ino, provenance)?;
+        self.on_base(file.ino, provenance, |state, base, _| {
             // The end of the file is where this client's programs see it: two appenders here never overwrite each
             // other, two on different clients may.
             let offset = match place {
@@ -124,14 +124,18 @@ impl Client {
     }
 
     /// Lets a change of data go through or puts it in flight.
-    pub(in crate::client) fn change_data(&self, change: Change, trace: &mut Trace) -> Result<(), Error> {
+    pub(in crate::client) fn change_data(
+        &self,
+        change: Change,
+        provenance: &mut Provenance,
+    ) -> Result<(), Error> {
         if let Some(outcome) = self.try_through(&change) {
             return outcome.map(drop);
         }
         self.check_writable()?;
         let (ino, stamp) = (change.subject(), self.clock.wall());
         let cut = if let Change::Resize { size, .. } = change { Some(size) } else { None };
-        self.on_base(ino, trace, |state, base| {
+        self.on_base(ino, provenance, |state, base, _| {
             self.expect(state, ino, base);
             self.put_in_flight(state, change, stamp)
         })??;
@@ -170,12 +174,12 @@ impl Client {
         self.operate(
             "fallocate",
             || self.table.path(file.ino),
-            |trace| {
+            |provenance| {
                 self.report_late_error(&file)?;
                 if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
                     return Err(Error::NotSupported);
                 }
-                let clears = self.setid_lost(caller, file.ino, trace)?;
+                let clears = self.setid_lost(caller, file.ino, provenance)?;
                 let change = Change::Allocate { ino: file.ino, mode, offset, length, clears };
                 if !self.goes_through(&self.lock(), &change) {
                     self.check_size(offset.saturating_add(length))?;
@@ -183,7 +187,7 @@ impl Client {
                         self.check_free_space(length)?;
                     }
                 }
-                self.change_data(change, trace)
+                self.change_data(change, provenance)
             },
         )
     }

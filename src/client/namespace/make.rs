@@ -8,7 +8,7 @@ use std::{
 use crate::{
     backing::{self, sys},
     client::{
-        Caller, Client, Entry, Looked, Trace,
+        Caller, Client, Entry, Looked, Provenance,
         store::Manner,
         view::{Hold, attributes_of},
     },
@@ -94,9 +94,9 @@ impl Client {
         self.operate(
             operation,
             || self.path_of(&place),
-            |trace| {
-                let (looked, attributes, _) = self.make_inode(caller, &place, new, O_EXCL, trace)?;
-                Ok(self.entry_of(looked, attributes, trace))
+            |provenance| {
+                let (looked, attributes, _) = self.make_inode(caller, &place, new, O_EXCL, provenance)?;
+                Ok(self.entry_of(looked, attributes, provenance))
             },
         )
     }
@@ -119,18 +119,18 @@ impl Client {
         self.operate(
             "create",
             || self.path_of(&place),
-            |trace| match self.make_inode(caller, &place, &new, flags, trace) {
+            |provenance| match self.make_inode(caller, &place, &new, flags, provenance) {
                 Ok((looked, attributes, opened)) => {
                     let handle = self.open_new(looked.ino(), flags, opened);
-                    Ok((self.entry_of(looked, attributes, trace), handle))
+                    Ok((self.entry_of(looked, attributes, provenance), handle))
                 }
                 Err(error) if error.is(Error::Exists) && flags & O_EXCL == 0 => {
                     // Somebody else has made it since the kernel looked.
                     self.lock().belief.distrust_name(&place);
-                    let looked = self.find(&place, Hold::Yes, trace)?.ok_or(Error::Stale)?;
-                    let handle = self.open_known(caller, looked.ino(), flags, trace)?;
-                    let attributes = self.view(looked.ino(), trace)?;
-                    Ok((self.entry_of(looked, attributes, trace), handle))
+                    let looked = self.find(&place, Hold::Yes, provenance)?.ok_or(Error::Stale)?;
+                    let handle = self.open_known(caller, looked.ino(), flags, provenance)?;
+                    let attributes = self.view(looked.ino(), provenance)?;
+                    Ok((self.entry_of(looked, attributes, provenance), handle))
                 }
                 Err(error) => Err(error),
             },
@@ -143,10 +143,10 @@ impl Client {
         place: &Place,
         new: &NewInode<'_>,
         flags: i32,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<(Looked<'_>, Attributes, Option<OwnedFd>), Error> {
         self.check_name(&place.name)?;
-        let (attributes, inherited) = self.new_attributes(caller, place.directory, new, trace)?;
+        let (attributes, inherited) = self.new_attributes(caller, place.directory, new, provenance)?;
         let target: Arc<[u8]> = new.target.into();
         let change = |ino| Change::Make {
             place: place.clone(),
@@ -168,8 +168,8 @@ impl Client {
             let is_alone = state.belief.changes() == changes;
             state.belief.changed(&change(0));
             if let (true, Ok((looked, attributes, _))) = (is_alone, &made) {
-                state.believe_made(place, looked.id, *attributes, started);
-                trace.made(started);
+                let policy = &self.in_force().policy;
+                state.core(policy).believe_made(place, looked.known(), *attributes, started, provenance);
             }
             return made;
         }
@@ -178,7 +178,7 @@ impl Client {
         let stamp = attributes.mtime;
         let id = loop {
             let grounds = self.lock().belief.grounds(&[place], &[]);
-            if self.find(place, Hold::No, trace)?.is_some() {
+            if self.find(place, Hold::No, provenance)?.is_some() {
                 return Err(Error::Exists);
             }
             let id = self.table.make(new.kind.mode_bits(), place.directory, &place.name);
@@ -188,7 +188,7 @@ impl Client {
             self.forget(id.ino, 1);
         };
         let looked = Looked { client: self, id, view: None };
-        let attributes = self.view(looked.ino(), trace)?;
+        let attributes = self.view(looked.ino(), provenance)?;
         Ok((looked, attributes, None))
     }
 
@@ -197,7 +197,7 @@ impl Client {
         caller: &Caller,
         directory: Ino,
         new: &NewInode<'_>,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<(Attributes, Inherited), Error> {
         let (mut permissions, inherited) = self.inheritance(directory, new)?;
         let (mut uid, mut gid) = self.own_ids;
@@ -206,7 +206,7 @@ impl Client {
         }
         // Asked for only where it can matter: a file that goes through to its own owner gets all this from the kernel.
         if !self.all_goes_through(&self.lock()) || self.gives_away {
-            let parent = self.view(directory, trace)?;
+            let parent = self.view(directory, provenance)?;
             if parent.permissions & SETGID != 0 {
                 gid = parent.gid;
                 if new.kind == Kind::Directory {
@@ -251,32 +251,32 @@ impl Client {
         self.operate(
             "link",
             || self.path_of(&place),
-            |trace| {
+            |provenance| {
                 self.check_name(&place.name)?;
                 let kind = Kind::of_mode(self.table.kind(ino).ok_or(Error::Stale)?);
                 let change = Change::Link { ino, kind, place: place.clone() };
                 match self.try_through(&change) {
                     Some(outcome) => drop(outcome?),
-                    None => self.link_late(&change, &place, trace)?,
+                    None => self.link_late(&change, &place, provenance)?,
                 }
                 let looked = self.look_up(ino).ok_or(Error::Stale)?;
-                let attributes = self.view(ino, trace)?;
-                Ok(self.entry_of(looked, attributes, trace))
+                let attributes = self.view(ino, provenance)?;
+                Ok(self.entry_of(looked, attributes, provenance))
             },
         )
     }
 
-    fn link_late(&self, change: &Change, place: &Place, trace: &mut Trace) -> Result<(), Error> {
+    fn link_late(&self, change: &Change, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {
         self.check_writable()?;
         self.check_same_device(change.subject(), place.directory)?;
         // Others may take the name away by which it could be found.
         self.hold_on_to(change.subject());
         loop {
             let grounds = self.lock().belief.grounds(&[place], &[]);
-            if self.find(place, Hold::No, trace)?.is_some() {
+            if self.find(place, Hold::No, provenance)?.is_some() {
                 return Err(Error::Exists);
             }
-            self.check_links(change.subject(), trace)?;
+            self.check_links(change.subject(), provenance)?;
             let stamp = self.clock.wall();
             if self.add_on(&grounds, change.clone(), stamp)? {
                 return Ok(());
@@ -285,8 +285,8 @@ impl Client {
     }
 
     /// Refuses one link more than the backing file system allows, those in flight counted.
-    fn check_links(&self, ino: Ino, trace: &mut Trace) -> Result<(), Error> {
-        let links = self.view(ino, trace)?.links;
+    fn check_links(&self, ino: Ino, provenance: &mut Provenance) -> Result<(), Error> {
+        let links = self.view(ino, provenance)?.links;
         let takes_it = backing::traits(self.ground(ino).as_fd())?.takes_one_more_link(links);
         if takes_it { Ok(()) } else { Err(Error::TooManyLinks) }
     }

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 
 use crate::{
     backing::sys,
-    client::{Caller, Client, Shown, Trace},
+    client::{Caller, Client, Provenance, Shown},
     consistency::{AttributeChange, Change, Ino, Kind, Snapshot, belief::Grounds},
     error::Error,
     time::Timestamp,
@@ -47,15 +47,15 @@ impl Client {
         self.operate(
             "setattr",
             || self.table.path(ino),
-            |trace| {
+            |provenance| {
                 if let Some(size) = asked.size {
                     self.check_size(size)?;
-                    let clears = self.setid_lost(caller, ino, trace)?;
+                    let clears = self.setid_lost(caller, ino, provenance)?;
                     let change = Change::Resize { ino, size, clears };
-                    self.change_data(change, trace)?;
+                    self.change_data(change, provenance)?;
                 }
                 let change = AttributeChange {
-                    permissions: self.permissions_asked(caller, ino, asked, trace)?,
+                    permissions: self.permissions_asked(caller, ino, asked, provenance)?,
                     uid: asked.uid,
                     gid: asked.gid,
                     atime: asked.atime,
@@ -65,7 +65,7 @@ impl Client {
                 if !change.is_empty() || asked.size.is_none() {
                     self.change_attributes(ino, change)?;
                 }
-                self.show(ino, trace)
+                self.show(ino, provenance)
             },
         )
     }
@@ -113,7 +113,7 @@ impl Client {
     /// Whether every question goes to the backing directory: nothing is believed, nothing is in flight or ever will be.
     pub(in crate::client) fn sees_only_backing(&self) -> bool {
         let state = self.lock();
-        state.belief.is_off() && self.all_goes_through(&state)
+        !self.believes() && self.all_goes_through(&state)
     }
 
     /// Refuses names across file systems below the backing directory, as `rename(2)` and `link(2)` do.
@@ -127,9 +127,9 @@ impl Client {
         above.into_iter().find_map(|ino| self.table.identity(ino)).map(|identity| identity.device)
     }
 
-    fn check_empty(&self, directory: Ino, trace: &mut Trace) -> Result<Grounds, Error> {
+    fn check_empty(&self, directory: Ino, provenance: &mut Provenance) -> Result<Grounds, Error> {
         let grounds = self.lock().belief.grounds(&[], &[directory]);
-        if self.listing(directory, trace)?.is_empty() { Ok(grounds) } else { Err(Error::NotEmpty) }
+        if self.listing(directory, provenance)?.is_empty() { Ok(grounds) } else { Err(Error::NotEmpty) }
     }
 
     /// Whether the caller may do what `mask` (`R_OK`, `W_OK`, `X_OK`) says. Asked only where the kernel does not check
@@ -142,8 +142,8 @@ impl Client {
         self.operate(
             "access",
             || self.table.path(ino),
-            |trace| {
-                let attributes = self.view(ino, trace)?;
+            |provenance| {
+                let attributes = self.view(ino, provenance)?;
                 let executable = attributes.kind == Kind::Directory || attributes.permissions & 0o111 != 0;
                 if mask & X_OK != 0 && !executable { Err(Error::AccessDenied) } else { Ok(()) }
             },
@@ -175,7 +175,7 @@ impl Client {
         self.operate(
             "readdir",
             || self.table.path(open.ino),
-            |trace| open.snapshot(offset == 0, || self.listing(open.ino, trace)),
+            |provenance| open.snapshot(offset == 0, || self.listing(open.ino, provenance)),
         )
     }
 

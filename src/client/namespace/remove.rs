@@ -1,7 +1,7 @@
 //! Removing names.
 
 use crate::{
-    client::{Client, Looked, Trace, view::Hold},
+    client::{Client, Looked, Provenance, view::Hold},
     consistency::{Change, Ino, Place},
     error::Error,
 };
@@ -16,7 +16,7 @@ impl Client {
         self.operate(
             "unlink",
             || self.path_of(&place),
-            |trace| self.remove(&place, trace, |place, ino| Change::Unlink { place, ino }),
+            |provenance| self.remove(&place, provenance, |place, ino| Change::Unlink { place, ino }),
         )
     }
 
@@ -29,14 +29,14 @@ impl Client {
         self.operate(
             "rmdir",
             || self.path_of(&place),
-            |trace| self.remove(&place, trace, |place, ino| Change::RemoveDirectory { place, ino }),
+            |provenance| self.remove(&place, provenance, |place, ino| Change::RemoveDirectory { place, ino }),
         )
     }
 
     fn remove(
         &self,
         place: &Place,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
         change: impl Fn(Place, Ino) -> Change,
     ) -> Result<(), Error> {
         self.check_name(&place.name)?;
@@ -47,7 +47,7 @@ impl Client {
         }
         loop {
             let name = self.lock().belief.grounds(&[place], &[]);
-            let subject = self.find(place, Hold::Yes, trace)?.ok_or(Error::NotFound)?;
+            let subject = self.find(place, Hold::Yes, provenance)?.ok_or(Error::NotFound)?;
             let change = change(place.clone(), subject.ino());
             if let Some(outcome) = self.try_through(&change) {
                 outcome?;
@@ -56,7 +56,7 @@ impl Client {
             }
             self.check_writable()?;
             let grounds = match change {
-                Change::RemoveDirectory { ino, .. } => name.and(self.check_empty(ino, trace)?),
+                Change::RemoveDirectory { ino, .. } => name.and(self.check_empty(ino, provenance)?),
                 _ => name,
             };
             let stamp = self.clock.wall();

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use crate::{
     backing::sys,
-    client::{Client, Looked, Trace, view::Hold},
+    client::{Client, Looked, Provenance, view::Hold},
     consistency::{Change, Ino, Kind, Place, RenameHow, belief::Grounds},
     error::Error,
 };
@@ -19,16 +19,22 @@ impl Client {
         self.operate(
             "rename",
             || self.path_of(&from),
-            |trace| {
+            |provenance| {
                 self.check_name(&to.name)?;
-                while !self.try_rename(&from, &to, how, trace)? {}
+                while !self.try_rename(&from, &to, how, provenance)? {}
                 Ok(())
             },
         )
     }
 
     /// One try; `false` if what it was based on has changed meanwhile.
-    fn try_rename(&self, from: &Place, to: &Place, how: RenameHow, trace: &mut Trace) -> Result<bool, Error> {
+    fn try_rename(
+        &self,
+        from: &Place,
+        to: &Place,
+        how: RenameHow,
+        provenance: &mut Provenance,
+    ) -> Result<bool, Error> {
         let change = |(ino, kind), replaced| {
             let (from, to) = (from.clone(), to.clone());
             Change::Rename { from, to, ino, kind, replaced, how }
@@ -44,8 +50,8 @@ impl Client {
             return Ok(true);
         }
         let names = self.lock().belief.grounds(&[from, to], &[]);
-        let source = self.find(from, Hold::Yes, trace)?.ok_or(Error::NotFound)?;
-        let target = self.find(to, Hold::Yes, trace)?;
+        let source = self.find(from, Hold::Yes, provenance)?.ok_or(Error::NotFound)?;
+        let target = self.find(to, Hold::Yes, provenance)?;
         let with_kind = |looked: &Looked<'_>| {
             (looked.ino(), Kind::of_mode(self.table.kind(looked.ino()).unwrap_or_default()))
         };
@@ -68,7 +74,7 @@ impl Client {
         // Others may take the names away by which they could be found.
         self.hold_on_to(moving.0);
         replaced.into_iter().for_each(|(ino, _)| self.hold_on_to(ino));
-        let grounds = names.and(self.check_target(moving.1, replaced, how, trace)?);
+        let grounds = names.and(self.check_target(moving.1, replaced, how, provenance)?);
         let stamp = self.clock.wall();
         self.add_on(&grounds, change, stamp)
     }
@@ -79,14 +85,14 @@ impl Client {
         moving: Kind,
         target: Option<(Ino, Kind)>,
         how: RenameHow,
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<Grounds, Error> {
         match (how, target) {
             (RenameHow::NoReplace, Some(_)) => Err(Error::Exists),
             (RenameHow::Exchange, None) => Err(Error::NotFound),
             (RenameHow::Exchange, Some(_)) | (_, None) => Ok(Grounds::default()),
             (_, Some((_, Kind::Directory))) if moving != Kind::Directory => Err(Error::IsDirectory),
-            (_, Some((directory, Kind::Directory))) => self.check_empty(directory, trace),
+            (_, Some((directory, Kind::Directory))) => self.check_empty(directory, provenance),
             (_, Some(_)) if moving == Kind::Directory => Err(Error::NotDirectory),
             _ => Ok(Grounds::default()),
         }

@@ -6,7 +6,7 @@ use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
     backing::{self, Traits, sys},
-    client::{Caller, Client, Trace, store},
+    client::{Caller, Client, Provenance, store},
     consistency::{
         AttributeChange, Change, Ino, Kind, Name,
         acl::{ACCESS_ACL, Acl, DEFAULT_ACL},
@@ -42,8 +42,8 @@ impl Client {
         self.operate(
             "setxattr",
             || self.table.path(ino),
-            |trace| match name {
-                ACCESS_ACL => self.set_access_acl(caller, ino, value, trace),
+            |provenance| match name {
+                ACCESS_ACL => self.set_access_acl(caller, ino, value, provenance),
                 DEFAULT_ACL => self.set_default_acl(ino, value),
                 _ => self.set_plain(ino, name, value, flags),
             },
@@ -86,10 +86,10 @@ impl Client {
         caller: &Caller,
         ino: Ino,
         value: &[u8],
-        trace: &mut Trace,
+        provenance: &mut Provenance,
     ) -> Result<(), Error> {
         let acl = Acl::parse(value).ok_or(Error::Invalid)?;
-        let before = self.view(ino, trace)?;
+        let before = self.view(ino, provenance)?;
         let loses_setgid = before.permissions & SETGID != 0 && !caller.is_in_group(before.gid);
         let kept = before.permissions & if loses_setgid { 0o5000 } else { 0o7000 };
         let permissions =
@@ -133,7 +133,7 @@ impl Client {
             && self.lock().in_flight.overlay().touches(ino)
             && let Some(acl) = Acl::parse(&value)
         {
-            let permissions = self.view(ino, &mut Trace::new())?.permissions;
+            let permissions = self.view(ino, &mut Provenance::default())?.permissions;
             return Ok(acl.with_permissions(permissions).to_value());
         }
         Ok(value)

@@ -1,6 +1,7 @@
 //! Random histories of one or two clients over one store, checked after every step against the obvious definition:
 //! a client sees the store with all that it was told is done, and has not landed, done to it in order.
 
+mod inquiries;
 mod store;
 mod world;
 

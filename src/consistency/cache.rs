@@ -2,12 +2,13 @@
 //!
 //! A fetch takes time. If the client itself changes the object meanwhile, what the fetch brings is older than what the
 //! client knows, and believing it would take its own programs back in time. So a fetch starts with a [`Ticket`], and
-//! [`TtlCache::believe`] refuses a ticket that an [`TtlCache::invalidate`] of the same key has overtaken. It also
+//! [`Cache::believe`] refuses a ticket that an [`Cache::invalidate`] of the same key has overtaken. It also
 //! refuses one while which another fetch of the same key was believed: nobody knows which of the two saw more, and a
 //! program may have been shown the other's answer already.
 //!
 //! A value counts as fetched when its fetch *started* (the Linux NFS client dates its attributes the same way,
-//! fs/nfs/inode.c), so that no answer is ever older than the time to live.
+//! fs/nfs/inode.c), and carries its own end: what was fetched then and for how long it is believed are fixed when it is
+//! believed, so that no answer is ever older than its lifetime.
 
 use std::{
     hash::{BuildHasher, Hash},
@@ -35,19 +36,22 @@ const GROUPS: usize = 1024;
 /// they have expired: a cache of a million never stops to be swept.
 const LOOKED_AT: usize = 4;
 
-/// A value and since when it is believed.
-#[expect(missing_docs, reason = "explained above")]
+/// A value that is believed.
 #[derive(Clone, Copy, Debug)]
 pub struct Believed<V> {
+    /// What was fetched.
     pub value: V,
+    /// When its fetch started.
     pub fetched: Time,
+    /// It is believed until just before then.
+    pub until: Time,
+    /// The number of its fetch, in the order in which they were believed: no two beliefs of one cache have the same.
+    pub number: u64,
 }
 
 #[derive(Debug)]
 struct Entry<V> {
     believed: Believed<V>,
-    /// The number of its fetch, in the order in which they were believed.
-    number: u64,
     /// The entries believed before and after it, by their indices.
     older: u32,
     newer: u32,
@@ -56,11 +60,10 @@ struct Entry<V> {
 /// No entry.
 const NONE: u32 = u32::MAX;
 
-/// Values by key, each believed for the time to live. What has expired goes a little at a time as other values come, so
+/// Values by key, each believed until its own end. What has expired goes a little at a time as other values come, so
 /// that it never makes up more than a part of the cache.
 #[derive(Debug)]
-pub struct TtlCache<K, V> {
-    ttl: Duration,
+pub struct Cache<K, V> {
     entries: IndexMap<K, Entry<V>, Hasher>,
     /// The entries believed first and last.
     oldest: u32,
@@ -72,15 +75,16 @@ pub struct TtlCache<K, V> {
     /// Where among the entries sweeping goes on.
     broom: usize,
     epochs: Box<[u32]>,
+    /// For each group the number of the latest fetch that was believed and has gone by itself.
+    gone: Box<[u64]>,
     /// The number of the fetch believed last.
     count: u64,
 }
 
-impl<K: Hash + Eq, V> TtlCache<K, V> {
-    /// A cache that believes nothing yet. With `ttl` zero it never will. `cost` says how many bytes an entry takes.
-    pub fn new(ttl: Duration, cost: fn(&K, &V) -> u64) -> TtlCache<K, V> {
-        TtlCache {
-            ttl,
+impl<K: Hash + Eq, V> Cache<K, V> {
+    /// A cache that believes nothing yet. `cost` says how many bytes an entry takes.
+    pub fn new(cost: fn(&K, &V) -> u64) -> Cache<K, V> {
+        Cache {
             entries: IndexMap::default(),
             oldest: NONE,
             newest: NONE,
@@ -88,6 +92,7 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
             held: 0,
             broom: 0,
             epochs: vec![0; GROUPS].into(),
+            gone: vec![0; GROUPS].into(),
             count: 0,
         }
     }
@@ -99,7 +104,7 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
 
     /// The number of the fetch that was believed first.
     pub fn oldest(&self) -> Option<u64> {
-        self.entries.get_index(self.oldest as usize).map(|(_, entry)| entry.number)
+        self.entries.get_index(self.oldest as usize).map(|(_, entry)| entry.believed.number)
     }
 
     /// The number of the fetch that was believed last.
@@ -112,33 +117,33 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
         self.count = self.count.max(number);
     }
 
-    /// Forgets what was believed first. Its fetches are overtaken: a program may have been shown it already, and nothing
-    /// older may be shown after it.
+    /// Forgets what was believed first.
     pub fn evict_oldest(&mut self) -> Option<K> {
-        let oldest = self.oldest as usize;
-        let group = group_of(self.entries.get_index(oldest)?.0);
-        self.epochs[group] = self.epochs[group].wrapping_add(1);
-        self.take(oldest).map(|(key, _)| key)
+        self.let_go(self.oldest as usize)
     }
 
-    /// Whether anything is ever believed.
-    pub fn is_off(&self) -> bool {
-        self.ttl.is_zero()
+    /// Takes out an entry that goes by itself. A program may have been shown it already, and nothing older may be shown
+    /// after it: fetches of the same key that started before it was believed are overtaken.
+    fn let_go(&mut self, index: usize) -> Option<K> {
+        let (key, entry) = self.entries.get_index(index)?;
+        let gone = &mut self.gone[group_of(key)];
+        *gone = entry.believed.number.max(*gone);
+        self.take(index).map(|(key, _)| key)
     }
 
-    /// From `now` on values are believed for `ttl`, those that are believed already too, counted from when each was
-    /// fetched. What is over, by the former time to live or by this one, is forgotten.
-    pub fn set_ttl(&mut self, ttl: Duration, now: Time) {
-        self.drop_expired(now, self.ttl.min(ttl));
-        self.ttl = ttl;
+    /// From `now` on nothing is believed for longer than `lifetime` says, counted from when it was fetched. What is over by
+    /// that is forgotten.
+    pub fn shorten(&mut self, lifetime: impl Fn(&V) -> Duration, now: Time) {
+        for entry in self.entries.values_mut() {
+            let Believed { value, fetched, until, .. } = &mut entry.believed;
+            *until = (*until).min(*fetched + lifetime(value));
+        }
+        self.drop_expired(now);
     }
 
-    /// What is believed of `key` at `now`: from the moment it was fetched until just before the time to live is over.
+    /// What is believed of `key` at `now`: from the moment it was fetched until just before its end.
     pub fn get(&self, key: &K, now: Time) -> Option<&Believed<V>> {
-        self.entries
-            .get(key)
-            .map(|entry| &entry.believed)
-            .filter(|believed| now < believed.fetched + self.ttl)
+        self.entries.get(key).map(|entry| &entry.believed).filter(|believed| now < believed.until)
     }
 
     /// Starts a fetch of `key`.
@@ -147,26 +152,27 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
         Ticket { group, epoch: self.epochs[group], after: self.count, started: now }
     }
 
-    /// Whether the client has changed the object since the fetch started.
+    /// Whether the client has changed the object since the fetch started, or has believed and forgotten another one.
     pub fn is_overtaken(&self, ticket: Ticket) -> bool {
-        self.epochs[ticket.group] != ticket.epoch
+        self.epochs[ticket.group] != ticket.epoch || self.gone[ticket.group] > ticket.after
     }
 
-    /// Ends a fetch: believes `value`, or refuses it (`false`) because the client changed the object, or believed
-    /// another fetch of it, meanwhile.
-    pub fn believe(&mut self, ticket: Ticket, key: K, value: V) -> bool {
-        let is_newer =
-            |entry: &Entry<V>| entry.number > ticket.after || entry.believed.fetched > ticket.started;
+    /// Ends a fetch: believes `value` for `lifetime`, or refuses it (`false`) because the client changed the object, or
+    /// believed another fetch of it, meanwhile. With a lifetime of zero it is as good and yet never believed.
+    pub fn believe(&mut self, ticket: Ticket, key: K, value: V, lifetime: Duration) -> bool {
+        let is_newer = |entry: &Entry<V>| {
+            entry.believed.number > ticket.after || entry.believed.fetched > ticket.started
+        };
         if self.is_overtaken(ticket) {
             return false;
         }
-        if self.is_off() {
+        if lifetime.is_zero() {
             return true;
         }
         let number = self.count + 1;
         let cost = (self.cost)(&key, &value);
-        let entry =
-            Entry { believed: Believed { value, fetched: ticket.started }, number, older: NONE, newer: NONE };
+        let (fetched, until) = (ticket.started, ticket.started + lifetime);
+        let entry = Entry { believed: Believed { value, fetched, until, number }, older: NONE, newer: NONE };
         let index = match self.entries.entry(key) {
             map::Entry::Occupied(believed) if is_newer(believed.get()) => return false,
             map::Entry::Occupied(mut believed) => {
@@ -200,7 +206,7 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
 
     /// Sweeps out what has expired and gives back what the cache has grown by, if most of it is empty.
     pub fn shrink(&mut self, now: Time) {
-        self.drop_expired(now, self.ttl);
+        self.drop_expired(now);
         if self.entries.len() < self.entries.capacity() / 2 {
             self.entries.shrink_to_fit();
         }
@@ -216,21 +222,21 @@ impl<K: Hash + Eq, V> TtlCache<K, V> {
     fn sweep(&mut self, now: Time) {
         for _ in 0..LOOKED_AT.min(self.entries.len()) {
             self.broom = if self.broom < self.entries.len() { self.broom } else { 0 };
-            if now < self.entries[self.broom].believed.fetched + self.ttl {
+            if now < self.entries[self.broom].believed.until {
                 self.broom += 1;
             } else {
-                self.take(self.broom);
+                self.let_go(self.broom);
             }
         }
     }
 
-    fn drop_expired(&mut self, now: Time, ttl: Duration) {
+    fn drop_expired(&mut self, now: Time) {
         let mut index = 0;
         while let Some((_, entry)) = self.entries.get_index(index) {
-            if now < entry.believed.fetched + ttl {
+            if now < entry.believed.until {
                 index += 1;
             } else {
-                self.take(index);
+                self.let_go(index);
             }
         }
     }
@@ -301,7 +307,7 @@ mod tests {
     }
 
     /// All keys, first believed first, as the links say from either end.
-    fn in_order<V>(cache: &TtlCache<u64, V>) -> Vec<u64> {
+    fn in_order<V>(cache: &Cache<u64, V>) -> Vec<u64> {
         let walk = |from: u32, next: fn(&Entry<V>) -> u32| {
             let start = cache.entries.get_index(from as usize);
             let all =
@@ -317,10 +323,10 @@ mod tests {
         forth
     }
 
-    fn fetched_at(millis: u64) -> TtlCache<u64, &'static str> {
-        let mut cache = TtlCache::new(TTL, cost);
+    fn fetched_at(millis: u64) -> Cache<u64, &'static str> {
+        let mut cache = Cache::new(cost);
         let ticket = cache.start_fetch(&1, Time::from_millis(millis));
-        assert!(cache.believe(ticket, 1, "old"));
+        assert!(cache.believe(ticket, 1, "old", TTL));
         cache
     }
 
@@ -334,34 +340,40 @@ mod tests {
     }
 
     #[test]
-    fn with_no_time_to_live_nothing_is_believed() {
-        let mut cache = TtlCache::new(Duration::ZERO, cost);
+    fn with_a_lifetime_of_zero_nothing_is_believed() {
+        let mut cache = Cache::new(cost);
         let ticket = cache.start_fetch(&1, Time::ZERO);
-        assert!(cache.believe(ticket, 1, ()));
+        assert!(cache.believe(ticket, 1, (), Duration::ZERO));
         assert!(cache.get(&1, Time::ZERO).is_none());
     }
 
     #[test]
-    fn a_shorter_time_to_live_ends_beliefs_and_a_longer_one_prolongs_those_that_are_left() {
-        let mut cache = fetched_at(1_000);
-        cache.set_ttl(Duration::from_millis(500), Time::from_millis(1_400));
-        assert!(cache.get(&1, Time::from_millis(1_499)).is_some());
-        assert!(cache.get(&1, Time::from_millis(1_500)).is_none());
-        cache.set_ttl(Duration::from_secs(60), Time::from_millis(1_499));
-        assert!(cache.get(&1, Time::from_millis(60_999)).is_some());
-        cache.set_ttl(Duration::ZERO, Time::from_millis(1_500));
-        cache.set_ttl(TTL, Time::from_millis(1_500));
-        assert!(
-            cache.get(&1, Time::from_millis(1_500)).is_none(),
-            "what has been dropped does not come back"
-        );
+    fn each_value_has_an_end_of_its_own() {
+        let mut cache = Cache::new(cost);
+        for key in 1..=3_u64 {
+            let ticket = cache.start_fetch(&key, Time::from_millis(100));
+            assert!(cache.believe(ticket, key, (), Duration::from_millis(key)));
+        }
+        for key in 1..=3 {
+            assert_eq!(
+                cache.get(&key, Time::from_millis(100)).map(|believed| believed.until),
+                Some(Time::from_millis(100 + key))
+            );
+            assert!(cache.get(&key, Time::from_millis(100 + key)).is_none());
+        }
     }
 
     #[test]
-    fn what_is_over_does_not_come_back_with_a_longer_time_to_live() {
+    fn a_shorter_lifetime_ends_beliefs_and_a_longer_one_changes_nothing() {
         let mut cache = fetched_at(1_000);
-        cache.set_ttl(Duration::from_secs(60), Time::from_millis(2_500));
-        assert!(cache.get(&1, Time::from_millis(2_500)).is_none());
+        cache.shorten(|_| Duration::from_millis(500), Time::from_millis(1_400));
+        assert!(cache.get(&1, Time::from_millis(1_499)).is_some());
+        assert!(cache.get(&1, Time::from_millis(1_500)).is_none());
+        cache.shorten(|_| Duration::from_secs(60), Time::from_millis(1_499));
+        assert!(cache.get(&1, Time::from_millis(1_499)).is_some());
+        assert!(cache.get(&1, Time::from_millis(1_500)).is_none());
+        cache.shorten(|value| if *value == "old" { Duration::ZERO } else { TTL }, Time::from_millis(1_400));
+        assert!(in_order(&cache).is_empty());
     }
 
     #[test]
@@ -369,48 +381,49 @@ mod tests {
         let mut cache = fetched_at(0);
         let ticket = cache.start_fetch(&1, Time::from_millis(2_000));
         assert_eq!(cache.invalidate(&1), Some("old"));
-        assert!(!cache.believe(ticket, 1, "overtaken"));
+        assert!(!cache.believe(ticket, 1, "overtaken", TTL));
         assert!(cache.get(&1, Time::from_millis(2_000)).is_none());
     }
 
     #[test]
     fn of_two_fetches_at_once_the_first_to_end_is_believed() {
-        let mut cache = TtlCache::new(TTL, cost);
+        let mut cache = Cache::new(cost);
         let early = cache.start_fetch(&1, Time::from_millis(1));
         let late = cache.start_fetch(&1, Time::from_millis(2));
-        assert!(cache.believe(late, 1, "new"));
-        assert!(!cache.believe(early, 1, "old"), "the answer shown meanwhile may be newer");
+        assert!(cache.believe(late, 1, "new", TTL));
+        assert!(!cache.believe(early, 1, "old", TTL), "the answer shown meanwhile may be newer");
         assert_eq!(cache.get(&1, Time::from_millis(3)).unwrap().value, "new");
         let again = cache.start_fetch(&1, Time::from_millis(3));
-        assert!(cache.believe(again, 1, "newest"));
+        assert!(cache.believe(again, 1, "newest", TTL));
     }
 
     #[test]
     fn what_was_asked_for_earlier_is_refused_though_its_ticket_was_drawn_late() {
         let mut cache = fetched_at(1_000);
         let ticket = cache.start_fetch(&1, Time::from_millis(999));
-        assert!(!cache.believe(ticket, 1, "older"));
+        assert!(!cache.believe(ticket, 1, "older", TTL));
         let ticket = cache.start_fetch(&1, Time::from_millis(1_000));
-        assert!(cache.believe(ticket, 1, "new"));
+        assert!(cache.believe(ticket, 1, "new", TTL));
     }
 
     #[test]
     fn fetches_of_other_keys_do_not_overtake() {
-        let mut cache = TtlCache::new(TTL, cost);
+        let mut cache = Cache::new(cost);
         let one = cache.start_fetch(&1, Time::ZERO);
         for key in 2..10_000 {
             let other = cache.start_fetch(&key, Time::ZERO);
-            assert!(cache.believe(other, key, ()));
+            assert!(cache.believe(other, key, (), TTL));
         }
-        assert!(cache.believe(one, 1, ()));
+        assert!(cache.believe(one, 1, (), TTL));
     }
 
     #[test]
-    fn with_no_time_to_live_no_fetch_overtakes_another() {
-        let mut cache = TtlCache::new(Duration::ZERO, cost);
+    fn with_a_lifetime_of_zero_no_fetch_overtakes_another() {
+        let mut cache = Cache::new(cost);
         let one = cache.start_fetch(&1, Time::ZERO);
         let other = cache.start_fetch(&1, Time::ZERO);
-        assert!(cache.believe(other, 1, ()) && cache.believe(one, 1, ()));
+        let lifetime = Duration::ZERO;
+        assert!(cache.believe(other, 1, (), lifetime) && cache.believe(one, 1, (), lifetime));
     }
 
     #[test]
@@ -418,14 +431,14 @@ mod tests {
         let mut cache = fetched_at(0);
         cache.invalidate(&1);
         let ticket = cache.start_fetch(&1, Time::from_millis(1));
-        assert!(cache.believe(ticket, 1, "new"));
+        assert!(cache.believe(ticket, 1, "new", TTL));
     }
 
     #[test]
     fn age_counts_from_the_start_of_the_fetch() {
-        let mut cache = TtlCache::new(TTL, cost);
+        let mut cache = Cache::new(cost);
         let ticket = cache.start_fetch(&1, Time::from_millis(100));
-        cache.believe(ticket, 1, ());
+        cache.believe(ticket, 1, (), TTL);
         assert_eq!(cache.get(&1, Time::from_millis(200)).unwrap().fetched, Time::from_millis(100));
     }
 
@@ -433,19 +446,19 @@ mod tests {
     fn an_expired_value_goes_with_the_next_fetch_however_few_there_are() {
         let mut cache = fetched_at(0);
         let ticket = cache.start_fetch(&2, Time::from_millis(1_499));
-        assert!(cache.believe(ticket, 2, "young") && cache.entries.contains_key(&1));
+        assert!(cache.believe(ticket, 2, "young", TTL) && cache.entries.contains_key(&1));
         let ticket = cache.start_fetch(&3, Time::from_millis(1_500));
-        assert!(cache.believe(ticket, 3, "younger") && !cache.entries.contains_key(&1));
+        assert!(cache.believe(ticket, 3, "younger", TTL) && !cache.entries.contains_key(&1));
         assert!(cache.entries.contains_key(&2));
     }
 
     #[test]
     fn expired_values_do_not_pile_up() {
         const ALIVE: usize = 150;
-        let mut cache = TtlCache::new(TTL, cost);
+        let mut cache = Cache::new(cost);
         for key in 0..100_000_u64 {
             let ticket = cache.start_fetch(&key, Time::from_millis(key * 10));
-            cache.believe(ticket, key, ());
+            cache.believe(ticket, key, (), TTL);
             assert!(cache.entries.len() <= 2 * ALIVE, "{} entries", cache.entries.len());
         }
     }
@@ -453,16 +466,16 @@ mod tests {
     #[test]
     fn however_much_has_expired_a_new_value_waits_for_a_little_of_it_only() {
         const MANY: u64 = 10_000;
-        let mut cache = TtlCache::new(TTL, cost);
+        let mut cache = Cache::new(cost);
         for key in 0..MANY {
             let ticket = cache.start_fetch(&key, Time::ZERO);
-            cache.believe(ticket, key, ());
+            cache.believe(ticket, key, (), TTL);
         }
         let late = Time::from_millis(2_000);
         let mut before = cache.entries.len();
         for key in MANY..2 * MANY {
             let ticket = cache.start_fetch(&key, late);
-            cache.believe(ticket, key, ());
+            cache.believe(ticket, key, (), TTL);
             assert!(
                 before + 1 - cache.entries.len() <= LOOKED_AT,
                 "of {before} {} left",
@@ -475,7 +488,7 @@ mod tests {
 
     #[test]
     fn whatever_comes_and_goes_the_order_in_which_values_were_believed_is_kept() {
-        let mut cache = TtlCache::new(TTL, cost);
+        let mut cache = Cache::new(cost);
         let mut model: Vec<u64> = Vec::new();
         let mut draw = 0x9e37_79b9_7f4a_7c15_u64;
         for step in 0..4_000 {
@@ -487,7 +500,7 @@ mod tests {
             match draw >> 60 {
                 0..=9 => {
                     let ticket = cache.start_fetch(&key, Time::ZERO);
-                    assert!(cache.believe(ticket, key, step));
+                    assert!(cache.believe(ticket, key, step, TTL));
                     model.retain(|other| *other != key);
                     model.push(key);
                 }
@@ -507,12 +520,25 @@ mod tests {
     }
 
     #[test]
+    fn a_fetch_that_outlasts_the_lifetime_of_another_one_is_refused_although_that_has_gone() {
+        let mut cache = Cache::new(cost);
+        let early = cache.start_fetch(&1, Time::ZERO);
+        let late = cache.start_fetch(&1, Time::from_millis(1));
+        assert!(cache.believe(early, 1, "new", TTL));
+        cache.shrink(Time::ZERO + TTL);
+        assert!(cache.get(&1, Time::from_millis(1)).is_none());
+        assert!(!cache.believe(late, 1, "old", TTL), "the answer shown meanwhile may be newer");
+        let again = cache.start_fetch(&1, Time::ZERO + TTL);
+        assert!(cache.believe(again, 1, "newest", TTL));
+    }
+
+    #[test]
     fn a_fetch_of_what_was_evicted_meanwhile_is_refused() {
-        let mut cache = TtlCache::new(TTL, cost);
+        let mut cache = Cache::new(cost);
         let early = cache.start_fetch(&1, Time::ZERO);
         let late = cache.start_fetch(&1, Time::ZERO);
-        assert!(cache.believe(late, 1, "new"));
+        assert!(cache.believe(late, 1, "new", TTL));
         assert_eq!(cache.evict_oldest(), Some(1));
-        assert!(!cache.believe(early, 1, "old"), "the answer shown meanwhile may be newer");
+        assert!(!cache.believe(early, 1, "old", TTL), "the answer shown meanwhile may be newer");
     }
 }

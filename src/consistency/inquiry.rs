@@ -1,0 +1,516 @@
+//! One question of a program, and the steps to its answer.
+//!
+//! Fetching takes time and must not hold a lock, and meanwhile time passes, changes are made and changes land. So a
+//! question is answered in steps, and [`Core`] decides each of them at one moment, `now`:
+//!
+//! 1. [`Core::ask`] answers from what is in flight or believed, or says that something has to be fetched.
+//! 2. The caller fetches it from the backing directory, holding no lock.
+//! 3. [`Core::tell`] takes what was fetched, believes it, lays what is in flight over it, and answers. A fetch that a change
+//!    of this client or another fetch has overtaken is thrown away, and the question is asked again.
+//!
+//! The rules, in the order in which they are tried:
+//!
+//! | the question is about | the answer comes from |
+//! |---|---|
+//! | a name made or removed here, or an inode made here, that has not landed | what is in flight, alone |
+//! | something believed whose time is not over | belief, with what is in flight laid over it |
+//! | an inode whose link count is being changed in the backing directory | nothing yet: whether the change is in what would be fetched could not be told, and link counts are sums |
+//! | anything else | a fetch, dated by its start, with what is in flight laid over it |
+//! | an inode that the store has lost while a new name of it is in flight | a ghost: programs have been told that it has the name, so it stays until that lands, as a conflict |
+//!
+//! An inquiry that keeps being overtaken is answered all the same after [`MOST_ROUNDS`]; that answer is not believed.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use super::{
+    attributes::{Attributes, Ino},
+    belief::Known,
+    cache::Ticket,
+    core::Core,
+    extents::{Patch, Segment},
+    listing::Listing,
+    mutation::{Name, Place},
+    overlay::Binding,
+};
+use crate::{hashing::HashSet, time::Time};
+
+/// How often a question is asked anew. Each round needs a change or a fetch of the same thing by the same client at just
+/// that moment, so this bounds a livelock and nothing else.
+const MOST_ROUNDS: usize = 1000;
+
+/// Where a part of an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was fetched for this answer.
+    Backing,
+    /// This client's own changes, which have not landed.
+    InFlight,
+    /// It was fetched then, and believed since.
+    Belief(Time),
+}
+
+/// Where an answer came from, part by part, and how long it may be repeated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// The oldest part: what makes the answer stale, if it is.
+    oldest: Option<Origin>,
+    /// Until when the name, or its absence, is believed; none if it is not.
+    pub name_until: Option<Time>,
+    /// The same for the attributes as they are shown.
+    pub attributes_until: Option<Time>,
+}
+
+impl Provenance {
+    /// Takes in where one more part came from.
+    pub fn add(&mut self, origin: Origin) {
+        let age = |origin: Origin| match origin {
+            Origin::Backing => (0, Time::ZERO),
+            Origin::InFlight => (1, Time::ZERO),
+            // The earlier it was fetched the older it is.
+            Origin::Belief(fetched) => (2, fetched),
+        };
+        let is_older = |before: Origin| {
+            let ((rank, fetched), (rank_before, fetched_before)) = (age(origin), age(before));
+            rank > rank_before || rank == rank_before && fetched < fetched_before
+        };
+        if self.oldest.is_none_or(is_older) {
+            self.oldest = Some(origin);
+        }
+    }
+
+    /// Takes in where one more part came from that has parts of its own.
+    pub fn add_all(&mut self, part: &Provenance) {
+        part.oldest.into_iter().for_each(|origin| self.add(origin));
+    }
+
+    /// Where the oldest part came from.
+    pub fn origin(&self) -> Origin {
+        self.oldest.unwrap_or(Origin::Backing)
+    }
+}
+
+/// What comes next on the way to an answer.
+#[derive(Debug)]
+pub enum Step<A> {
+    /// Here it is.
+    Answer(A),
+    /// The caller is to fetch what the question is about, and to [`Core::tell`].
+    Fetch,
+    /// The caller is to ask again when something more has landed.
+    AwaitLanding,
+}
+
+/// A fetch under way: when it started, and what tells whether it was overtaken.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    ticket: Ticket,
+    at: Time,
+    changes: u64,
+    /// What it brings has to do, even if it was overtaken.
+    is_last: bool,
+}
+
+/// Something that a program may ask about.
+pub trait Question {
+    /// What the program is answered.
+    type Answer;
+    /// What the backing directory says about it.
+    type Fetched;
+
+    /// The answer from what the client has already.
+    fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Self::Answer>;
+
+    /// Whether a fetch now could not be told from one after a landing that is under way.
+    fn is_ambiguous(&self, _core: &Core<'_>) -> bool {
+        false
+    }
+
+    /// Starts a fetch, and takes along what the answer must be laid under.
+    fn start(&mut self, core: &Core<'_>, now: Time) -> Ticket;
+
+    /// The answer from what was fetched, or what was fetched if that was overtaken and is not good enough.
+    fn conclude(
+        &self,
+        core: &mut Core<'_>,
+        started: &Started,
+        fetched: Self::Fetched,
+        now: Time,
+        provenance: &mut Provenance,
+    ) -> Option<Self::Answer>;
+}
+
+/// A question and how far its answer has come.
+#[derive(Debug)]
+pub struct Inquiry<Q> {
+    question: Q,
+    started: Option<Started>,
+    rounds: usize,
+    provenance: Provenance,
+}
+
+impl<Q: Question> Inquiry<Q> {
+    /// A question that has not been asked yet.
+    pub fn new(question: Q) -> Inquiry<Q> {
+        Inquiry { question, started: None, rounds: 0, provenance: Provenance::default() }
+    }
+
+    /// What is asked.
+    pub fn question(&self) -> &Q {
+        &self.question
+    }
+
+    /// Where the answer came from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+}
+
+impl Core<'_> {
+    /// Takes the first step, or the next one after a wait.
+    pub fn ask<Q: Question>(&mut self, inquiry: &mut Inquiry<Q>, now: Time) -> Step<Q::Answer> {
+        let Inquiry { question, started, rounds, provenance } = inquiry;
+        *provenance = Provenance::default();
+        if let Some(answer) = question.known(self, now, provenance) {
+            return Step::Answer(answer);
+        }
+        if *rounds < MOST_ROUNDS && question.is_ambiguous(self) {
+            *rounds += 1;
+            return Step::AwaitLanding;
+        }
+        let ticket = question.start(self, now);
+        *started = Some(Started { ticket, at: now, changes: self.belief.changes(), is_last: false });
+        Step::Fetch
+    }
+
+    /// Goes on with what was fetched since [`Core::ask`] said so. If it was overtaken, asks again.
+    pub fn tell<Q: Question>(
+        &mut self,
+        inquiry: &mut Inquiry<Q>,
+        fetched: Q::Fetched,
+        now: Time,
+    ) -> Step<Q::Answer> {
+        let Some(started) = inquiry.started.take() else { return self.ask(inquiry, now) };
+        inquiry.rounds += 1;
+        inquiry.provenance.add(Origin::Backing);
+        let Inquiry { question, provenance, rounds, .. } = inquiry;
+        let started = Started { is_last: *rounds > MOST_ROUNDS, ..started };
+        match question.conclude(self, &started, fetched, now, provenance) {
+            Some(answer) => Step::Answer(answer),
+            None => self.ask(inquiry, now),
+        }
+    }
+}
+
+/// What stands at a name?
+#[derive(Debug)]
+pub struct NameOf(pub Place);
+
+/// What stands at a name in a client's view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Nothing.
+    Absent,
+    /// An inode that a change in flight has put there.
+    InFlight(Ino),
+    /// An inode that was found there, with its attributes as far as they came with it and may be shown.
+    Found(Known, Option<Attributes>),
+}
+
+impl Question for NameOf {
+    type Answer = Bound;
+    type Fetched = Option<(Known, Attributes)>;
+
+    fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Bound> {
+        let NameOf(place) = self;
+        let overlay = core.in_flight.overlay();
+        if let Some(binding) = overlay.name(place) {
+            provenance.add(Origin::InFlight);
+            return Some(match binding {
+                Binding::Absent => Bound::Absent,
+                Binding::Present { ino, .. } => Bound::InFlight(ino),
+            });
+        }
+        if overlay.unlanded(place.directory).is_some() {
+            provenance.add(Origin::InFlight);
+            return Some(Bound::Absent);
+        }
+        let believed = core.belief.name(place, now)?;
+        provenance.add(Origin::Belief(believed.fetched));
+        provenance.name_until = Some(believed.until);
+        Some(believed.value.map_or(Bound::Absent, |known| Bound::Found(known, None)))
+    }
+
+    fn start(&mut self, core: &Core<'_>, now: Time) -> Ticket {
+        core.belief.fetch_name(&self.0, now)
+    }
+
+    /// Attributes that come with a name are as good as fetched for themselves if nothing at all was changed here
+    /// meanwhile.
+    fn conclude(
+        &self,
+        core: &mut Core<'_>,
+        started: &Started,
+        fetched: Self::Fetched,
+        _now: Time,
+        provenance: &mut Provenance,
+    ) -> Option<Bound> {
+        let NameOf(place) = self;
+        let is_undisturbed = core.belief.changes() == started.changes;
+        let bound = fetched.map_or(Bound::Absent, |(known, attributes)| {
+            let may_show = is_undisturbed && !core.in_flight.is_relinking(known.ino);
+            let shown = may_show.then(|| core.take_attributes(known.ino, attributes, started.at, provenance));
+            Bound::Found(known, shown.flatten())
+        });
+        let known = fetched.map(|(known, _)| known);
+        let lifetime = core.policy.lifetimes.of_name(known.is_some());
+        let is_good = core.belief.believe_name(started.ticket, place.clone(), known, lifetime);
+        provenance.name_until = is_good.then_some(started.at + lifetime);
+        (is_good || started.is_last).then_some(bound)
+    }
+}
+
+/// What lies under the overlay of an inode: its attributes as the backing directory has them, or as it was made here?
+#[derive(Debug)]
+pub struct BaseOf(pub Ino);
+
+/// What a fetch of an inode's attributes brings.
+#[derive(Debug)]
+pub enum Inode {
+    /// They are these.
+    There(Attributes),
+    /// The store has lost it. While a new name of it is in flight, this stands in for it.
+    Gone {
+        /// Something that has no link and is empty, and that programs can remove.
+        ghost: Attributes,
+    },
+}
+
+impl Question for BaseOf {
+    /// Its attributes; none if the inode is gone.
+    type Answer = Option<Attributes>;
+    type Fetched = Inode;
+
+    fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Self::Answer> {
+        if let Some(made) = core.in_flight.overlay().unlanded(self.0) {
+            provenance.add(Origin::InFlight);
+            return Some(Some(*made));
+        }
+        let believed = core.belief.attributes(self.0, now)?;
+        provenance.add(Origin::Belief(believed.fetched));
+        provenance.attributes_until = Some(believed.until);
+        Some(Some(believed.value))
+    }
+
+    fn is_ambiguous(&self, core: &Core<'_>) -> bool {
+        core.in_flight.is_relinking(self.0)
+    }
+
+    fn start(&mut self, core: &Core<'_>, now: Time) -> Ticket {
+        core.belief.fetch_attributes(self.0, now)
+    }
+
+    fn conclude(
+        &self,
+        core: &mut Core<'_>,
+        started: &Started,
+        fetched: Inode,
+        _now: Time,
+        provenance: &mut Provenance,
+    ) -> Option<Self::Answer> {
+        let attributes = match fetched {
+            Inode::There(attributes) => attributes,
+            Inode::Gone { ghost } => return Some(core.in_flight.is_moving(self.0).then_some(ghost)),
+        };
+        let lifetime = core.policy.lifetimes.attributes;
+        match core.belief.believe_attributes(started.ticket, self.0, attributes, lifetime) {
+            Some(shown) => {
+                let until = started.at + lifetime;
+                provenance.attributes_until = (!core.belief.is_lent(self.0)).then_some(until);
+                Some(Some(shown))
+            }
+            None => started.is_last.then(|| Some(core.belief.disguised(self.0, attributes))),
+        }
+    }
+}
+
+/// Which entries does a directory have?
+#[derive(Debug)]
+pub struct EntriesOf {
+    directory: Ino,
+    /// Listing a large directory takes long enough for names to land meanwhile, behind the point that the listing has
+    /// reached. So what is in flight is taken when the fetch starts: what lands under way is still in it.
+    in_flight: BTreeMap<Name, Binding>,
+}
+
+impl EntriesOf {
+    /// The question about a directory.
+    pub fn new(directory: Ino) -> EntriesOf {
+        EntriesOf { directory, in_flight: BTreeMap::new() }
+    }
+
+    fn names_in_flight(&self, core: &Core<'_>) -> BTreeMap<Name, Binding> {
+        let names = core.in_flight.overlay().names_in(self.directory);
+        names.map(|(name, binding)| (name.clone(), binding)).collect()
+    }
+}
+
+impl Question for EntriesOf {
+    /// Its entries without `.` and `..`; none if the directory is gone.
+    type Answer = Option<Arc<Listing>>;
+    /// The same, as the backing directory has them.
+    type Fetched = Option<Listing>;
+
+    fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Self::Answer> {
+        if core.in_flight.overlay().unlanded(self.directory).is_some() {
+            provenance.add(Origin::InFlight);
+            return Some(Some(lay_over(Arc::default(), &self.names_in_flight(core))));
+        }
+        let believed = core.belief.listing(self.directory, now)?;
+        provenance.add(Origin::Belief(believed.fetched));
+        Some(Some(lay_over(believed.value, &self.names_in_flight(core))))
+    }
+
+    fn start(&mut self, core: &Core<'_>, now: Time) -> Ticket {
+        self.in_flight = self.names_in_flight(core);
+        core.belief.fetch_listing(self.directory, now)
+    }
+
+    fn conclude(
+        &self,
+        core: &mut Core<'_>,
+        started: &Started,
+        fetched: Option<Listing>,
+        now: Time,
+        _provenance: &mut Provenance,
+    ) -> Option<Self::Answer> {
+        let Some(listing) = fetched.map(Arc::new) else {
+            let is_moving = core.in_flight.is_moving(self.directory);
+            return Some(is_moving.then(|| lay_over(Arc::default(), &self.in_flight)));
+        };
+        let lifetime = core.policy.lifetimes.listings;
+        let is_good = core.belief.believe_listing(started.ticket, self.directory, listing.clone(), lifetime);
+        if !is_good && core.belief.listing(self.directory, now).is_some() {
+            // Another fetch ended first and may have seen more: that one is the answer.
+            return None;
+        }
+        // One that an own change has overtaken is as good as one from before that change, with what was in flight then.
+        // Listing the directory again might never end while a program fills it.
+        Some(Some(lay_over(listing, &self.in_flight)))
+    }
+}
+
+fn lay_over(base: Arc<Listing>, in_flight: &BTreeMap<Name, Binding>) -> Arc<Listing> {
+    if in_flight.is_empty() {
+        return base;
+    }
+    let mut merged = Listing::default();
+    let mut listed = HashSet::default();
+    for (name, ino, kind) in base.iter() {
+        match in_flight.get(name) {
+            None => merged.push(name, ino, kind),
+            Some(Binding::Absent) => {}
+            Some(Binding::Present { ino, kind }) => {
+                listed.insert(name);
+                merged.push(name, *ino, *kind);
+            }
+        }
+    }
+    for (name, binding) in in_flight {
+        if let (Binding::Present { ino, kind }, false) = (binding, listed.contains(&**name)) {
+            merged.push(name, *ino, *kind);
+        }
+    }
+    Arc::new(merged)
+}
+
+/// A read, planned at one moment: only the gaps are read from the backing directory later.
+#[derive(Debug)]
+pub struct ReadPlan {
+    /// What can be read: no more than the size in the client's view.
+    pub range: Range<u64>,
+    /// Bytes in flight, on top.
+    pub mine: Patch,
+    /// Bytes that are believed.
+    pub believed: Vec<Segment>,
+    /// The rest of what the backing file has.
+    pub gaps: Vec<Range<u64>>,
+    /// Own data makes the file at least as long as `range` says, however short the backing file is.
+    pub is_extended: bool,
+    /// The fetch of the attributes that these bytes go with; none if they are not believed.
+    of: Option<u64>,
+}
+
+impl Core<'_> {
+    /// The attributes to show for those that lie under what is in flight.
+    pub fn show(&self, ino: Ino, base: &Attributes, provenance: &mut Provenance) -> Attributes {
+        if self.in_flight.overlay().touches(ino) {
+            provenance.add(Origin::InFlight);
+            provenance.attributes_until = None;
+        }
+        self.view(ino, base)
+    }
+
+    /// Believes attributes that were fetched at `at` along with a name, and returns what to show for them; none if that
+    /// was overtaken.
+    fn take_attributes(
+        &mut self,
+        ino: Ino,
+        attributes: Attributes,
+        at: Time,
+        provenance: &mut Provenance,
+    ) -> Option<Attributes> {
+        let lifetime = self.policy.lifetimes.attributes;
+        let ticket = self.belief.fetch_attributes(ino, at);
+        let base = self.belief.believe_attributes(ticket, ino, attributes, lifetime)?;
+        provenance.attributes_until = (!self.belief.is_lent(ino)).then_some(at + lifetime);
+        Some(self.show(ino, &base, provenance))
+    }
+
+    /// A new inode that was just made in the store, by a call that began at `started`, is what its maker has seen of it.
+    pub fn believe_made(
+        &mut self,
+        place: &Place,
+        known: Known,
+        attributes: Attributes,
+        started: Time,
+        provenance: &mut Provenance,
+    ) {
+        let lifetimes = &self.policy.lifetimes;
+        let ticket = self.belief.fetch_name(place, started);
+        self.belief.believe_name(ticket, place.clone(), Some(known), lifetimes.names);
+        let ticket = self.belief.fetch_attributes(known.ino, started);
+        self.belief.believe_attributes(ticket, known.ino, attributes, lifetimes.attributes);
+        provenance.name_until = Some(started + lifetimes.names);
+        provenance.attributes_until = Some(started + lifetimes.attributes);
+    }
+
+    /// Plans to read `asked` of a file of which `base` was just answered.
+    pub fn plan_read(&self, ino: Ino, base: &Attributes, asked: Range<u64>, now: Time) -> ReadPlan {
+        let overlay = self.in_flight.overlay();
+        let size = self.view(ino, base).size;
+        let range = asked.start..asked.end.min(size).max(asked.start);
+        let mine =
+            if self.policy.read_your_writes { overlay.content(ino, range.clone()) } else { Patch::default() };
+        let is_extended = self.policy.read_your_writes && overlay.has_data(ino);
+        let real = range.start..range.end.min(base.size).max(range.start);
+        let (believed, gaps) = match overlay.unlanded(ino) {
+            Some(_) => (Vec::new(), Vec::new()),
+            None => self.belief.bytes(ino, real, now),
+        };
+        let of = self.belief.attributes(ino, now).map(|believed| believed.number);
+        ReadPlan { range, mine, believed, gaps, is_extended, of }
+    }
+
+    /// Believes bytes that were read to fill a gap, as long as the attributes are believed with which the read was
+    /// planned. Returns what another read has filled of the gap meanwhile, which goes before them.
+    pub fn believe_bytes(
+        &mut self,
+        ino: Ino,
+        plan: &ReadPlan,
+        offset: u64,
+        data: &Arc<[u8]>,
+        now: Time,
+    ) -> Vec<Segment> {
+        plan.of.map_or_else(Vec::new, |of| self.belief.believe_bytes(ino, of, offset, data, now))
+    }
+}
