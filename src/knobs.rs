@@ -3,40 +3,15 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    consistency::{Lifetimes, Policy},
+    consistency::{Delays, Lifetimes, Policy},
     error::Refusal,
 };
 
 mod json;
 mod values;
 
+pub use crate::time::{Delay, Span};
 pub use values::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch};
-
-/// How long one kind of mutation takes to land: always the same, or drawn evenly from a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delay {
-    /// The shortest delay.
-    pub min: Duration,
-    /// The longest delay; the same as `min` for a fixed one.
-    pub max: Duration,
-}
-
-impl Delay {
-    /// A delay that is always `millis` milliseconds.
-    pub const fn fixed_millis(millis: u64) -> Delay {
-        Delay { min: Duration::from_millis(millis), max: Duration::from_millis(millis) }
-    }
-
-    /// Whether a mutation is written through: applied before its call returns.
-    pub fn is_zero(&self) -> bool {
-        self.max.is_zero()
-    }
-
-    /// The delay at `fraction` (0 to 1) of the range.
-    pub fn at(&self, fraction: f64) -> Duration {
-        self.min + self.max.saturating_sub(self.min).mul_f64(fraction.clamp(0.0, 1.0))
-    }
-}
 
 /// The tunables of one client. The defaults are the profile `eventual`: an uncoordinated store, late by about a
 /// second in both directions.
@@ -67,12 +42,13 @@ pub struct Knobs {
 
 impl Default for Knobs {
     fn default() -> Knobs {
+        const EVENTUAL: Policy = Policy::eventual();
         Knobs {
-            meta_ttl: Duration::from_millis(1500),
-            write_delay: Delay::fixed_millis(800),
-            rename_delay: Delay::fixed_millis(1200),
+            meta_ttl: EVENTUAL.lifetimes.attributes,
+            write_delay: EVENTUAL.delays.data,
+            rename_delay: EVENTUAL.delays.names,
             drop_prob: 0.0,
-            read_your_writes: true,
+            read_your_writes: EVENTUAL.read_your_writes,
             max_in_flight: 256 << 20,
             max_mutations: 1_000_000,
             max_belief: 64 << 20,
@@ -107,12 +83,11 @@ impl Knobs {
 
     /// What decides what a client with these knobs answers.
     pub fn policy(&self) -> Policy {
-        Policy { lifetimes: Lifetimes::all(self.meta_ttl), read_your_writes: self.read_your_writes }
-    }
-
-    /// Whether every change is written through: nothing is ever in flight.
-    pub fn is_never_late(&self) -> bool {
-        self.write_delay.is_zero() && self.rename_delay.is_zero()
+        Policy {
+            lifetimes: Lifetimes::all(self.meta_ttl),
+            delays: Delays { data: self.write_delay, new_files: self.write_delay, names: self.rename_delay },
+            read_your_writes: self.read_your_writes,
+        }
     }
 
     /// Gives the knob of this name, with underscores or dashes, the value that `text` writes, as on the command line.
@@ -161,30 +136,6 @@ impl Knobs {
     pub fn check(&self) -> Result<(), Refusal> {
         let mut taken = Knobs::default();
         self.pairs().into_iter().try_for_each(|(name, value)| taken.set(name, &value))
-    }
-}
-
-/// A span as people write it, the inverse of [`parse_span`] for whole milliseconds.
-pub struct Span(pub Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0.as_nanos();
-        if nanos.is_multiple_of(1_000_000) {
-            write!(f, "{}ms", nanos / 1_000_000)
-        } else {
-            write!(f, "{}us", nanos as f64 / 1_000.0)
-        }
-    }
-}
-
-impl fmt::Display for Delay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.min == self.max {
-            write!(f, "{}", Span(self.min))
-        } else {
-            write!(f, "{}..{}", Span(self.min), Span(self.max))
-        }
     }
 }
 
@@ -246,6 +197,12 @@ mod tests {
         );
         assert!(Knobs { drop_prob: 1.5, ..Knobs::default() }.check().is_err());
         assert!(Knobs { max_in_flight: 0, ..Knobs::default() }.check().is_err());
+    }
+
+    #[test]
+    fn the_defaults_and_zero_are_policies() {
+        assert_eq!(Knobs::default().policy(), Policy::eventual());
+        assert_eq!(Knobs::zero().policy(), Policy::zero());
     }
 
     #[test]

@@ -49,6 +49,56 @@ impl fmt::Display for Time {
     }
 }
 
+/// How long one kind of mutation takes to land: always the same, or drawn evenly from a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay {
+    /// The shortest delay.
+    pub min: Duration,
+    /// The longest delay; the same as `min` for a fixed one.
+    pub max: Duration,
+}
+
+impl Delay {
+    /// A delay that is always `millis` milliseconds.
+    pub const fn fixed_millis(millis: u64) -> Delay {
+        Delay { min: Duration::from_millis(millis), max: Duration::from_millis(millis) }
+    }
+
+    /// Whether a mutation is written through: applied before its call returns.
+    pub fn is_zero(&self) -> bool {
+        self.max.is_zero()
+    }
+
+    /// The delay at `fraction` (0 to 1) of the range.
+    pub fn at(&self, fraction: f64) -> Duration {
+        self.min + self.max.saturating_sub(self.min).mul_f64(fraction.clamp(0.0, 1.0))
+    }
+}
+
+/// A span as people write it, read back by [`parse_span`](crate::knobs::parse_span).
+pub struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        if nanos.is_multiple_of(1_000_000) {
+            write!(f, "{}ms", nanos / 1_000_000)
+        } else {
+            write!(f, "{}us", nanos as f64 / 1_000.0)
+        }
+    }
+}
+
+impl fmt::Display for Delay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(f, "{}", Span(self.min))
+        } else {
+            write!(f, "{}..{}", Span(self.min), Span(self.max))
+        }
+    }
+}
+
 /// A wall clock time as files carry it: seconds since 1970 (negative before) and nanoseconds after that second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {

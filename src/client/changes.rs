@@ -8,8 +8,7 @@ use crate::{
     consistency::{Change, DelayClass},
     dice::Purpose,
     error::Error,
-    knobs::Delay,
-    time::Timestamp,
+    time::{Delay, Timestamp},
 };
 
 impl Client {
@@ -37,11 +36,7 @@ impl Client {
     }
 
     pub(super) fn delay_of(&self, class: DelayClass) -> Delay {
-        let knobs = &self.in_force().knobs;
-        match class {
-            DelayClass::Data => knobs.write_delay,
-            DelayClass::Names => knobs.rename_delay,
-        }
+        self.in_force().policy.delays.of(class)
     }
 
     /// Whether a change is applied before its call returns: its delay is zero, landing is not held, and nothing that
@@ -61,7 +56,7 @@ impl Client {
     /// Whether every change goes through: no delay, no hold, and nothing in flight that could be in the way.
     pub(super) fn all_goes_through(&self, state: &State) -> bool {
         let in_flight = &state.in_flight;
-        self.in_force().knobs.is_never_late() && in_flight.is_empty() && !in_flight.is_held()
+        self.in_force().policy.delays.are_zero() && in_flight.is_empty() && !in_flight.is_held()
     }
 
     /// Carries a change out at once if it goes through; `None` if it has to go in flight.

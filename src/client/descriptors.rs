@@ -104,7 +104,7 @@ impl Client {
         const ACCESS_MODE: i32 = 0o3;
         const O_NOATIME: i32 = 0o1_000_000;
         const O_NOCTTY: i32 = 0o400;
-        let sync = if self.in_force().knobs.write_delay.is_zero() { flags & O_SYNC } else { 0 };
+        let sync = if self.in_force().policy.delays.data.is_zero() { flags & O_SYNC } else { 0 };
         (flags & (ACCESS_MODE | O_NOATIME)) | O_NOCTTY | sync
     }
 

@@ -323,7 +323,7 @@ impl Client {
     /// Whether closing a file can report anything: a late error, or an injected one.
     pub fn close_can_fail(&self) -> bool {
         let in_force = self.in_force();
-        !in_force.knobs.is_never_late() || in_force.injector.is_armed() || self.lock().in_flight.is_held()
+        !in_force.policy.delays.are_zero() || in_force.injector.is_armed() || self.lock().in_flight.is_held()
     }
 
     /// Refuses names that the backing file system cannot take, and whatever would lead out of a directory: the kernel

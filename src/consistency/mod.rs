@@ -51,4 +51,4 @@ pub use lease::Passage;
 pub use listing::{Listing, Snapshot};
 pub use mutation::{Change, DelayClass, Mutation, MutationId, Name, Place, RenameHow};
 pub use overlay::{Binding, Overlay};
-pub use policy::{Lifetimes, Policy};
+pub use policy::{Delays, Lifetimes, Policy};

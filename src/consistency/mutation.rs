@@ -123,12 +123,14 @@ pub enum Access {
     Need,
 }
 
-/// Which of the two delays a change gets.
+/// Which delay a change gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DelayClass {
-    /// Data and new files: the write delay.
+    /// Data and sizes.
     Data,
-    /// Names, directories and attributes: the rename delay.
+    /// The making of a file.
+    NewFile,
+    /// Names, directories, everything else that is made, and attributes.
     Names,
 }
 
@@ -158,7 +160,7 @@ impl Change {
     /// Which delay it gets.
     pub fn delay_class(&self) -> DelayClass {
         match self {
-            Change::Make { attributes, .. } if attributes.kind == Kind::File => DelayClass::Data,
+            Change::Make { attributes, .. } if attributes.kind == Kind::File => DelayClass::NewFile,
             Change::Write { .. } | Change::Resize { .. } | Change::Allocate { .. } => DelayClass::Data,
             _ => DelayClass::Names,
         }
@@ -469,9 +471,10 @@ mod tests {
     }
 
     #[test]
-    fn data_and_new_files_get_the_write_delay_and_all_else_the_rename_delay() {
+    fn data_and_new_files_have_delays_of_their_own() {
+        assert_eq!(make(Kind::File).delay_class(), DelayClass::NewFile);
         let resize = Change::Resize { ino: SUBJECT, size: 1, clears: 0 };
-        for change in [make(Kind::File), write(0, "x"), resize, allocate(0)] {
+        for change in [write(0, "x"), resize, allocate(0)] {
             assert_eq!(change.delay_class(), DelayClass::Data, "{}", change.verb());
         }
         let unlink = Change::Unlink { place: place("a"), ino: SUBJECT };

@@ -44,7 +44,7 @@ impl Client {
         wanted: Layout,
         provenance: &mut Provenance,
     ) -> Result<u64, Error> {
-        let own_data = self.in_force().knobs.read_your_writes;
+        let own_data = self.in_force().policy.read_your_writes;
         let (size, below, parts) = self.on_base(file.ino, provenance, |state, base, _| {
             let overlay = state.in_flight.overlay();
             let size = overlay.view(file.ino, base, own_data).size;

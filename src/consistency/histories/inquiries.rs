@@ -42,6 +42,7 @@ const POLICY: Policy = Policy {
         absences: Duration::from_nanos(5),
         listings: Duration::from_nanos(6),
     },
+    delays: Policy::eventual().delays,
     read_your_writes: true,
 };
 
