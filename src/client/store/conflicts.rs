@@ -115,11 +115,12 @@ fn describe(stat: &Stat) -> String {
     format!("{kind} ino {} size {} mtime {}.{:09}", stat.identity.ino, stat.size, stat.mtime.0, stat.mtime.1)
 }
 
-/// Whether something acknowledged is not in the backing directory after that. Where theirs is kept because it is later, an
-/// earlier removal or content of ours was overwritten, as on any storage; a new name of ours is nowhere.
+/// Whether a name that was acknowledged is not in the backing directory although nobody has removed it: it was never made,
+/// or never moved there. Everything else could have happened on a plain directory, too: content and attributes of a file
+/// that somebody removes afterwards, or an earlier removal or content where theirs is later.
 fn leaves_nothing(mutation: &str, outcome: &str) -> bool {
     const NEW_NAMES: [&str; 6] = ["make", "create", "mkdir", "symlink", "mknod", "link"];
-    matches!(outcome, "dropped" | "unseen") || (outcome == "kept-theirs" && NEW_NAMES.contains(&mutation))
+    outcome == "dropped" || (matches!(outcome, "unseen" | "kept-theirs") && NEW_NAMES.contains(&mutation))
 }
 
 /// Whether a client's landing has set these times: `mtime` is when a program wrote, `ctime` when it landed. A write
@@ -160,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_new_name_that_is_given_up_leaves_nothing_and_an_earlier_removal_is_just_over() {
-        assert!(leaves_nothing("rename", "dropped") && leaves_nothing("write", "unseen"));
+        assert!(leaves_nothing("rename", "dropped") && leaves_nothing("create", "unseen"));
+        assert!(!leaves_nothing("write", "unseen") && !leaves_nothing("setattr", "unseen"));
         assert!(leaves_nothing("make", "kept-theirs") && !leaves_nothing("mkdir", "merged"));
         assert!(!leaves_nothing("rmdir", "kept-theirs") && !leaves_nothing("write", "kept-theirs"));
     }
