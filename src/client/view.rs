@@ -303,7 +303,7 @@ impl Client {
         decided
     }
 
-    fn fetch_inode(&self, ino: Ino) -> Result<Inode, Error> {
+    pub(super) fn fetch_inode(&self, ino: Ino) -> Result<Inode, Error> {
         match self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd())) {
             Ok(stat) => Ok(Inode::There(attributes_of(&stat))),
             Err(error) if error.is(Error::Stale) => Ok(Inode::Gone { ghost: self.ghost(ino) }),

@@ -333,6 +333,63 @@ impl Question for BaseOf {
     }
 }
 
+/// May a name be made in a directory? Not in one that this client knows to be gone.
+#[derive(Debug)]
+pub struct Entering {
+    /// The directory.
+    pub directory: Ino,
+    /// Where programs know it.
+    pub place: Place,
+}
+
+impl Entering {
+    /// Whether the directory has been found missing at its place since its attributes were fetched: then these do not tell
+    /// whether it has moved or is gone.
+    fn is_in_doubt(&self, core: &Core<'_>, now: Time) -> bool {
+        let attributes = core.belief.attributes(self.directory, now);
+        let name = core.belief.name(&self.place, now).filter(|name| name.value.is_none());
+        attributes.zip(name).is_some_and(|(attributes, name)| attributes.number < name.number)
+    }
+}
+
+impl Question for Entering {
+    /// Whether the directory is there.
+    type Answer = bool;
+    type Fetched = Inode;
+
+    fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<bool> {
+        if self.is_in_doubt(core, now) {
+            return None;
+        }
+        BaseOf(self.directory).known(core, now, provenance).map(is_linked)
+    }
+
+    fn is_ambiguous(&self, core: &Core<'_>) -> bool {
+        BaseOf(self.directory).is_ambiguous(core)
+    }
+
+    fn start(&mut self, core: &Core<'_>, now: Time) -> Ticket {
+        BaseOf(self.directory).start(core, now)
+    }
+
+    fn conclude(
+        &self,
+        core: &mut Core<'_>,
+        started: &Started,
+        fetched: Inode,
+        now: Time,
+        provenance: &mut Provenance,
+    ) -> Option<bool> {
+        BaseOf(self.directory).conclude(core, started, fetched, now, provenance).map(is_linked)
+    }
+}
+
+/// Whether an inode has a link. The base counts and not the view: where a directory's link count is always 1, removing an
+/// entry of it makes the view show less.
+fn is_linked(base: Option<Attributes>) -> bool {
+    base.is_some_and(|base| base.links > 0)
+}
+
 /// Which entries does a directory have?
 #[derive(Debug)]
 pub struct EntriesOf {

@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::Write,
+    os::fd::AsRawFd,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Command,
@@ -13,6 +14,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
     sys::signal::Signal,
     unistd::{Whence, lseek},
@@ -110,6 +112,31 @@ fn an_absence_is_believed_until_its_time_is_over() {
     assert!(text(sandbox.path("a/f")).is_none());
     sandbox.advance("1");
     assert!(text(sandbox.path("a/f")).is_some());
+}
+
+/// B works in a directory that A removes: what B then makes there goes nowhere, which B knows once it has asked.
+#[test]
+fn nothing_is_made_in_a_directory_that_this_client_has_found_gone() {
+    let sandbox = mounted(&still(&AT_ONCE), &STILL);
+    let (gone, file) = (sandbox.path("a/d"), sandbox.path("b/f"));
+    fs::create_dir(&gone).unwrap();
+    fs::write(sandbox.path("a/f"), "").unwrap();
+    let directory = File::open(sandbox.path("b/d")).unwrap();
+    let inside = |name: &str| PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()));
+    let links = || directory.metadata().unwrap().nlink();
+    assert!(links() > 0 && file.exists());
+    fs::remove_dir(&gone).unwrap();
+    fs::write(inside("unknown"), "").expect("nothing is known yet");
+    sandbox.advance("9s");
+    assert_eq!(links(), 0);
+    let refused = [
+        errno(fs::write(inside("x"), "")),
+        errno(fs::create_dir(inside("x"))),
+        errno(std::os::unix::fs::symlink("target", inside("x"))),
+        errno(fs::hard_link(&file, inside("x"))),
+        errno(fs::rename(&file, inside("x"))),
+    ];
+    assert_eq!(refused, [Some(Errno::ENOENT as i32); 5]);
 }
 
 #[test]

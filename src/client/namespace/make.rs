@@ -174,6 +174,7 @@ impl Client {
             return made;
         }
         self.check_writable()?;
+        self.check_entering(place.directory, provenance)?;
         self.check_inherited(place.directory, &inherited)?;
         let stamp = attributes.mtime;
         let id = loop {
@@ -268,6 +269,7 @@ impl Client {
 
     fn link_late(&self, change: &Change, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {
         self.check_writable()?;
+        self.check_entering(place.directory, provenance)?;
         self.check_same_device(change.subject(), place.directory)?;
         // Others may take the name away by which it could be found.
         self.hold_on_to(change.subject());

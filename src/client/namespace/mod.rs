@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use crate::{
     backing::sys,
     client::{Caller, Client, Provenance, Shown},
-    consistency::{AttributeChange, Change, Ino, Kind, Snapshot, belief::Grounds},
+    consistency::{AttributeChange, Change, Ino, Kind, Place, Snapshot, belief::Grounds, inquiry::Entering},
     error::Error,
     time::Timestamp,
 };
@@ -114,6 +114,16 @@ impl Client {
     pub(in crate::client) fn sees_only_backing(&self) -> bool {
         let state = self.lock();
         !self.believes() && self.all_goes_through(&state)
+    }
+
+    /// Refuses to make a name in a directory that this client knows to be gone, as a plain directory does.
+    fn check_entering(&self, directory: Ino, provenance: &mut Provenance) -> Result<(), Error> {
+        let Some((parent, name)) = self.table.place(directory) else { return Err(Error::Stale) };
+        let question = Entering { directory, place: Place::new(parent, &name) };
+        let fetch = |_: &Entering| self.fetch_inode(directory);
+        let (is_there, part) = self.inquire(question, fetch, |_, is_there, _| is_there)?;
+        provenance.add_all(&part);
+        if is_there { Ok(()) } else { Err(Error::NotFound) }
     }
 
     /// Refuses names across file systems below the backing directory, as `rename(2)` and `link(2)` do.

@@ -66,6 +66,7 @@ impl Client {
             return Ok(true);
         }
         self.check_writable()?;
+        self.check_entering(to.directory, provenance)?;
         self.check_same_device(from.directory, to.directory)?;
         if replaced.is_some_and(|(ino, _)| ino == moving.0) {
             // Two names of one inode: rename(2) leaves both.
