@@ -234,7 +234,7 @@ $CHAOSFS umount a || echo failed; tail -n 1 log";
     let named = BTreeSet::from([lines[1], lines[2]]);
     let full = "No space left on device";
     let expected = [
-        format!("  /f: write (256 changes, 1.0 MiB): {full}"),
+        format!("  /f: write (256 changes, 1 MiB): {full}"),
         format!("  /g: write (2 changes, 8 KiB): {full}"),
     ];
     assert_eq!(named, expected.iter().map(String::as_str).collect());
