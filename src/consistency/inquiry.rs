@@ -18,7 +18,7 @@
 //! | anything else | a fetch, dated by its start, with what is in flight laid over it |
 //! | an inode that the store has lost while a new name of it is in flight | a ghost: programs have been told that it has the name, so it stays until that lands, as a conflict |
 //!
-//! An inquiry that keeps being overtaken is answered all the same after [`MOST_ROUNDS`]; that answer is not believed.
+//! An inquiry that keeps being overtaken is answered all the same after many rounds; that answer is not believed.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
