@@ -164,7 +164,7 @@ pub fn detach(entry: &Entry, lazily: bool, spare: &Spare) -> Result<(), Stuck> {
     match geteuid().is_root() {
         true if lazily || may_be_bared(entry) => unmount_itself(&held),
         true => unmount_at(&held.let_go()),
-        false => unmount_by_helper(&held, lazily, spare),
+        false => unmount_by_helper(&held.let_go(), lazily, spare),
     }
 }
 
@@ -192,10 +192,10 @@ fn stuck(errno: Errno) -> Stuck {
 
 /// The helper resolves paths by itself, as the user who asks, and unmounts nothing but FUSE mounts of that user: started
 /// in the directory above it finds the mount wherever that is by now.
-fn unmount_by_helper(held: &Foothold, lazily: bool, spare: &Spare) -> Result<(), Stuck> {
+fn unmount_by_helper(place: &Place, lazily: bool, spare: &Spare) -> Result<(), Stuck> {
     let lazy = lazily.then_some("-z");
     let mut command = helper();
-    command.current_dir(held.above()).arg("-u").args(lazy).arg("--").arg(Path::new(".").join(held.name()));
+    command.current_dir(place.above()).arg("-u").args(lazy).arg("--").arg(Path::new(".").join(place.name()));
     let output = output_of(command.stdin(Stdio::null()), spare)
         .map_err(|error| Stuck::Refused(helper_refusal(&error).to_string()))?;
     match words_of(&output) {

@@ -70,16 +70,6 @@ impl Foothold {
         self.root.as_fd()
     }
 
-    /// A path that leads to the directory above for as long as it is held, in this process and its forks.
-    pub fn above(&self) -> PathBuf {
-        link_to(self.above.as_fd())
-    }
-
-    /// The last name.
-    pub fn name(&self) -> &OsStr {
-        &self.name
-    }
-
     /// Lets go of the root, which keeps the mount busy. Only the place is held from now on.
     pub fn let_go(self) -> Place {
         Place { above: self.above, name: self.name }
@@ -94,9 +84,19 @@ pub struct Place {
 }
 
 impl Place {
+    /// A path that leads to the directory above for as long as it is held, in this process and its forks.
+    pub fn above(&self) -> PathBuf {
+        link_to(self.above.as_fd())
+    }
+
+    /// The last name.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
     /// A path that leads there whatever is renamed above. Its last name is not to be followed.
     pub fn path(&self) -> PathBuf {
-        link_to(self.above.as_fd()).join(&self.name)
+        self.above().join(&self.name)
     }
 }
 

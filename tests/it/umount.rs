@@ -219,7 +219,8 @@ fn a_full_store_is_one_line_a_path() {
     }
     let sandbox = Sandbox::for_mounting();
     // In a mount namespace of its own, so that nothing is left behind.
-    let script = "mount -t tmpfs -o size=1m tiny shared; head -c 2m /dev/zero > shared/ballast 2> /dev/null || true
+    let script =
+        "mount -t tmpfs -o size=1m tiny shared; head -c 2m /dev/zero > shared/ballast 2> /dev/null || true
 $CHAOSFS mount shared a --background --log-file log --write-delay 1h
 dd if=/dev/zero of=a/f bs=4k count=256 status=none; dd if=/dev/zero of=a/g bs=4k count=2 status=none
 $CHAOSFS umount a || echo failed; tail -n 1 log";
@@ -312,4 +313,16 @@ fn so_it_may_above_the_mountpoints_of_a_guard_and_of_a_run() {
     let said = scripted(&sandbox, &["--backing", "shared"], script);
     assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "text\n", ""));
     assert!(sandbox.left_by_runs().is_empty() && sandbox.mounts().is_empty());
+}
+
+#[test]
+fn an_ordinary_user_unmounts_what_nobody_uses_and_not_what_somebody_uses() {
+    let sandbox = Sandbox::for_ordinary_users();
+    let script = "above=$(dirname {A}); cd {A}; if $CHAOSFS umount {A}; then exit 9; fi; cd /
+echo text > {A}/file; mv $above $above-renamed; $CHAOSFS umount $above-renamed/A; cat $CHAOSFS_BACKING/file";
+    let mut command = sandbox.as_ordinary_user(&["run", "--clients", "1", "--", "sh", "-ec", script]);
+    let said = run(command.env("CHAOSFS", sandbox.binary()));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.ends_with("/mounts-renamed/A: unmounted, 2 landed\ntext\n"), "{said:?}");
+    assert!(said.err.ends_with(": busy: a program has a file or its working directory there\n"), "{said:?}");
 }
