@@ -95,7 +95,8 @@ def runs(made: Path) -> str:
             [made / "bin" / "python", "-I", "-B", *command], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            return f"{' '.join(command)}: {(done.stderr + done.stdout).strip().split("\n")[-1:]}"
+            last = (done.stderr + done.stdout).strip().split("\n")[-1:]
+            return f"{' '.join(command)}: {last}"
     return ""
 
 
