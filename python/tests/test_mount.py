@@ -129,7 +129,7 @@ def test_what_the_binary_refuses_is_one_error_with_its_line(backing: Path, mount
         (lambda: mount(backing, mountpoint, client_id=""), "'client_id"),
         (
             lambda: mount(backing, mountpoint, kernel_cache=True, clock="manual"),
-            "kernel_cache cannot be used with clock='manual': the kernel's time",
+            "kernel_cache cannot be used with clock='manual': the kernel runs on real time",
         ),
         (
             lambda: mount(backing, mountpoint, kernel_cache=True, debug=True),
@@ -147,7 +147,7 @@ def test_what_the_binary_refuses_is_one_error_with_its_line(backing: Path, mount
 def test_what_a_client_refuses_is_said_in_the_words_of_this_package(backing: Path, mountpoint: Path) -> None:
     with mount(backing, mountpoint, kernel_cache=True) as client:
         assert client.status()["kernel_cache"]
-        with pytest.raises(ChaosfsError, match="mount it with clock='manual' to move it by hand"):
+        with pytest.raises(ChaosfsError, match="mount it with clock='manual' to move its clock"):
             client.advance(1)
         with pytest.raises(ChaosfsError, match="kernel_cache cannot be used with drop_prob: "):
             client.set(drop_prob=0.5)

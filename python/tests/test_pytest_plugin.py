@@ -50,7 +50,7 @@ def test_a_failure_is_told_with_seed_and_knobs(pytester: pytest.Pytester) -> Non
         [
             "*- chaosfs -*",
             "seed 7: repeat it with CHAOSFS_SEED=7",
-            "A: clock=manual * write_delay=500ms in_flight=1 faults=0 conflicts=0 lost=0",
+            "A: clock=manual * write_delay=500ms * in_flight=1 faults=0 conflicts=0 lost=0",
             "B: clock=manual *",
             "logs: /*/logs",
         ]
