@@ -423,6 +423,18 @@ fn the_command_steers_its_clients_by_name() {
 }
 
 #[test]
+fn the_command_unmounts_its_clients_by_name() {
+    let sandbox = Sandbox::for_mounting();
+    let text = "set -e; mkdir {A}/x {B}/y; \"$0\" umount A > /dev/null; ls $CHAOSFS_BACKING; \"$0\" list -q | wc -l; \
+                \"$0\" umount --mount B -q; ls $CHAOSFS_BACKING; ls -A {A} {B} | wc -c";
+    let args = ["--clock", "manual", "--", "sh", "-c", text, CHAOSFS];
+    let said = run(&mut sandbox.run_command(&args));
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    assert!(said.out.starts_with("x\n1\nx\ny\n"), "{}", said.out);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
 fn a_command_needs_no_dashes_in_front_and_keeps_its_own() {
     let sandbox = Sandbox::for_mounting();
     let said = run(&mut sandbox.run_command(&["--clients", "1", "echo", "-n", "--seed", "--", "7"]));

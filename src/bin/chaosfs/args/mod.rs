@@ -143,8 +143,11 @@ fn read() -> Result<Command, Error> {
             run::refuse_confusion(args)?;
             args.log_named_by = log_named_by(given);
         }
-        Command::Umount(args) if args.name_clients() && !is_flag(given, "mount_base") => {
-            args.mount_base = None;
+        Command::Umount(args) => {
+            args.resolve();
+            if args.name_clients() && !is_flag(given, "mount_base") {
+                args.mount_base = None;
+            }
         }
         _ => {}
     }

@@ -31,15 +31,15 @@ pub struct OverArg {
 }
 
 impl TargetArgs {
-    /// Inside `chaosfs run` a client's name becomes its mountpoint, and nothing named means all clients of the run. A name
-    /// wins over a path of the same name, which can be written `./A`.
+    /// Inside `chaosfs run` a client's name becomes its mountpoint, and nothing named means all clients of the run that
+    /// are mounted. A name wins over a path of the same name, which can be written `./A`.
     pub fn resolve(&mut self) {
         let Some(run) = SurroundingRun::find() else { return };
         for mountpoint in &mut self.mountpoints {
             run.place(mountpoint);
         }
         if self.is_empty() {
-            self.mountpoints = run.mountpoints;
+            self.mountpoints = run.still_mounted();
         }
     }
 
@@ -75,6 +75,13 @@ impl SurroundingRun {
         let mountpoints: Vec<_> =
             env::split_paths(&env::var_os(MOUNTS)?).filter(|path| !path.as_os_str().is_empty()).collect();
         (!mountpoints.is_empty()).then_some(SurroundingRun { mountpoints })
+    }
+
+    /// Those that the command has not unmounted; all of them if it has unmounted all.
+    fn still_mounted(self) -> Vec<PathBuf> {
+        let mounted = chaosfs::mounts_of_user().unwrap_or_default();
+        let left: Vec<_> = self.mountpoints.iter().filter(|path| mounted.contains(path)).cloned().collect();
+        if left.is_empty() { self.mountpoints } else { left }
     }
 
     /// Replaces the name of a client by its mountpoint; anything else stays. A client is mounted on a directory of its own

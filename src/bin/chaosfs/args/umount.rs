@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use chaosfs::knobs::parse_span;
 use clap::Args;
 
-use super::QuietArg;
+use super::{QuietArg, targets::SurroundingRun};
 
 /// Land everything that clients have in flight, and unmount them
 ///
@@ -14,7 +14,7 @@ use super::QuietArg;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("targets").required(true).multiple(true))]
 pub struct UmountArgs {
-    /// Mountpoints of the clients
+    /// Mountpoints of the clients. Inside `chaosfs run`, the names of clients work, too
     #[arg(value_name = "MOUNTPOINT", group = "targets")]
     pub mountpoints: Vec<PathBuf>,
 
@@ -39,6 +39,13 @@ pub struct UmountArgs {
 }
 
 impl UmountArgs {
+    /// Inside `chaosfs run` a client's name becomes its mountpoint.
+    pub fn resolve(&mut self) {
+        if let Some(run) = SurroundingRun::find() {
+            self.mountpoints.iter_mut().chain(&mut self.mounts).for_each(|word| run.place(word));
+        }
+    }
+
     /// Whether clients are named in another way than by the directory above them.
     pub fn name_clients(&self) -> bool {
         self.all || !self.mountpoints.is_empty() || !self.mounts.is_empty()
