@@ -82,7 +82,7 @@ impl Knobs {
     ];
 
     /// What decides what a client with these knobs answers.
-    pub fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Policy {
         Policy {
             lifetimes: Lifetimes::all(self.meta_ttl),
             delays: Delays { data: self.write_delay, new_files: self.write_delay, names: self.rename_delay },

@@ -122,7 +122,7 @@ impl RemoteClient {
     ///
     /// # Errors
     /// It belongs to another user, who could name any directory; or its daemon has died.
-    pub fn usual_place(&mut self) -> Result<PathBuf, Refusal> {
+    pub(super) fn usual_place(&mut self) -> Result<PathBuf, Refusal> {
         match self.entry.owner.filter(|_| !is_mine(&&self.entry)) {
             Some(owner) => Err(self.refuse(&format!(
                 "it belongs to user {owner}, whose word for its backing directory is not taken; name a directory with \
