@@ -11,6 +11,7 @@ use std::{
 use crate::{
     clock::Clock,
     error::{Error, Refusal},
+    operation::Operation,
     time::Time,
 };
 
@@ -47,7 +48,7 @@ pub enum Event {
     /// The client has left: what it landed in all and what it could not.
     Stop { landed: u64, conflicts: u64, faults: u64, lost: u64 },
     /// A fault was injected: the `nth` draw (from 0) of this operation on this path.
-    Fault { operation: &'static str, path: String, nth: u64, error: String },
+    Fault { operation: Operation, path: String, nth: u64, error: String },
     /// The store had changed under a mutation in flight. `ours` and `theirs` are the two sides, `outcome` what
     /// was done about it.
     Conflict { mutation: &'static str, path: String, ours: String, theirs: String, outcome: &'static str },
@@ -58,7 +59,7 @@ pub enum Event {
     /// A mutation landed.
     Landed { mutation: &'static str, path: String, late_us: u64 },
     /// An operation was answered. `source` says where from, `age_us` how old that was.
-    Operation { operation: &'static str, path: String, outcome: String, source: &'static str, age_us: u64 },
+    Operation { operation: Operation, path: String, outcome: String, source: &'static str, age_us: u64 },
     /// Knobs have been changed while the client runs: those that differ now, as `name=value` pairs.
     Set { knobs: String },
     /// From here on nothing lands by being due.
@@ -342,7 +343,8 @@ mod tests {
 
     #[test]
     fn lines_are_key_value_and_odd_values_are_quoted() {
-        let event = Event::Fault { operation: "write", path: "/a b".into(), nth: 3, error: "EIO".into() };
+        let event =
+            Event::Fault { operation: Operation::Write, path: "/a b".into(), nth: 3, error: "EIO".into() };
         assert_eq!(event.to_string(), r#"event=fault op=write path="/a b" nth=3 error=EIO"#);
         assert_eq!(readable(b"a\xffb"), "a\\xffb");
     }

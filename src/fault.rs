@@ -3,6 +3,7 @@
 use crate::{
     dice::{Dice, Purpose},
     error::Error,
+    operation::Operation,
 };
 
 /// Which operations fail and how often. One rule today: every operation that can report an error, with one
@@ -43,11 +44,11 @@ impl Injector {
     }
 
     /// Decides over one operation on one path. Nothing is drawn while no rule matches.
-    pub fn judge(&self, dice: &Dice, operation: &str, path: &[u8]) -> Verdict {
+    pub fn judge(&self, dice: &Dice, operation: Operation, path: &[u8]) -> Verdict {
         if !self.is_armed() {
             return Verdict::Pass;
         }
-        let draw = dice.draw(Purpose::Fault, operation, path);
+        let draw = dice.draw(Purpose::Fault, operation.name(), path);
         if draw.value < self.rule.probability {
             Verdict::Fail { error: self.rule.error, nth: draw.nth }
         } else {
@@ -63,8 +64,8 @@ mod tests {
     #[test]
     fn probability_zero_draws_nothing_and_one_fails_all() {
         let dice = Dice::new(1, "a");
-        assert_eq!(Injector::new(0.0).judge(&dice, "read", b"/f"), Verdict::Pass);
-        let always = Injector::new(1.0).judge(&dice, "read", b"/f");
+        assert_eq!(Injector::new(0.0).judge(&dice, Operation::Read, b"/f"), Verdict::Pass);
+        let always = Injector::new(1.0).judge(&dice, Operation::Read, b"/f");
         assert_eq!(always, Verdict::Fail { error: Error::InputOutput, nth: 0 });
     }
 
@@ -72,8 +73,10 @@ mod tests {
     fn faults_repeat_per_path_in_any_order_of_paths() {
         let verdicts = |order: &[&[u8]]| {
             let (dice, injector) = (Dice::new(3, "a"), Injector::new(0.4));
-            let mut seen: Vec<_> =
-                order.iter().map(|path| (path.to_vec(), injector.judge(&dice, "write", path))).collect();
+            let mut seen: Vec<_> = order
+                .iter()
+                .map(|path| (path.to_vec(), injector.judge(&dice, Operation::Write, path)))
+                .collect();
             seen.sort_by(|a, b| a.0.cmp(&b.0));
             seen
         };

@@ -49,7 +49,8 @@
 //! | module | what | knows |
 //! |---|---|---|
 //! | `consistency` | when a client sees what; pure | `time` |
-//! | `fault`, `dice` | what goes wrong, and seeded chance; pure | |
+//! | `operation` | every kind of call, once | |
+//! | `fault`, `dice` | what goes wrong, and seeded chance; pure | `operation` |
 //! | `backing` | the real directory: system calls and the table of inodes, no policy | |
 //! | `client` | one client: faults, what is in flight and belief over a backing directory; how it is steered | all of the above |
 //! | `fuse` | decode a request, call the client, reply | `client` |
@@ -83,6 +84,8 @@ pub mod hashing;
 #[doc(hidden)]
 pub mod knobs;
 mod mount;
+#[doc(hidden)]
+pub mod operation;
 #[doc(hidden)]
 pub mod terms;
 #[doc(hidden)]

@@ -101,6 +101,7 @@ use crate::{
     event::EventLog,
     fault::Injector,
     knobs::Knobs,
+    operation::Operation,
     terms::Terms,
     time::Time,
 };
@@ -349,7 +350,7 @@ impl Client {
     /// # Errors
     /// What `fstatvfs(3)` answers.
     pub fn figures(&self) -> Result<backing::FsFigures, Error> {
-        self.operate("statfs", || b"/".to_vec(), |_| backing::figures(&self.table))
+        self.operate(Operation::Statfs, || b"/".to_vec(), |_| backing::figures(&self.table))
     }
 }
 

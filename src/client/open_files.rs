@@ -24,6 +24,8 @@ const READ_WRITE: i32 = 0o2;
 #[derive(Debug)]
 pub struct OpenFile {
     pub ino: Ino,
+    /// Where it was when it was opened.
+    path: Box<[u8]>,
     /// The flags of `open(2)`.
     pub flags: i32,
     /// On the real file; empty until it is needed and the file has landed.
@@ -36,18 +38,31 @@ pub struct OpenFile {
 
 impl OpenFile {
     /// A file that has been opened; errors up to `seen_error` are not its own.
-    pub fn new(ino: Ino, flags: i32, descriptor: Option<OwnedFd>, seen_error: u64) -> OpenFile {
+    pub fn new(
+        ino: Ino,
+        path: Vec<u8>,
+        flags: i32,
+        descriptor: Option<OwnedFd>,
+        seen_error: u64,
+    ) -> OpenFile {
         let slot = OnceLock::new();
         if let Some(descriptor) = descriptor {
             let _ = slot.set(Arc::new(descriptor));
         }
         OpenFile {
             ino,
+            path: path.into(),
             flags,
             descriptor: slot,
             seen_error: AtomicU64::new(seen_error),
             is_kept: AtomicBool::new(false),
         }
+    }
+
+    /// The path by which it was opened, which names it in draws and in the log: whatever happens to its names meanwhile,
+    /// the same calls draw the same.
+    pub fn path(&self) -> Vec<u8> {
+        self.path.to_vec()
     }
 
     /// From now on the kernel keeps what is read.

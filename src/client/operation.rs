@@ -12,59 +12,23 @@ use crate::{
     error::Error,
     event::{Event, readable},
     fault::Verdict,
+    operation::Operation,
 };
 
-/// The names of operations, as the log, the draws and the counts have them.
-const OPERATIONS: [&str; 28] = [
-    "lookup",
-    "getattr",
-    "read",
-    "write",
-    "open",
-    "create",
-    "flush",
-    "readdir",
-    "opendir",
-    "unlink",
-    "rename",
-    "setattr",
-    "mkdir",
-    "rmdir",
-    "fsync",
-    "link",
-    "symlink",
-    "readlink",
-    "mknod",
-    "access",
-    "statfs",
-    "getxattr",
-    "listxattr",
-    "setxattr",
-    "removexattr",
-    "fallocate",
-    "lseek",
-    "copy_file_range",
-];
-
-/// How often each operation was asked for. Those that are not in the list are counted together, as `other`.
+/// How often each operation was asked for.
 #[derive(Debug, Default)]
-pub(super) struct OperationCounts([AtomicU64; OPERATIONS.len() + 1]);
+pub(super) struct OperationCounts([AtomicU64; Operation::ALL.len()]);
 
 impl OperationCounts {
-    fn count(&self, operation: &str) {
-        let index = OPERATIONS.iter().position(|name| *name == operation).unwrap_or(OPERATIONS.len());
-        self.0[index].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count(&self, operation: Operation) {
+        self.0[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The operations that were asked for and how often.
     pub(super) fn counts(&self) -> BTreeMap<String, u64> {
-        let names = OPERATIONS.into_iter().chain(["other"]);
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
-        names
-            .zip(counts)
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| (name.to_string(), count))
-            .collect()
+        let named = Operation::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        named.map(|(operation, count)| (operation.to_string(), count)).collect()
     }
 }
 
@@ -72,13 +36,24 @@ impl Client {
     /// Runs one operation: lets the injector judge it before it has any effect, and logs it if operations are logged.
     pub(super) fn operate<T>(
         &self,
-        operation: &'static str,
+        operation: Operation,
+        path: impl Fn() -> Vec<u8>,
+        run: impl FnOnce(&mut Provenance) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let verdict = self.judge(operation, &path);
+        self.answer(operation, path, |provenance| verdict.and_then(|()| run(provenance)))
+    }
+
+    /// The same for one that is not judged, because the kernel may have asked by itself.
+    pub(super) fn answer<T>(
+        &self,
+        operation: Operation,
         path: impl Fn() -> Vec<u8>,
         run: impl FnOnce(&mut Provenance) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.operations.count(operation);
         let mut provenance = Provenance::default();
-        let result = self.judge(operation, &path).and_then(|()| run(&mut provenance));
+        let result = run(&mut provenance);
         if self.log.wants_operations() {
             self.log_operation(operation, &path(), result.as_ref().err(), provenance.origin());
         }
@@ -90,9 +65,9 @@ impl Client {
         self.log.record(self.now(), &Event::Note { text });
     }
 
-    pub(super) fn judge(&self, operation: &'static str, path: impl Fn() -> Vec<u8>) -> Result<(), Error> {
+    pub(super) fn judge(&self, operation: Operation, path: impl Fn() -> Vec<u8>) -> Result<(), Error> {
         let injector = &self.in_force().injector;
-        if !injector.is_armed() {
+        if !injector.is_armed() || !operation.is_only_programs() {
             return Ok(());
         }
         let path = path();
@@ -109,7 +84,7 @@ impl Client {
 
     pub(super) fn log_operation(
         &self,
-        operation: &'static str,
+        operation: Operation,
         path: &[u8],
         error: Option<&Error>,
         origin: Origin,

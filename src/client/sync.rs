@@ -14,6 +14,7 @@ use crate::{
     backing::{ROOT, sys},
     consistency::{Ino, MutationId},
     error::Error,
+    operation::Operation,
     time::Time,
 };
 
@@ -26,7 +27,7 @@ impl Client {
     /// Calls `done` when the inode, its name and its directories are in the backing directory and synced there, or
     /// with what went wrong. A directory is synced as one; `data_only` is `fdatasync(2)`.
     pub fn sync(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
-        match self.operate("fsync", || self.table.path(ino), |_| Ok(())) {
+        match self.operate(Operation::Fsync, || self.table.path(ino), |_| Ok(())) {
             Ok(()) => self.publish(ino, data_only, thread, done),
             Err(error) => done(Err(error)),
         }

@@ -15,6 +15,7 @@ use crate::{
         inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
     },
     error::Error,
+    operation::Operation,
     time::{Time, Timestamp},
 };
 
@@ -80,7 +81,7 @@ impl Client {
         let place = Place::new(directory, name);
         let mut lease = Duration::ZERO;
         let found = self.operate(
-            "lookup",
+            Operation::Lookup,
             || self.path_of(&place),
             |provenance| {
                 let found = self.entry(&place, Hold::Yes, provenance);
@@ -264,7 +265,7 @@ impl Client {
     /// # Errors
     /// ESTALE if it is gone; whatever the backing directory answers.
     pub fn getattr(&self, ino: Ino) -> Result<Shown, Error> {
-        self.operate("getattr", || self.table.path(ino), |provenance| self.show(ino, provenance))
+        self.operate(Operation::Getattr, || self.table.path(ino), |provenance| self.show(ino, provenance))
     }
 
     /// The attributes of an inode in this client's view, for the kernel.

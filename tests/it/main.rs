@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod endings;
 mod exec;
+mod faults;
 mod hangs;
 mod histories;
 mod ids;

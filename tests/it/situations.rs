@@ -411,39 +411,6 @@ fn a_writer_that_waits_for_room_ends_when_the_client_leaves() {
     assert!(fs::metadata(sandbox.path("shared/f")).unwrap().len() >= 64 << 10);
 }
 
-/// The faults of threads that each write their own file, without times.
-fn faults_of_threads() -> Vec<String> {
-    let sandbox = alone(&["--drop-prob", "0.2", "--seed", "11", "--write-delay", "50"]);
-    let write = |path: &Path| {
-        for _ in 0..20 {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let _ = file.and_then(|mut file| file.write_all(b"x"));
-        }
-    };
-    thread::scope(|scope| {
-        for number in 0..8 {
-            let path = sandbox.path("a").join(format!("f{number}"));
-            scope.spawn(move || write(&path));
-        }
-    });
-    let _ = run(&mut sandbox.chaosfs(&["umount", "-m", "a"]));
-    let log = sandbox.log("a");
-    let faults = log.lines().filter(|line| line.contains(" event=fault ") && line.contains(" path=/f"));
-    // A process that another test forks from this one closes its files, too: how many flushes there are depends on that.
-    let faults = faults.filter(|line| !line.contains(" op=flush "));
-    let mut faults: Vec<String> =
-        faults.map(|line| line.split(" event=").nth(1).unwrap().to_string()).collect();
-    faults.sort();
-    faults
-}
-
-#[test]
-fn faults_repeat_file_by_file_whatever_the_threads_do() {
-    let first = faults_of_threads();
-    assert!(first.len() > 20, "{first:?}");
-    assert_eq!(faults_of_threads(), first);
-}
-
 #[test]
 fn an_o_sync_write_is_in_the_directory_when_it_returns() {
     let sandbox = alone(&STILL);

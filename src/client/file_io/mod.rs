@@ -20,6 +20,7 @@ use crate::{
     client::{Caller, Client, Provenance, State, Version, Watched, open_files::OpenFile},
     consistency::{Change, Ino},
     error::Error,
+    operation::Operation,
 };
 
 const O_TRUNC: i32 = 0o1000;
@@ -33,7 +34,7 @@ impl Client {
     /// ESTALE if the inode is gone (the kernel then looks the name up again); whatever the backing directory answers.
     pub fn open_file(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {
         self.operate(
-            "open",
+            Operation::Open,
             || self.table.path(ino),
             |provenance| self.open_known(caller, ino, flags, provenance),
         )
@@ -69,7 +70,8 @@ impl Client {
         self.pin(ino);
         let descriptor = descriptor.and_then(|descriptor| self.table.lasting(descriptor));
         let seen = self.lock().errors.get(&ino).map_or(0, |(number, _)| *number);
-        self.files.add(OpenFile::new(ino, flags, descriptor, seen))
+        let path = self.table.path(ino);
+        self.files.add(OpenFile::new(ino, path, flags, descriptor, seen))
     }
 
     /// Reports a failed landing of this file's data once to each open file (`close(2)`, `fsync(2)`).
@@ -87,7 +89,7 @@ impl Client {
     /// The error of an earlier landing, once.
     pub fn flush(&self, handle: u64) -> Result<(), Error> {
         let file = self.files.get(handle)?;
-        self.operate("flush", || self.table.path(file.ino), |_| self.report_late_error(&file))
+        self.operate(Operation::Flush, || file.path(), |_| self.report_late_error(&file))
     }
 
     /// Whether what is copied to a handle is to be published before it returns: the file was opened with `O_SYNC` or

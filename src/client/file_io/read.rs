@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::{Client, OpenFile, Provenance};
-use crate::{backing::sys, client::locked, consistency::inquiry::ReadPlan, error::Error};
+use crate::{
+    backing::sys, client::locked, consistency::inquiry::ReadPlan, error::Error, operation::Operation,
+};
 
 /// How many buffers this process keeps for the next reads, and how large ones: to clear a new one for each read takes
 /// longer than a small read.
@@ -72,21 +74,29 @@ impl Client {
     pub fn read(&self, handle: u64, offset: u64, size: usize) -> Result<Bytes, Error> {
         let file = self.files.get(handle)?;
         self.operate(
-            "read",
-            || self.table.path(file.ino),
-            |provenance| {
-                if !file.is_readable() {
-                    return Err(Error::BadHandle);
-                }
-                if self.shows_backing_bytes(&file) {
-                    let mut bytes = Copied::room(size)?;
-                    let room = &mut bytes.buffer[..size];
-                    bytes.length = sys::read_at(self.real_file(&file)?.as_fd(), room, offset)?;
-                    return Ok(Bytes::Copied(bytes));
-                }
-                self.read_view(&file, offset, size, provenance)
-            },
+            Operation::Read,
+            || file.path(),
+            |provenance| self.read_from(&file, offset, size, provenance),
         )
+    }
+
+    pub(super) fn read_from(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        size: usize,
+        provenance: &mut Provenance,
+    ) -> Result<Bytes, Error> {
+        if !file.is_readable() {
+            return Err(Error::BadHandle);
+        }
+        if self.shows_backing_bytes(file) {
+            let mut bytes = Copied::room(size)?;
+            let room = &mut bytes.buffer[..size];
+            bytes.length = sys::read_at(self.real_file(file)?.as_fd(), room, offset)?;
+            return Ok(Bytes::Copied(bytes));
+        }
+        self.read_view(file, offset, size, provenance)
     }
 
     /// Whether a file's bytes are simply those of the backing directory: none are believed, or it is the kernel that

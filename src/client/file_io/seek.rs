@@ -3,7 +3,7 @@
 use std::{ops::Range, os::fd::AsFd};
 
 use super::{Client, OpenFile, Provenance};
-use crate::{backing::sys, consistency::extents::Layout, error::Error};
+use crate::{backing::sys, consistency::extents::Layout, error::Error, operation::Operation};
 
 /// `ENXIO`: what `lseek(2)` answers past the last data or hole.
 const ENXIO: i32 = 6;
@@ -19,8 +19,8 @@ impl Client {
     pub fn seek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, Error> {
         let file = self.files.get(handle)?;
         self.operate(
-            "lseek",
-            || self.table.path(file.ino),
+            Operation::Lseek,
+            || file.path(),
             |provenance| {
                 let wanted = match whence {
                     SEEK_DATA => Layout::Data,

@@ -10,6 +10,7 @@ use crate::{
         mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
     },
     error::Error,
+    operation::Operation,
 };
 
 /// Sizes up to this are taken for granted; beyond, the backing file system is asked whether it can hold them.
@@ -46,33 +47,42 @@ impl Client {
     pub fn write(&self, caller: &Caller, handle: u64, place: Offset, data: &[u8]) -> Result<usize, Error> {
         let file = self.files.get(handle)?;
         self.operate(
-            "write",
-            || self.table.path(file.ino),
-            |provenance| {
-                if !file.is_writable() {
-                    return Err(Error::BadHandle);
-                }
-                self.report_late_error(&file)?;
-                if data.is_empty() {
-                    return Ok(0);
-                }
-                // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
-                let shape = Change::Write { ino: file.ino, offset: 0, data: Arc::default(), clears: 0 };
-                if self.goes_through(&self.lock(), &shape) {
-                    let written = self.write_through_to(&file, caller, place, data);
-                    self.forget_beliefs(&shape);
-                    return written;
-                }
-                self.check_writable()?;
-                let start = match place {
-                    Offset::At(offset) => offset,
-                    Offset::End => self.view(file.ino, provenance)?.size,
-                };
-                self.check_size(start.saturating_add(data.len() as u64))?;
-                self.write_late(&file, caller, place, data.into(), provenance)?;
-                Ok(data.len())
-            },
+            Operation::Write,
+            || file.path(),
+            |provenance| self.write_to(&file, caller, place, data, provenance),
         )
+    }
+
+    fn write_to(
+        &self,
+        file: &OpenFile,
+        caller: &Caller,
+        place: Offset,
+        data: &[u8],
+        provenance: &mut Provenance,
+    ) -> Result<usize, Error> {
+        if !file.is_writable() {
+            return Err(Error::BadHandle);
+        }
+        self.report_late_error(file)?;
+        if data.is_empty() {
+            return Ok(0);
+        }
+        // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
+        let shape = Change::Write { ino: file.ino, offset: 0, data: Arc::default(), clears: 0 };
+        if self.goes_through(&self.lock(), &shape) {
+            let written = self.write_through_to(file, caller, place, data);
+            self.forget_beliefs(&shape);
+            return written;
+        }
+        self.check_writable()?;
+        let start = match place {
+            Offset::At(offset) => offset,
+            Offset::End => self.view(file.ino, provenance)?.size,
+        };
+        self.check_size(start.saturating_add(data.len() as u64))?;
+        self.write_late(file, caller, place, data.into(), provenance)?;
+        Ok(data.len())
     }
 
     fn write_through_to(
@@ -172,8 +182,8 @@ impl Client {
     ) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         self.operate(
-            "fallocate",
-            || self.table.path(file.ino),
+            Operation::Fallocate,
+            || file.path(),
             |provenance| {
                 self.report_late_error(&file)?;
                 if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
@@ -204,29 +214,33 @@ impl Client {
     /// As for reading and writing.
     pub fn copy_range(&self, caller: &Caller, copy: &Copy) -> Result<usize, Error> {
         let (from, to) = (self.files.get(copy.from)?, self.files.get(copy.to)?);
+        self.operate(
+            Operation::CopyFileRange,
+            || to.path(),
+            |provenance| self.copy_between(caller, (&from, &to), copy, provenance),
+        )
+    }
+
+    /// The backing file system copies where both files are simply its own, else this process does.
+    fn copy_between(
+        &self,
+        caller: &Caller,
+        (from, to): (&OpenFile, &OpenFile),
+        copy: &Copy,
+        provenance: &mut Provenance,
+    ) -> Result<usize, Error> {
         let shape = Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears: 0 };
-        if self.shows_backing_bytes(&from) && self.goes_through(&self.lock(), &shape) {
-            return self.operate(
-                "copy_file_range",
-                || self.table.path(to.ino),
-                |_| {
-                    let (source, target) = (self.real_file(&from)?, self.real_file(&to)?);
-                    let copied = sys::copy_range(
-                        source.as_fd(),
-                        copy.from_offset,
-                        target.as_fd(),
-                        copy.to_offset,
-                        copy.length,
-                    );
-                    self.forget_beliefs(&shape);
-                    let copied = copied?;
-                    self.take_setid(caller, target.as_fd())?;
-                    Ok(copied)
-                },
-            );
+        if !(self.shows_backing_bytes(from) && self.goes_through(&self.lock(), &shape)) {
+            let size = usize::try_from(copy.length.min(MOST_COPIED)).unwrap_or(0);
+            let data = self.read_from(from, copy.from_offset, size, provenance)?;
+            return self.write_to(to, caller, Offset::At(copy.to_offset), &data, provenance);
         }
-        let size = usize::try_from(copy.length.min(MOST_COPIED)).unwrap_or(0);
-        let data = self.read(copy.from, copy.from_offset, size)?;
-        self.write(caller, copy.to, Offset::At(copy.to_offset), &data)
+        let (source, target) = (self.real_file(from)?, self.real_file(to)?);
+        let (source, offsets) = (source.as_fd(), (copy.from_offset, copy.to_offset));
+        let copied = sys::copy_range(source, offsets.0, target.as_fd(), offsets.1, copy.length);
+        self.forget_beliefs(&shape);
+        let copied = copied?;
+        self.take_setid(caller, target.as_fd())?;
+        Ok(copied)
     }
 }

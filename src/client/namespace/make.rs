@@ -17,6 +17,7 @@ use crate::{
         acl::{ACCESS_ACL, DEFAULT_ACL},
     },
     error::Error,
+    operation::Operation,
 };
 
 /// Extended attributes that a new inode gets from its directory.
@@ -49,7 +50,7 @@ impl Client {
         umask: u32,
     ) -> Result<Entry, Error> {
         let new = NewInode { kind: Kind::Directory, mode, umask, rdev: 0, target: b"" };
-        self.make("mkdir", caller, Place::new(directory, name), &new)
+        self.make(Operation::Mkdir, caller, Place::new(directory, name), &new)
     }
 
     /// Makes a file, fifo, socket or device; `mode` says which.
@@ -66,7 +67,7 @@ impl Client {
         rdev: u64,
     ) -> Result<Entry, Error> {
         let new = NewInode { kind: Kind::of_mode(mode), mode, umask, rdev, target: b"" };
-        self.make("mknod", caller, Place::new(directory, name), &new)
+        self.make(Operation::Mknod, caller, Place::new(directory, name), &new)
     }
 
     /// Makes a symlink.
@@ -81,12 +82,12 @@ impl Client {
         target: &[u8],
     ) -> Result<Entry, Error> {
         let new = NewInode { kind: Kind::Symlink, mode: 0o777, umask: 0, rdev: 0, target };
-        self.make("symlink", caller, Place::new(directory, name), &new)
+        self.make(Operation::Symlink, caller, Place::new(directory, name), &new)
     }
 
     fn make(
         &self,
-        operation: &'static str,
+        operation: Operation,
         caller: &Caller,
         place: Place,
         new: &NewInode<'_>,
@@ -117,7 +118,7 @@ impl Client {
         let place = Place::new(directory, name);
         let new = NewInode { kind: Kind::File, mode, umask, rdev: 0, target: b"" };
         self.operate(
-            "create",
+            Operation::Create,
             || self.path_of(&place),
             |provenance| match self.make_inode(caller, &place, &new, flags, provenance) {
                 Ok((looked, attributes, opened)) => {
@@ -250,7 +251,7 @@ impl Client {
     pub fn link(&self, ino: Ino, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
         let place = Place::new(directory, name);
         self.operate(
-            "link",
+            Operation::Link,
             || self.path_of(&place),
             |provenance| {
                 self.check_name(&place.name)?;

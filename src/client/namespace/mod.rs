@@ -16,6 +16,7 @@ use crate::{
     client::{Caller, Client, Provenance, Shown},
     consistency::{AttributeChange, Change, Ino, Kind, Place, Snapshot, belief::Grounds, inquiry::Entering},
     error::Error,
+    operation::Operation,
     time::Timestamp,
 };
 
@@ -45,7 +46,7 @@ impl Client {
     /// What the backing directory answers, where the change goes through.
     pub fn setattr(&self, caller: &Caller, ino: Ino, asked: &SetAttributes) -> Result<Shown, Error> {
         self.operate(
-            "setattr",
+            Operation::Setattr,
             || self.table.path(ino),
             |provenance| {
                 if let Some(size) = asked.size {
@@ -88,7 +89,7 @@ impl Client {
     /// EINVAL if it is none; whatever the backing directory answers.
     pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>, Error> {
         self.operate(
-            "readlink",
+            Operation::Readlink,
             || self.table.path(ino),
             |_| {
                 if let Some(target) = self.lock().in_flight.overlay().target(ino) {
@@ -150,7 +151,7 @@ impl Client {
     pub fn access(&self, ino: Ino, mask: i32) -> Result<(), Error> {
         const X_OK: i32 = 1;
         self.operate(
-            "access",
+            Operation::Access,
             || self.table.path(ino),
             |provenance| {
                 let attributes = self.view(ino, provenance)?;
@@ -166,7 +167,7 @@ impl Client {
     /// An injected fault.
     pub fn opendir(&self, ino: Ino) -> Result<u64, Error> {
         self.operate(
-            "opendir",
+            Operation::Opendir,
             || self.table.path(ino),
             |_| {
                 self.pin(ino);
@@ -183,7 +184,7 @@ impl Client {
     pub fn readdir(&self, handle: u64, offset: u64) -> Result<Snapshot, Error> {
         let open = self.files.directory(handle)?;
         self.operate(
-            "readdir",
+            Operation::Readdir,
             || self.table.path(open.ino),
             |provenance| open.snapshot(offset == 0, || self.listing(open.ino, provenance)),
         )

@@ -4,6 +4,7 @@ use crate::{
     client::{Client, Looked, Provenance, view::Hold},
     consistency::{Change, Ino, Place},
     error::Error,
+    operation::Operation,
 };
 
 impl Client {
@@ -14,7 +15,7 @@ impl Client {
     pub fn unlink(&self, directory: Ino, name: &[u8]) -> Result<(), Error> {
         let place = Place::new(directory, name);
         self.operate(
-            "unlink",
+            Operation::Unlink,
             || self.path_of(&place),
             |provenance| self.remove(&place, provenance, |place, ino| Change::Unlink { place, ino }),
         )
@@ -27,7 +28,7 @@ impl Client {
     pub fn rmdir(&self, directory: Ino, name: &[u8]) -> Result<(), Error> {
         let place = Place::new(directory, name);
         self.operate(
-            "rmdir",
+            Operation::Rmdir,
             || self.path_of(&place),
             |provenance| self.remove(&place, provenance, |place, ino| Change::RemoveDirectory { place, ino }),
         )

@@ -7,6 +7,7 @@ use crate::{
     client::{Client, Looked, Provenance, view::Hold},
     consistency::{Change, Ino, Kind, Place, RenameHow, belief::Grounds},
     error::Error,
+    operation::Operation,
 };
 
 impl Client {
@@ -17,7 +18,7 @@ impl Client {
     pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), how: RenameHow) -> Result<(), Error> {
         let (from, to) = (Place::new(from.0, from.1), Place::new(to.0, to.1));
         self.operate(
-            "rename",
+            Operation::Rename,
             || self.path_of(&from),
             |provenance| {
                 self.check_name(&to.name)?;

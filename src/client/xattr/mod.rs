@@ -12,6 +12,7 @@ use crate::{
         acl::{ACCESS_ACL, Acl, DEFAULT_ACL},
     },
     error::Error,
+    operation::Operation,
 };
 
 const SETGID: u32 = 0o2000;
@@ -20,6 +21,8 @@ const SETGID: u32 = 0o2000;
 const USER: &[u8] = b"user.";
 /// Attributes for administrators alone.
 const TRUSTED: &[u8] = b"trusted.";
+/// Attributes of the kernel's security modules, capabilities among them.
+const SECURITY: &[u8] = b"security.";
 /// `XATTR_CREATE`, `setxattr(2)`.
 const CREATE: i32 = 1;
 /// `XATTR_REPLACE`, `setxattr(2)`.
@@ -40,7 +43,7 @@ impl Client {
         flags: i32,
     ) -> Result<(), Error> {
         self.operate(
-            "setxattr",
+            Operation::Setxattr,
             || self.table.path(ino),
             |provenance| match name {
                 ACCESS_ACL => self.set_access_acl(caller, ino, value, provenance),
@@ -123,7 +126,10 @@ impl Client {
     /// # Errors
     /// ENODATA; whatever the backing directory answers.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
-        self.operate("getxattr", || self.table.path(ino), |_| self.xattr(ino, name))
+        if is_asked_by_kernel(name) {
+            return self.answer(Operation::Getxattr, || self.table.path(ino), |_| self.xattr(ino, name));
+        }
+        self.operate(Operation::Getxattr, || self.table.path(ino), |_| self.xattr(ino, name))
     }
 
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
@@ -162,7 +168,7 @@ impl Client {
     /// Whatever the backing directory answers.
     pub fn listxattr(&self, caller: &Caller, ino: Ino) -> Result<Vec<u8>, Error> {
         self.operate(
-            "listxattr",
+            Operation::Listxattr,
             || self.table.path(ino),
             |_| {
                 let mut names = self.xattr_names(ino)?;
@@ -199,7 +205,7 @@ impl Client {
     /// ENODATA; whatever the backing directory answers, where it goes through.
     pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), Error> {
         self.operate(
-            "removexattr",
+            Operation::Removexattr,
             || self.table.path(ino),
             |_| {
                 let change = Change::SetXattr { ino, name: name.into(), value: None };
@@ -277,13 +283,18 @@ impl Client {
     }
 }
 
+/// Whether the kernel asks for an attribute by itself too, before it writes to a file or as it checks permissions.
+fn is_asked_by_kernel(name: &[u8]) -> bool {
+    name.starts_with(SECURITY) || name == ACCESS_ACL || name == DEFAULT_ACL
+}
+
 fn absent_is_nothing(error: Error) -> Result<(), Error> {
     if error.is(Error::NoData) { Ok(()) } else { Err(error) }
 }
 
 /// Refuses names that no Linux file system takes (`xattr(7)`): of another kind, or a kind alone.
 fn check_kind(name: &[u8]) -> Result<(), Error> {
-    const KINDS: [&[u8]; 3] = [USER, TRUSTED, b"security."];
+    const KINDS: [&[u8]; 3] = [USER, TRUSTED, SECURITY];
     if KINDS.contains(&name) {
         return Err(Error::Invalid);
     }
