@@ -59,6 +59,9 @@ pub struct Delay {
 }
 
 impl Delay {
+    /// None.
+    pub(crate) const ZERO: Delay = Delay::fixed_millis(0);
+
     /// A delay that is always `millis` milliseconds.
     pub const fn fixed_millis(millis: u64) -> Delay {
         Delay { min: Duration::from_millis(millis), max: Duration::from_millis(millis) }

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use super::{Client, State, store, store::Manner, waits::Done};
 use crate::{
     backing::sys,
-    consistency::{Change, DelayClass},
+    consistency::{Change, Provenance, Route},
     dice::Purpose,
     error::Error,
     time::{Delay, Timestamp},
@@ -35,42 +35,57 @@ impl Client {
         Ok(data.to_vec())
     }
 
-    pub(super) fn delay_of(&self, class: DelayClass) -> Delay {
-        self.in_force().policy.delays.of(class)
+    /// When this change reaches the backing directory, as far as can be said now.
+    pub(super) fn route(&self, change: &Change) -> Route {
+        self.lock().core(&self.in_force().policy).route(change)
     }
 
-    /// Whether a change is applied before its call returns: its delay is zero, landing is not held, and nothing that
-    /// it needs is in flight.
-    pub(super) fn goes_through(&self, state: &State, change: &Change) -> bool {
-        let class = change.delay_class();
-        // Whoever reads a file that is lent reads the store.
-        let is_lent = class == DelayClass::Data && state.belief.is_lent(change.subject());
-        (is_lent || self.is_at_once(state, class)) && !state.in_flight.blocks(change)
-    }
-
-    /// Whether changes of this class are applied before their call returns, unless something in flight is in the way.
-    pub(super) fn is_at_once(&self, state: &State, class: DelayClass) -> bool {
-        state.write_through || self.delay_of(class).is_zero() && !state.in_flight.is_held()
-    }
-
-    /// Whether every change goes through: no delay, no hold, and nothing in flight that could be in the way.
-    pub(super) fn all_goes_through(&self, state: &State) -> bool {
-        let in_flight = &state.in_flight;
-        self.in_force().policy.delays.are_zero() && in_flight.is_empty() && !in_flight.is_held()
-    }
-
-    /// Carries a change out at once if it goes through; `None` if it has to go in flight.
-    pub(super) fn try_through(&self, change: &Change) -> Option<Result<store::Outcome, Error>> {
-        if !self.goes_through(&self.lock(), change) {
-            return None;
+    /// The one road of whatever changes something: `through` makes the change in the backing directory if it goes through,
+    /// and `late` puts it in flight if it does not.
+    ///
+    /// # Errors
+    /// What either answers; EROFS and ENOMEM for what would have to go late and could never land.
+    pub(super) fn submit<T>(
+        &self,
+        change: &Change,
+        provenance: &mut Provenance,
+        through: impl FnOnce(&mut Provenance) -> Result<T, Error>,
+        late: impl FnOnce(&mut Provenance) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match self.route(change) {
+            Route::Through => self.go_through(change, || through(provenance)),
+            Route::Late(_) => {
+                self.check_writable()?;
+                late(provenance)
+            }
         }
-        let outcome = self.carry_out(change, Timestamp::NOW, Manner::Through);
+    }
+
+    /// The same for a change that is refused by nothing else and stands on no view of this client.
+    pub(super) fn submit_blindly(&self, change: Change) -> Result<(), Error> {
+        let late = |_: &mut _| self.put_in_flight(&mut self.lock(), change.clone(), self.clock.wall());
+        self.submit(&change, &mut Provenance::default(), |_| self.apply(&change).map(drop), late)
+    }
+
+    /// Runs what makes `change` in the backing directory, and drops what was believed of all that it touches: also if it
+    /// fails, because it may have changed something before it did.
+    pub(super) fn go_through<T>(
+        &self,
+        change: &Change,
+        run: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let outcome = run();
         self.forget_beliefs(change);
-        Some(outcome)
+        outcome
+    }
+
+    /// Makes a change in the backing directory, where the store decides.
+    pub(super) fn apply(&self, change: &Change) -> Result<store::Outcome, Error> {
+        self.carry_out(change, Timestamp::NOW, Manner::Through)
     }
 
     /// What was believed about all that a change touches is dropped.
-    pub(super) fn forget_beliefs(&self, change: &Change) {
+    fn forget_beliefs(&self, change: &Change) {
         let mut state = self.lock();
         state.belief.changed(change);
         if !state.watched.is_empty() {
@@ -103,14 +118,9 @@ impl Client {
         if !change.inodes().into_iter().all(is_there) {
             return Err(Error::Stale);
         }
-        let delay = self.delay_of(change.delay_class());
-        let span = if state.write_through || delay.is_zero() {
-            Duration::ZERO
-        } else if delay.min == delay.max {
-            delay.min
-        } else {
-            let path = self.table.path(change.subject());
-            delay.at(self.dice.draw(Purpose::Delay, change.verb(), &path).value)
+        let span = match state.core(&self.in_force().policy).route(&change) {
+            Route::Late(delay) => self.draw_span(delay, &change),
+            Route::Through => Duration::ZERO,
         };
         for ino in change.inodes() {
             self.table.pin(ino);
@@ -120,5 +130,13 @@ impl Client {
         state.in_flight.add(change, stamp, self.now() + span);
         self.wake_lander(state);
         Ok(())
+    }
+
+    fn draw_span(&self, delay: Delay, change: &Change) -> Duration {
+        if delay.min == delay.max {
+            return delay.min;
+        }
+        let path = self.table.path(change.subject());
+        delay.at(self.dice.draw(Purpose::Delay, change.verb(), &path).value)
     }
 }

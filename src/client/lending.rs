@@ -87,7 +87,7 @@ impl Client {
     /// How the bytes of a file that has just been opened reach its programs.
     pub fn passage(&self, handle: u64) -> Passage {
         match self.files.get(handle) {
-            Ok(file) if self.lends => self.passage_of(&self.lock(), &file),
+            Ok(file) if self.lends => self.passage_of(&mut self.lock(), &file),
             _ => Passage::Asked,
         }
     }
@@ -109,7 +109,7 @@ impl Client {
     pub fn lend(&self, handle: u64) -> bool {
         let Ok(file) = self.files.get(handle) else { return false };
         let mut state = self.lock();
-        let may = self.passage_of(&state, &file) == Passage::Whole;
+        let may = self.passage_of(&mut state, &file) == Passage::Whole;
         if may {
             state.belief.lend(file.ino);
         }
@@ -121,12 +121,14 @@ impl Client {
         self.lock().belief.reclaim(ino);
     }
 
-    fn passage_of(&self, state: &State, file: &OpenFile) -> Passage {
+    fn passage_of(&self, state: &mut State, file: &OpenFile) -> Passage {
         let is_clear = file.descriptor.get().is_some() && !state.in_flight.overlay().touches(file.ino);
+        let in_force = self.in_force();
+        let core = state.core(&in_force.policy);
         let opening = Opening {
             lends: self.lends,
-            goes_through: is_clear && self.is_at_once(state, DelayClass::Data),
-            all_goes_through: self.all_goes_through(state),
+            goes_through: is_clear && core.applies_at_once(DelayClass::Data),
+            all_goes_through: core.routes_all_through(),
             believes: self.believes(),
             is_readable: file.is_readable(),
             appends: file.flags & O_APPEND != 0,

@@ -288,8 +288,8 @@ impl Client {
     }
 
     /// From now on nothing new is delayed.
-    pub fn write_through(&self) {
-        self.lock().write_through = true;
+    pub fn delay_nothing(&self) {
+        self.lock().in_flight.delay_nothing();
     }
 
     fn path_of(&self, place: &Place) -> Vec<u8> {

@@ -32,8 +32,6 @@ pub(super) struct State {
     pub(super) unsynced: HashSet<Ino>,
     /// Descriptors for landing data, kept while more of it is in flight.
     pub(super) writers: HashMap<Ino, Arc<OwnedFd>>,
-    /// Nothing new is delayed.
-    pub(super) write_through: bool,
     /// What cannot land is given up and named.
     pub(super) leaving: bool,
     /// What could not land and never will.
@@ -86,7 +84,6 @@ impl State {
             nameless: HashSet::default(),
             unsynced: HashSet::default(),
             writers: HashMap::default(),
-            write_through: false,
             leaving: false,
             lost: Losses::default(),
             overtaken: Losses::default(),

@@ -62,6 +62,8 @@ pub struct InFlight {
     delayed: usize,
     hurry: bool,
     held: bool,
+    /// Nothing new is delayed.
+    delays_nothing: bool,
     frozen: bool,
 }
 
@@ -296,6 +298,16 @@ impl InFlight {
     /// again, at once what has become due meanwhile.
     pub fn hold(&mut self, held: bool) {
         self.held = held && !self.hurry;
+    }
+
+    /// From now on nothing new is delayed. What is in flight lands when it is due.
+    pub fn delay_nothing(&mut self) {
+        self.delays_nothing = true;
+    }
+
+    /// Whether nothing new is delayed.
+    pub fn delays_nothing(&self) -> bool {
+        self.delays_nothing
     }
 
     /// Whether nothing lands by being due.

@@ -41,6 +41,7 @@ pub mod listing;
 pub mod mutation;
 pub mod overlay;
 pub mod policy;
+pub mod route;
 
 pub use attributes::{AttributeChange, Attributes, Ino, Kind};
 pub use belief::{Belief, Known};
@@ -52,3 +53,4 @@ pub use listing::{Listing, Snapshot};
 pub use mutation::{Change, DelayClass, Mutation, MutationId, Name, Place, RenameHow};
 pub use overlay::{Binding, Overlay};
 pub use policy::{Delays, Lifetimes, Policy};
+pub use route::Route;

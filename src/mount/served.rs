@@ -118,7 +118,7 @@ impl Served {
 
     /// As for [`Mount::leave`](super::Mount::leave).
     pub fn leave(&self) {
-        self.client.write_through();
+        self.client.delay_nothing();
         let mut left = self.left();
         let vacated = match self.vacate(false) {
             Err(Stuck::Busy) => self.vacate(true),

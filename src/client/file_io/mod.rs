@@ -18,7 +18,7 @@ pub use write::{Copy, Offset};
 
 use crate::{
     client::{Caller, Client, Provenance, State, Version, Watched, open_files::OpenFile},
-    consistency::{Change, Ino},
+    consistency::{Change, Ino, Route},
     error::Error,
     operation::Operation,
 };
@@ -54,16 +54,18 @@ impl Client {
             return Ok(self.open_new(ino, flags, descriptor));
         }
         let truncation = Change::Resize { ino, size: 0, clears: self.setid_lost(caller, ino, provenance)? };
-        if landed && self.goes_through(&self.lock(), &truncation) {
-            let opened = self.open_real(ino, self.backing_flags(flags) | O_TRUNC);
-            self.forget_beliefs(&truncation);
-            let opened = opened?;
-            self.take_setid(caller, opened.as_fd())?;
-            return Ok(self.open_new(ino, flags, Some(opened)));
+        if landed && self.route(&truncation) == Route::Through {
+            return self.go_through(&truncation, || self.open_cut(caller, ino, flags));
         }
         let descriptor = open(self.backing_flags(flags))?;
-        self.change_data(truncation, provenance)?;
+        self.change_data(&truncation, provenance)?;
         Ok(self.open_new(ino, flags, descriptor))
+    }
+
+    fn open_cut(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {
+        let opened = self.open_real(ino, self.backing_flags(flags) | O_TRUNC)?;
+        self.take_setid(caller, opened.as_fd())?;
+        Ok(self.open_new(ino, flags, Some(opened)))
     }
 
     pub(super) fn open_new(&self, ino: Ino, flags: i32, descriptor: Option<OwnedFd>) -> u64 {

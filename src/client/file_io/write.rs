@@ -6,11 +6,12 @@ use super::{Caller, Client, OpenFile, Provenance, State, Version, Watched};
 use crate::{
     backing::sys,
     consistency::{
-        Attributes, Change, Ino,
+        Attributes, Change, Ino, Route,
         mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
     },
     error::Error,
     operation::Operation,
+    time::Timestamp,
 };
 
 /// Sizes up to this are taken for granted; beyond, the backing file system is asked whether it can hold them.
@@ -70,19 +71,9 @@ impl Client {
         }
         // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
         let shape = Change::Write { ino: file.ino, offset: 0, data: Arc::default(), clears: 0 };
-        if self.goes_through(&self.lock(), &shape) {
-            let written = self.write_through_to(file, caller, place, data);
-            self.forget_beliefs(&shape);
-            return written;
-        }
-        self.check_writable()?;
-        let start = match place {
-            Offset::At(offset) => offset,
-            Offset::End => self.view(file.ino, provenance)?.size,
-        };
-        self.check_size(start.saturating_add(data.len() as u64))?;
-        self.write_late(file, caller, place, data.into(), provenance)?;
-        Ok(data.len())
+        let through = |_: &mut _| self.write_through_to(file, caller, place, data);
+        let late = |provenance: &mut _| self.write_late(file, caller, place, data, provenance);
+        self.submit(&shape, provenance, through, late)
     }
 
     fn write_through_to(
@@ -106,51 +97,67 @@ impl Client {
         file: &OpenFile,
         caller: &Caller,
         place: Offset,
-        data: Arc<[u8]>,
+        data: &[u8],
         provenance: &mut Provenance,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
+        let start = match place {
+            Offset::At(offset) => offset,
+            Offset::End => self.view(file.ino, provenance)?.size,
+        };
+        self.check_size(start.saturating_add(data.len() as u64))?;
+        let (length, data) = (data.len(), Arc::from(data));
         let stamp = self.clock.wall();
         let clears = self.setid_lost(caller, file.ino, provenance)?;
-        self.on_base(file.ino, provenance, |state, base, _| {
+        let ino = file.ino;
+        self.add_on_base(ino, provenance, |state, base| {
             // The end of the file is where this client's programs see it: two appenders here never overwrite each
             // other, two on different clients may.
             let offset = match place {
-                Offset::End => state.in_flight.overlay().view(file.ino, base, true).size,
+                Offset::End => state.in_flight.overlay().view(ino, base, true).size,
                 Offset::At(offset) => offset,
             };
-            let change = Change::Write { ino: file.ino, offset, data, clears };
-            self.expect(state, file.ino, base);
+            (Change::Write { ino, offset, data, clears }, stamp)
+        })?;
+        Ok(length)
+    }
+
+    /// Puts a change of a file's data in flight. It is made for what lies under the overlay, which is remembered, to see
+    /// on landing whether somebody else was there.
+    fn add_on_base(
+        &self,
+        ino: Ino,
+        provenance: &mut Provenance,
+        change: impl FnOnce(&State, &Attributes) -> (Change, Timestamp),
+    ) -> Result<(), Error> {
+        self.on_base(ino, provenance, |state, base, _| {
+            let (change, stamp) = change(state, base);
+            self.watch_version(state, ino, base);
             self.put_in_flight(state, change, stamp)
         })?
     }
 
-    /// Remembers what the store looks like under data that goes in flight, to see on landing whether somebody else was
-    /// there.
-    fn expect(&self, state: &mut State, ino: Ino, base: &Attributes) {
+    fn watch_version(&self, state: &mut State, ino: Ino, base: &Attributes) {
         if state.in_flight.overlay().unlanded(ino).is_none() {
             let version = Version { mtime: state.belief.undisguised_mtime(ino, base), size: base.size };
             state.watched.entry(ino).or_insert(Watched::expecting(version));
         }
     }
 
-    /// Lets a change of data go through or puts it in flight.
+    /// Lets a change of data that needs no open file go through or puts it in flight.
     pub(in crate::client) fn change_data(
         &self,
-        change: Change,
+        change: &Change,
         provenance: &mut Provenance,
     ) -> Result<(), Error> {
-        if let Some(outcome) = self.try_through(&change) {
-            return outcome.map(drop);
-        }
-        self.check_writable()?;
+        let late = |provenance: &mut _| self.change_data_late(change, provenance);
+        self.submit(change, provenance, |_| self.apply(change).map(drop), late)
+    }
+
+    fn change_data_late(&self, change: &Change, provenance: &mut Provenance) -> Result<(), Error> {
         let (ino, stamp) = (change.subject(), self.clock.wall());
-        let cut = if let Change::Resize { size, .. } = change { Some(size) } else { None };
-        self.on_base(ino, provenance, |state, base, _| {
-            self.expect(state, ino, base);
-            self.put_in_flight(state, change, stamp)
-        })??;
-        if let Some(size) = cut {
-            self.drop_data_cut_off(ino, size);
+        self.add_on_base(ino, provenance, |_, _| (change.clone(), stamp))?;
+        if let Change::Resize { size, .. } = change {
+            self.drop_data_cut_off(ino, *size);
         }
         Ok(())
     }
@@ -191,13 +198,14 @@ impl Client {
                 }
                 let clears = self.setid_lost(caller, file.ino, provenance)?;
                 let change = Change::Allocate { ino: file.ino, mode, offset, length, clears };
-                if !self.goes_through(&self.lock(), &change) {
+                let late = |provenance: &mut _| {
                     self.check_size(offset.saturating_add(length))?;
                     if mode & PUNCH_HOLE == 0 {
                         self.check_free_space(length)?;
                     }
-                }
-                self.change_data(change, provenance)
+                    self.change_data_late(&change, provenance)
+                };
+                self.submit(&change, provenance, |_| self.apply(&change).map(drop), late)
             },
         )
     }
@@ -230,16 +238,23 @@ impl Client {
         provenance: &mut Provenance,
     ) -> Result<usize, Error> {
         let shape = Change::Write { ino: to.ino, offset: copy.to_offset, data: Arc::default(), clears: 0 };
-        if !(self.shows_backing_bytes(from) && self.goes_through(&self.lock(), &shape)) {
-            let size = usize::try_from(copy.length.min(MOST_COPIED)).unwrap_or(0);
-            let data = self.read_from(from, copy.from_offset, size, provenance)?;
-            return self.write_to(to, caller, Offset::At(copy.to_offset), &data, provenance);
+        if self.shows_backing_bytes(from) && self.route(&shape) == Route::Through {
+            return self.go_through(&shape, || self.copy_in_store(caller, (from, to), copy));
         }
+        let size = usize::try_from(copy.length.min(MOST_COPIED)).unwrap_or(0);
+        let data = self.read_from(from, copy.from_offset, size, provenance)?;
+        self.write_to(to, caller, Offset::At(copy.to_offset), &data, provenance)
+    }
+
+    fn copy_in_store(
+        &self,
+        caller: &Caller,
+        (from, to): (&OpenFile, &OpenFile),
+        copy: &Copy,
+    ) -> Result<usize, Error> {
         let (source, target) = (self.real_file(from)?, self.real_file(to)?);
         let (source, offsets) = (source.as_fd(), (copy.from_offset, copy.to_offset));
-        let copied = sys::copy_range(source, offsets.0, target.as_fd(), offsets.1, copy.length);
-        self.forget_beliefs(&shape);
-        let copied = copied?;
+        let copied = sys::copy_range(source, offsets.0, target.as_fd(), offsets.1, copy.length)?;
         self.take_setid(caller, target.as_fd())?;
         Ok(copied)
     }

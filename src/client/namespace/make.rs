@@ -13,7 +13,7 @@ use crate::{
         view::{Hold, attributes_of},
     },
     consistency::{
-        Attributes, Change, Ino, Kind, Name, Place,
+        Attributes, Change, Ino, Kind, Name, Place, Route,
         acl::{ACCESS_ACL, DEFAULT_ACL},
     },
     error::Error,
@@ -22,6 +22,9 @@ use crate::{
 
 /// Extended attributes that a new inode gets from its directory.
 type Inherited = Arc<[(Name, Arc<[u8]>)]>;
+
+/// An inode that has been made, its attributes, and the descriptor of a file that was opened with it.
+type Made<'a> = (Looked<'a>, Attributes, Option<OwnedFd>);
 
 /// `open(2)`: the file must be new.
 const O_EXCL: i32 = 0o200;
@@ -145,7 +148,7 @@ impl Client {
         new: &NewInode<'_>,
         flags: i32,
         provenance: &mut Provenance,
-    ) -> Result<(Looked<'_>, Attributes, Option<OwnedFd>), Error> {
+    ) -> Result<Made<'_>, Error> {
         self.check_name(&place.name)?;
         let (attributes, inherited) = self.new_attributes(caller, place.directory, new, provenance)?;
         let target: Arc<[u8]> = new.target.into();
@@ -156,35 +159,57 @@ impl Client {
             target: target.clone(),
             inherited: inherited.clone(),
         };
-        if self.goes_through(&self.lock(), &change(0)) {
-            let flags = self.backing_flags(flags);
-            let (changes, started) = (self.lock().belief.changes(), self.now());
-            let outcome = self.carry_out_make(place, 0, &attributes, new.target, flags, Manner::Through);
-            let made = outcome.and_then(|outcome| {
-                let stat = outcome.stat.ok_or(Error::InputOutput)?;
-                let id = self.table.intern(&stat, None, place.directory, &place.name);
-                Ok((Looked { client: self, id, view: None }, attributes_of(&stat), outcome.opened))
-            });
-            let mut state = self.lock();
-            let is_alone = state.belief.changes() == changes;
-            state.belief.changed(&change(0));
-            if let (true, Ok((looked, attributes, _))) = (is_alone, &made) {
-                let policy = &self.in_force().policy;
-                state.core(policy).believe_made(place, looked.known(), *attributes, started, provenance);
-            }
-            return made;
+        match self.route(&change(0)) {
+            Route::Through => self.make_through(&change(0), flags, provenance),
+            Route::Late(_) => self.make_late(place, change, provenance),
         }
+    }
+
+    /// Makes an inode in the backing directory. Not by [`Client::go_through`]: what is made is known from then on, if
+    /// nothing else has changed meanwhile.
+    fn make_through(
+        &self,
+        change: &Change,
+        flags: i32,
+        provenance: &mut Provenance,
+    ) -> Result<Made<'_>, Error> {
+        let Change::Make { place, attributes, target, .. } = change else { return Err(Error::Invalid) };
+        let flags = self.backing_flags(flags);
+        let (changes, started) = (self.lock().belief.changes(), self.now());
+        let outcome = self.carry_out_make(place, 0, attributes, target, flags, Manner::Through);
+        let made = outcome.and_then(|outcome| {
+            let stat = outcome.stat.ok_or(Error::InputOutput)?;
+            let id = self.table.intern(&stat, None, place.directory, &place.name);
+            Ok((Looked { client: self, id, view: None }, attributes_of(&stat), outcome.opened))
+        });
+        let mut state = self.lock();
+        let is_alone = state.belief.changes() == changes;
+        state.belief.changed(change);
+        if let (true, Ok((looked, attributes, _))) = (is_alone, &made) {
+            let policy = &self.in_force().policy;
+            state.core(policy).believe_made(place, looked.known(), *attributes, started, provenance);
+        }
+        drop(state);
+        made
+    }
+
+    fn make_late(
+        &self,
+        place: &Place,
+        change: impl Fn(Ino) -> Change,
+        provenance: &mut Provenance,
+    ) -> Result<Made<'_>, Error> {
+        let Change::Make { attributes, inherited, .. } = change(0) else { return Err(Error::Invalid) };
         self.check_writable()?;
         self.check_entering(place.directory, provenance)?;
         self.check_inherited(place.directory, &inherited)?;
-        let stamp = attributes.mtime;
         let id = loop {
             let grounds = self.lock().belief.grounds(&[place], &[]);
             if self.find(place, Hold::No, provenance)?.is_some() {
                 return Err(Error::Exists);
             }
-            let id = self.table.make(new.kind.mode_bits(), place.directory, &place.name);
-            if self.add_on(&grounds, change(id.ino), stamp)? {
+            let id = self.table.make(attributes.kind.mode_bits(), place.directory, &place.name);
+            if self.add_on(&grounds, change(id.ino), attributes.mtime)? {
                 break id;
             }
             self.forget(id.ino, 1);
@@ -207,7 +232,7 @@ impl Client {
             (uid, gid) = (caller.uid, caller.gid);
         }
         // Asked for only where it can matter: a file that goes through to its own owner gets all this from the kernel.
-        if !self.all_goes_through(&self.lock()) || self.gives_away {
+        if !self.routes_all_through() || self.gives_away {
             let parent = self.view(directory, provenance)?;
             if parent.permissions & SETGID != 0 {
                 gid = parent.gid;
@@ -257,10 +282,8 @@ impl Client {
                 self.check_name(&place.name)?;
                 let kind = Kind::of_mode(self.table.kind(ino).ok_or(Error::Stale)?);
                 let change = Change::Link { ino, kind, place: place.clone() };
-                match self.try_through(&change) {
-                    Some(outcome) => drop(outcome?),
-                    None => self.link_late(&change, &place, provenance)?,
-                }
+                let late = |provenance: &mut _| self.link_late(&change, &place, provenance);
+                self.submit(&change, provenance, |_| self.apply(&change).map(drop), late)?;
                 let looked = self.look_up(ino).ok_or(Error::Stale)?;
                 let attributes = self.view(ino, provenance)?;
                 Ok(self.entry_of(looked, attributes, provenance))
@@ -269,7 +292,6 @@ impl Client {
     }
 
     fn link_late(&self, change: &Change, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {
-        self.check_writable()?;
         self.check_entering(place.directory, provenance)?;
         self.check_same_device(change.subject(), place.directory)?;
         // Others may take the name away by which it could be found.

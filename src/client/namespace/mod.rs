@@ -53,7 +53,7 @@ impl Client {
                     self.check_size(size)?;
                     let clears = self.setid_lost(caller, ino, provenance)?;
                     let change = Change::Resize { ino, size, clears };
-                    self.change_data(change, provenance)?;
+                    self.change_data(&change, provenance)?;
                 }
                 let change = AttributeChange {
                     permissions: self.permissions_asked(caller, ino, asked, provenance)?,
@@ -76,11 +76,7 @@ impl Client {
         ino: Ino,
         change: AttributeChange,
     ) -> Result<(), Error> {
-        if let Some(outcome) = self.try_through(&Change::SetAttributes { ino, change }) {
-            return outcome.map(drop);
-        }
-        self.check_writable()?;
-        self.put_in_flight(&mut self.lock(), Change::SetAttributes { ino, change }, self.clock.wall())
+        self.submit_blindly(Change::SetAttributes { ino, change })
     }
 
     /// The text of a symlink.
@@ -111,10 +107,14 @@ impl Client {
         Ok(true)
     }
 
-    /// Whether every question goes to the backing directory: nothing is believed, nothing is in flight or ever will be.
-    pub(in crate::client) fn sees_only_backing(&self) -> bool {
-        let state = self.lock();
-        !self.believes() && self.all_goes_through(&state)
+    /// Whether every question and every change goes to the backing directory.
+    pub(in crate::client) fn is_transparent(&self) -> bool {
+        self.lock().core(&self.in_force().policy).is_transparent()
+    }
+
+    /// Whether every change goes through.
+    fn routes_all_through(&self) -> bool {
+        self.lock().core(&self.in_force().policy).routes_all_through()
     }
 
     /// Refuses to make a name in a directory that this client knows to be gone, as a plain directory does.

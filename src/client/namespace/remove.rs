@@ -41,30 +41,38 @@ impl Client {
         change: impl Fn(Place, Ino) -> Change,
     ) -> Result<(), Error> {
         self.check_name(&place.name)?;
-        if self.sees_only_backing()
-            && let Some(outcome) = self.try_through(&change(place.clone(), 0))
-        {
-            return outcome.map(drop);
+        if self.is_transparent() {
+            // Nobody needs to know which inode it is.
+            let change = change(place.clone(), 0);
+            return self.go_through(&change, || self.apply(&change)).map(drop);
         }
-        loop {
-            let name = self.lock().belief.grounds(&[place], &[]);
-            let subject = self.find(place, Hold::Yes, provenance)?.ok_or(Error::NotFound)?;
-            let change = change(place.clone(), subject.ino());
-            if let Some(outcome) = self.try_through(&change) {
-                outcome?;
-                self.note_removal(Some(&subject));
-                return Ok(());
-            }
-            self.check_writable()?;
+        while !self.try_remove(place, provenance, &change)? {}
+        Ok(())
+    }
+
+    /// One try; `false` if what it was based on has changed meanwhile.
+    fn try_remove(
+        &self,
+        place: &Place,
+        provenance: &mut Provenance,
+        change: impl Fn(Place, Ino) -> Change,
+    ) -> Result<bool, Error> {
+        let name = self.lock().belief.grounds(&[place], &[]);
+        let subject = self.find(place, Hold::Yes, provenance)?.ok_or(Error::NotFound)?;
+        let change = change(place.clone(), subject.ino());
+        let through = |_: &mut _| {
+            self.apply(&change)?;
+            self.note_removal(Some(&subject));
+            Ok(true)
+        };
+        let late = |provenance: &mut _| {
             let grounds = match change {
                 Change::RemoveDirectory { ino, .. } => name.and(self.check_empty(ino, provenance)?),
                 _ => name,
             };
-            let stamp = self.clock.wall();
-            if self.add_on(&grounds, change, stamp)? {
-                return Ok(());
-            }
-        }
+            self.add_on(&grounds, change.clone(), self.clock.wall())
+        };
+        self.submit(&change, provenance, through, late)
     }
 
     /// A name went through: if that was the inode's last one, its data in flight, now or later, concerns nobody else.

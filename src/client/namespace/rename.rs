@@ -40,15 +40,9 @@ impl Client {
             let (from, to) = (from.clone(), to.clone());
             Change::Rename { from, to, ino, kind, replaced, how }
         };
-        if self.sees_only_backing()
-            && let Some(outcome) = self.try_through(&change((0, Kind::File), None))
-        {
-            outcome?;
-            self.note_move(to);
-            if how == RenameHow::Exchange {
-                self.note_move(from);
-            }
-            return Ok(true);
+        if self.is_transparent() {
+            let change = change((0, Kind::File), None);
+            return self.go_through(&change, || self.rename_unseen(&change, how)).map(|()| true);
         }
         let names = self.lock().belief.grounds(&[from, to], &[]);
         let source = self.find(from, Hold::Yes, provenance)?.ok_or(Error::NotFound)?;
@@ -58,27 +52,44 @@ impl Client {
         };
         let (moving, replaced) = (with_kind(&source), target.as_ref().map(with_kind));
         let change = change(moving, replaced);
-        if let Some(outcome) = self.try_through(&change) {
-            outcome?;
+        let through = |_: &mut _| {
+            self.apply(&change)?;
             self.moved(&change, true);
             if how != RenameHow::Exchange {
                 self.note_removal(target.as_ref());
             }
-            return Ok(true);
-        }
-        self.check_writable()?;
+            Ok(true)
+        };
+        let late = |provenance: &mut _| self.rename_late(&change, names, provenance);
+        self.submit(&change, provenance, through, late)
+    }
+
+    /// Moves whatever stands there.
+    fn rename_unseen(&self, change: &Change, how: RenameHow) -> Result<(), Error> {
+        self.apply(change)?;
+        let moved = change.places().into_iter().skip(usize::from(how != RenameHow::Exchange));
+        moved.for_each(|place| self.note_move(place));
+        Ok(())
+    }
+
+    fn rename_late(
+        &self,
+        change: &Change,
+        names: Grounds,
+        provenance: &mut Provenance,
+    ) -> Result<bool, Error> {
+        let Change::Rename { from, to, ino, kind, replaced, how } = change else { return Ok(true) };
         self.check_entering(to.directory, provenance)?;
         self.check_same_device(from.directory, to.directory)?;
-        if replaced.is_some_and(|(ino, _)| ino == moving.0) {
+        if replaced.is_some_and(|(other, _)| other == *ino) {
             // Two names of one inode: rename(2) leaves both.
             return Ok(true);
         }
         // Others may take the names away by which they could be found.
-        self.hold_on_to(moving.0);
-        replaced.into_iter().for_each(|(ino, _)| self.hold_on_to(ino));
-        let grounds = names.and(self.check_target(moving.1, replaced, how, provenance)?);
-        let stamp = self.clock.wall();
-        self.add_on(&grounds, change, stamp)
+        self.hold_on_to(*ino);
+        replaced.iter().for_each(|(other, _)| self.hold_on_to(*other));
+        let grounds = names.and(self.check_target(*kind, *replaced, *how, provenance)?);
+        self.add_on(&grounds, change.clone(), self.clock.wall())
     }
 
     /// Refuses what `rename(2)` refuses because of what stands at the target; says on what grounds it did not.

@@ -55,23 +55,21 @@ impl Client {
 
     fn set_plain(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> Result<(), Error> {
         let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()) };
-        if self.goes_through(&self.lock(), &change) {
-            let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags);
-            self.forget_beliefs(&change);
-            return result;
-        }
-        self.check_writable()?;
-        let before = self.value_before(ino, name)?;
-        match (flags & CREATE != 0, flags & REPLACE != 0) {
-            (true, _) if before.is_some() => return Err(Error::Exists),
-            (_, true) if before.is_none() => return Err(Error::NoData),
-            _ => {}
-        }
-        if before.as_deref() == Some(value) && self.traits(ino)?.keeps_same_value {
-            return Ok(());
-        }
-        self.check_fits(ino, name, value)?;
-        self.put_in_flight(&mut self.lock(), change, self.clock.wall())
+        let through = |_: &mut _| sys::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags);
+        let late = |_: &mut _| {
+            let before = self.value_before(ino, name)?;
+            match (flags & CREATE != 0, flags & REPLACE != 0) {
+                (true, _) if before.is_some() => return Err(Error::Exists),
+                (_, true) if before.is_none() => return Err(Error::NoData),
+                _ => {}
+            }
+            if before.as_deref() == Some(value) && self.traits(ino)?.keeps_same_value {
+                return Ok(());
+            }
+            self.check_fits(ino, name, value)?;
+            self.put_in_flight(&mut self.lock(), change.clone(), self.clock.wall())
+        };
+        self.submit(&change, &mut Provenance::default(), through, late)
     }
 
     fn set_default_acl(&self, ino: Ino, value: &[u8]) -> Result<(), Error> {
@@ -100,25 +98,25 @@ impl Client {
         let value = (!acl.is_minimal()).then(|| acl.to_value());
         let change =
             Change::SetXattr { ino, name: ACCESS_ACL.into(), value: value.as_deref().map(Into::into) };
-        if self.goes_through(&self.lock(), &change) {
-            let result = sys::set_xattr(self.descriptor(ino)?.as_fd(), ACCESS_ACL, &acl.to_value(), 0);
-            self.forget_beliefs(&change);
-            result?;
-            return if loses_setgid { self.change_attributes(ino, permissions) } else { Ok(()) };
-        }
-        self.check_writable()?;
-        let stays = self.value_before(ino, ACCESS_ACL)? == value
-            && permissions.permissions == Some(before.permissions);
-        if stays && self.traits(ino)?.keeps(value.is_some()) {
-            return Ok(());
-        }
-        if let Some(value) = &value {
-            self.check_fits(ino, ACCESS_ACL, value)?;
-        }
-        let mut state = self.lock();
-        let stamp = self.clock.wall();
-        self.put_in_flight(&mut state, change, stamp)?;
-        self.put_in_flight(&mut state, Change::SetAttributes { ino, change: permissions }, stamp)
+        let through = |_: &mut _| {
+            sys::set_xattr(self.descriptor(ino)?.as_fd(), ACCESS_ACL, &acl.to_value(), 0)?;
+            if loses_setgid { self.change_attributes(ino, permissions) } else { Ok(()) }
+        };
+        let late = |_: &mut _| {
+            let stays = self.value_before(ino, ACCESS_ACL)? == value
+                && permissions.permissions == Some(before.permissions);
+            if stays && self.traits(ino)?.keeps(value.is_some()) {
+                return Ok(());
+            }
+            if let Some(value) = &value {
+                self.check_fits(ino, ACCESS_ACL, value)?;
+            }
+            let mut state = self.lock();
+            let stamp = self.clock.wall();
+            self.put_in_flight(&mut state, change.clone(), stamp)?;
+            self.put_in_flight(&mut state, Change::SetAttributes { ino, change: permissions }, stamp)
+        };
+        self.submit(&change, provenance, through, late)
     }
 
     /// The value of an extended attribute.
@@ -207,25 +205,25 @@ impl Client {
         self.operate(
             Operation::Removexattr,
             || self.table.path(ino),
-            |_| {
+            |provenance| {
                 let change = Change::SetXattr { ino, name: name.into(), value: None };
-                if self.goes_through(&self.lock(), &change) {
-                    let result = store::remove_xattr(self.descriptor(ino)?.as_fd(), name);
-                    self.forget_beliefs(&change);
-                    return result;
-                }
-                self.check_writable()?;
-                if self.value_before(ino, name)?.is_none() {
-                    if ![ACCESS_ACL, DEFAULT_ACL].contains(&name) {
-                        return Err(Error::NoData);
-                    }
-                    if name == DEFAULT_ACL && !self.is_directory(ino) || self.traits(ino)?.keeps_absent_acl {
-                        return Ok(());
-                    }
-                }
-                self.put_in_flight(&mut self.lock(), change, self.clock.wall())
+                let through = |_: &mut _| store::remove_xattr(self.descriptor(ino)?.as_fd(), name);
+                let late = |_: &mut _| self.remove_xattr_late(&change, ino, name);
+                self.submit(&change, provenance, through, late)
             },
         )
+    }
+
+    fn remove_xattr_late(&self, change: &Change, ino: Ino, name: &[u8]) -> Result<(), Error> {
+        if self.value_before(ino, name)?.is_none() {
+            if ![ACCESS_ACL, DEFAULT_ACL].contains(&name) {
+                return Err(Error::NoData);
+            }
+            if name == DEFAULT_ACL && !self.is_directory(ino) || self.traits(ino)?.keeps_absent_acl {
+                return Ok(());
+            }
+        }
+        self.put_in_flight(&mut self.lock(), change.clone(), self.clock.wall())
     }
 
     /// The value that a change of an extended attribute will find.
