@@ -3,7 +3,7 @@
 //! Every wrapper returns the errno of its call as [`Error::System`], untouched; its manual page says what that may
 //! be. Inodes are addressed by descriptor, mostly `O_PATH` ones, never by a path that could be swapped meanwhile. What
 //! has no call for `O_PATH` descriptors goes through `/proc/self/fd` (`proc_pid_fd(5)`): that link leads to the inode
-//! itself and cannot be redirected.
+//! itself and cannot be redirected. Every wrapper first asks whether a test wants it to fail ([`may_fail`]).
 #![allow(unsafe_code)]
 
 use std::{
@@ -29,6 +29,7 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags},
 };
 
+use super::failing::may_fail;
 use crate::error::Error;
 
 /// The result of a call.
@@ -135,6 +136,7 @@ fn proc_link(fd: BorrowedFd<'_>) -> (BorrowedFd<'static>, CString) {
 
 /// `open(2)` of a directory for good; its path is followed like any other.
 pub fn open_root(path: &Path) -> Result<OwnedFd> {
+    may_fail("openat")?;
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     match nix::fcntl::open(path, flags, Mode::empty()) {
         // A directory that may be searched but not listed can still be served.
@@ -147,12 +149,14 @@ pub fn open_root(path: &Path) -> Result<OwnedFd> {
 
 /// `openat(2)` with `O_PATH | O_NOFOLLOW`: a handle on whatever stands at `name`, a symlink included.
 pub fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    may_fail("openat")?;
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::openat(directory, OsStr::from_bytes(name), flags, Mode::empty())?)
 }
 
 /// One more `O_PATH` handle on the inode behind `fd`, whatever its name is by now.
 pub fn node_of(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    may_fail("openat")?;
     let flags = OFlag::from_bits_retain(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)?);
     if flags.contains(OFlag::O_PATH) {
         return Ok(fd.try_clone_to_owned()?);
@@ -163,6 +167,7 @@ pub fn node_of(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// `openat(2)` with `O_CREAT | O_EXCL`: makes a regular file and opens it.
 pub fn create(directory: BorrowedFd<'_>, name: &[u8], flags: i32, permissions: u32) -> Result<OwnedFd> {
+    may_fail("openat(O_CREAT)")?;
     let flags = flags | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let flags = OFlag::from_bits_retain(flags);
     let mode = Mode::from_bits_truncate(permissions);
@@ -171,12 +176,14 @@ pub fn create(directory: BorrowedFd<'_>, name: &[u8], flags: i32, permissions: u
 
 /// `open(2)` with `O_TMPFILE`: a file without a name in that directory's file system, gone when it is closed.
 pub fn create_nameless(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    may_fail("openat(O_CREAT)")?;
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::openat(directory, c".", flags, Mode::from_bits_truncate(0o600))?)
 }
 
 /// Opens the inode behind `fd` anew with `flags`. Never waits for the other end of a fifo.
 pub fn reopen(fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd> {
+    may_fail("openat")?;
     let flags = OFlag::from_bits_retain((flags & !libc::O_NOFOLLOW) | libc::O_NONBLOCK | libc::O_CLOEXEC);
     let (folder, link) = proc_link(fd);
     Ok(nix::fcntl::openat(folder, link.as_c_str(), flags, Mode::empty())?)
@@ -194,6 +201,7 @@ pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
 }
 
 fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> {
+    may_fail("statx")?;
     let mut buffer = std::mem::MaybeUninit::<libc::statx>::zeroed();
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
     // SAFETY: the path is NUL-terminated and the buffer is a statx, both alive during the call.
@@ -232,6 +240,7 @@ fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> 
 
 /// `fstatvfs(3)`.
 pub fn figures(fd: BorrowedFd<'_>) -> Result<FsFigures> {
+    may_fail("fstatvfs")?;
     let raw = fstatvfs(fd)?;
     Ok(FsFigures {
         blocks: raw.blocks(),
@@ -248,6 +257,7 @@ pub fn figures(fd: BorrowedFd<'_>) -> Result<FsFigures> {
 
 /// The kind of file system that holds the inode behind `fd`: `f_type` of `fstatfs(2)`.
 pub fn kind_of_file_system(fd: BorrowedFd<'_>) -> Result<u32> {
+    may_fail("fstatfs")?;
     // The width differs between C libraries; the kernel's numbers have 32 bits.
     Ok(nix::sys::statfs::fstatfs(fd)?.filesystem_type().0 as u32)
 }
@@ -260,6 +270,7 @@ pub fn for_each_entry(
 ) -> Result<()> {
     let fd = reopen(directory, libc::O_RDONLY | libc::O_DIRECTORY)?;
     let mut open = nix::dir::Dir::from_fd(fd)?;
+    may_fail("getdents64")?;
     for entry in open.iter() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -294,27 +305,32 @@ fn type_bits(told: nix::dir::Type) -> u32 {
 
 /// `mkdirat(2)`.
 pub fn make_directory(directory: BorrowedFd<'_>, name: &[u8], permissions: u32) -> Result<()> {
+    may_fail("mkdirat")?;
     Ok(nix::sys::stat::mkdirat(directory, OsStr::from_bytes(name), Mode::from_bits_truncate(permissions))?)
 }
 
 /// `mknodat(2)`; `mode` has type and permission bits.
 pub fn make_node(directory: BorrowedFd<'_>, name: &[u8], mode: u32, rdev: u64) -> Result<()> {
+    may_fail("mknodat")?;
     let (kind, permissions) = (SFlag::from_bits_truncate(mode), Mode::from_bits_truncate(mode));
     Ok(nix::sys::stat::mknodat(directory, OsStr::from_bytes(name), kind, permissions, rdev)?)
 }
 
 /// `symlinkat(2)`.
 pub fn make_symlink(target: &[u8], directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    may_fail("symlinkat")?;
     Ok(nix::unistd::symlinkat(OsStr::from_bytes(target), directory, OsStr::from_bytes(name))?)
 }
 
 /// `readlinkat(2)` of the symlink behind `fd`.
 pub fn read_link(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    may_fail("readlinkat")?;
     Ok(nix::fcntl::readlinkat(fd, c"")?.into_vec())
 }
 
 /// `linkat(2)`: one more name for the inode behind `fd`.
 pub fn link(fd: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    may_fail("linkat")?;
     let (folder, link) = proc_link(fd);
     let flags = AtFlags::AT_SYMLINK_FOLLOW;
     Ok(nix::unistd::linkat(folder, link.as_c_str(), directory, OsStr::from_bytes(name), flags)?)
@@ -322,11 +338,13 @@ pub fn link(fd: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &[u8]) -> Resul
 
 /// `unlinkat(2)` of a name that is not a directory.
 pub fn unlink(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    may_fail("unlinkat")?;
     Ok(nix::unistd::unlinkat(directory, OsStr::from_bytes(name), UnlinkatFlags::NoRemoveDir)?)
 }
 
 /// `unlinkat(2)` of an empty directory.
 pub fn remove_directory(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    may_fail("unlinkat")?;
     Ok(nix::unistd::unlinkat(directory, OsStr::from_bytes(name), UnlinkatFlags::RemoveDir)?)
 }
 
@@ -338,6 +356,7 @@ pub fn rename(
     new_name: &[u8],
     flags: u32,
 ) -> Result<()> {
+    may_fail("renameat2")?;
     let (name, new_name) = (c_name(name)?, c_name(new_name)?);
     // By number: not every C library that this links with has a function for it.
     // SAFETY: both names are NUL-terminated and alive during the call.
@@ -356,6 +375,7 @@ pub fn rename(
 
 /// `fchmodat(2)` of the inode behind `fd`.
 pub fn set_permissions(fd: BorrowedFd<'_>, permissions: u32) -> Result<()> {
+    may_fail("fchmodat")?;
     let (folder, link) = proc_link(fd);
     // SAFETY: the path is NUL-terminated and alive during the call.
     check(unsafe { libc::fchmodat(folder.as_raw_fd(), link.as_ptr(), permissions, 0) }).map(drop)
@@ -363,12 +383,14 @@ pub fn set_permissions(fd: BorrowedFd<'_>, permissions: u32) -> Result<()> {
 
 /// `fchownat(2)` of the inode behind `fd`; `None` leaves as it is.
 pub fn set_owner(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    may_fail("fchownat")?;
     let flags = AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW;
     Ok(nix::unistd::fchownat(fd, c"", uid.map(Uid::from_raw), gid.map(Gid::from_raw), flags)?)
 }
 
 /// `utimensat(2)` of the inode behind `fd`; `None` leaves as it is.
 pub fn set_times(fd: BorrowedFd<'_>, atime: Option<WallTime>, mtime: Option<WallTime>) -> Result<()> {
+    may_fail("utimensat")?;
     let spec = |time: Option<WallTime>| match time {
         Some((seconds, nanos)) => libc::timespec { tv_sec: seconds, tv_nsec: i64::from(nanos) },
         None => libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT },
@@ -381,6 +403,7 @@ pub fn set_times(fd: BorrowedFd<'_>, atime: Option<WallTime>, mtime: Option<Wall
 
 /// `pread(2)` until `buffer` is full or the file ends; returns how much there was.
 pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    may_fail("pread")?;
     read_on(buffer.len(), |done| {
         Ok(nix::sys::uio::pread(fd, &mut buffer[done..], signed(offset + done as u64)?)?)
     })
@@ -388,6 +411,7 @@ pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usi
 
 /// The same into a new buffer, for bytes that will be shared.
 pub fn read_shared(fd: BorrowedFd<'_>, length: usize, offset: u64) -> Result<Arc<[u8]>> {
+    may_fail("pread")?;
     expect_memory(length)?;
     let mut buffer = Arc::<[u8]>::new_uninit_slice(length);
     let room = Arc::get_mut(&mut buffer).expect("nobody else has it yet");
@@ -422,11 +446,13 @@ fn read_on(length: usize, mut read: impl FnMut(usize) -> Result<usize>) -> Resul
 
 /// `pwrite(2)`; returns how much was written.
 pub fn write_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
+    may_fail("pwrite")?;
     Ok(nix::sys::uio::pwrite(fd, data, signed(offset)?)?)
 }
 
 /// `pwritev2(2)` with `RWF_APPEND`: writes at the end of the file, wherever that is when the kernel gets there.
 pub fn append(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize> {
+    may_fail("pwrite")?;
     let piece = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     // SAFETY: the one iovec covers `data`, which outlives the call and is only read.
     check_length(unsafe { libc::pwritev2(fd.as_raw_fd(), &piece, 1, 0, libc::RWF_APPEND) })
@@ -438,11 +464,13 @@ fn signed(offset: u64) -> Result<i64> {
 
 /// `ftruncate(2)`.
 pub fn resize(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    may_fail("ftruncate")?;
     Ok(nix::unistd::ftruncate(fd, signed(size)?)?)
 }
 
 /// `fallocate(2)` with its own mode bits.
 pub fn allocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, length: u64) -> Result<()> {
+    may_fail("fallocate")?;
     let mode = nix::fcntl::FallocateFlags::from_bits_retain(mode);
     Ok(nix::fcntl::fallocate(fd, mode, signed(offset)?, signed(length)?)?)
 }
@@ -455,6 +483,7 @@ pub fn copy_range(
     to_offset: u64,
     length: u64,
 ) -> Result<usize> {
+    may_fail("copy_file_range")?;
     let (mut from_offset, mut to_offset) = (signed(from_offset)?, signed(to_offset)?);
     let length = usize::try_from(length).map_err(|_| Error::Invalid)?;
     Ok(nix::fcntl::copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)?)
@@ -462,6 +491,7 @@ pub fn copy_range(
 
 /// `lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`, given as its number.
 pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<i64> {
+    may_fail("lseek")?;
     // SAFETY: no memory is involved.
     let at = unsafe { libc::lseek(fd.as_raw_fd(), offset, whence) };
     if at < 0 { Err(last_error()) } else { Ok(at) }
@@ -469,11 +499,13 @@ pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<i64> {
 
 /// `fdatasync(2)` or `fsync(2)`.
 pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
+    may_fail("fsync")?;
     Ok(if data_only { nix::unistd::fdatasync(fd) } else { nix::unistd::fsync(fd) }?)
 }
 
 /// `setxattr(2)` of the inode behind `fd`, with its own flag bits.
 pub fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8], flags: i32) -> Result<()> {
+    may_fail("setxattr")?;
     let (path, name) = (proc_path(fd), c_name(name)?);
     // SAFETY: both strings are NUL-terminated and the value has the given length; all live during the call.
     check(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) })
@@ -483,6 +515,7 @@ pub fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8], flags: i32) -> R
 /// `getxattr(2)` of the inode behind `fd`: at once if that is open, for a file is asked for `security.capability` each
 /// time it is written to.
 pub fn get_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    may_fail("getxattr")?;
     let name = c_name(name)?;
     // SAFETY: as above; the buffer has the given length.
     let value = read_growing(|buffer| unsafe {
@@ -500,6 +533,7 @@ pub fn get_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
 
 /// `listxattr(2)` of the inode behind `fd`: names, each with a NUL behind it.
 pub fn list_xattrs(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    may_fail("listxattr")?;
     let path = proc_path(fd);
     // SAFETY: as above.
     read_growing(|buffer| unsafe { libc::listxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })
@@ -507,6 +541,7 @@ pub fn list_xattrs(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
 
 /// `removexattr(2)` of the inode behind `fd`.
 pub fn remove_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    may_fail("removexattr")?;
     let (path, name) = (proc_path(fd), c_name(name)?);
     // SAFETY: both strings are NUL-terminated and alive during the call.
     check(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
@@ -571,6 +606,7 @@ struct RawHandle {
 
 /// `name_to_handle_at(2)` of the inode behind `fd`.
 pub fn file_handle(fd: BorrowedFd<'_>) -> Result<FileHandle> {
+    may_fail("name_to_handle_at")?;
     let mut raw = RawHandle { length: 128, kind: 0, bytes: [0; 128] };
     let mut mount = 0;
     // SAFETY: `raw` has the layout of file_handle and as much room as it says.
@@ -589,6 +625,7 @@ pub fn file_handle(fd: BorrowedFd<'_>) -> Result<FileHandle> {
 /// `open_by_handle_at(2)` with `O_PATH`. Needs `CAP_DAC_READ_SEARCH` (EPERM without) and a real descriptor on the same
 /// file system.
 pub fn open_handle(on: BorrowedFd<'_>, handle: &FileHandle) -> Result<OwnedFd> {
+    may_fail("open_by_handle_at")?;
     let (kind, bytes) = handle.bytes().split_first_chunk().ok_or(Error::Stale)?;
     let mut raw =
         RawHandle { length: bytes.len() as libc::c_uint, kind: i32::from_ne_bytes(*kind), bytes: [0; 128] };

@@ -21,13 +21,18 @@
 //! | `sync.rs` | `fsync` |
 //! | `tidying.rs` | giving memory back |
 //! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
+//! | `bench.rs`, `failures.rs` | a client for unit tests; what becomes of everything when a system call fails |
 //! | `progress.rs` | which threads sleep, and who is woken for what |
 //!
 //! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
 //! The locks of the inode table and of the open files are innermost: nothing else is locked while they are held.
 
+#[cfg(test)]
+mod bench;
 mod changes;
 mod descriptors;
+#[cfg(test)]
+mod failures;
 mod file_io;
 mod known;
 mod lander;

@@ -261,72 +261,16 @@ mod tests {
     use super::*;
     use crate::{
         backing::ROOT,
-        client::{Caller, ClientOptions, Offset},
+        client::{
+            ClientOptions, Offset,
+            bench::{Bench, CALLER},
+        },
         clock::Clock,
-        consistency::Ino,
         event::EventLog,
         knobs::Delay,
         terms::Terms,
     };
     use std::{fs, sync::Mutex};
-
-    const CALLER: Caller = Caller { uid: 0, gid: 0, thread: 0 };
-    const READ_WRITE: i32 = 0o2;
-
-    /// A client without threads on a clock that is moved by hand, and what it logs.
-    struct Bench {
-        folder: tempfile::TempDir,
-        client: Arc<Client>,
-        lines: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Bench {
-        fn new(knobs: Knobs) -> Bench {
-            let folder = tempfile::tempdir().expect("a folder");
-            let backing = folder.path().to_path_buf();
-            let options = ClientOptions {
-                backing,
-                id: "a".to_string(),
-                seed: 0,
-                knobs,
-                allow_other: false,
-                kernel_cache: false,
-                terms: Terms::default(),
-            };
-            let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-            let sink = lines.clone();
-            let log = EventLog::new(
-                "a",
-                true,
-                Arc::new(move |_, line| sink.lock().unwrap().push(line.to_string())),
-            );
-            let client = Client::open(options, Clock::manual(), log).expect("a client");
-            Bench { folder, client, lines }
-        }
-
-        fn create(&self, name: &str, data: &[u8]) -> (Ino, u64) {
-            let made = self.client.create(&CALLER, ROOT, name.as_bytes(), 0o100_644, 0, READ_WRITE);
-            let (entry, handle) = made.expect("it is made");
-            self.client.write(&CALLER, handle, Offset::At(0), data).expect("it is written");
-            (entry.ino, handle)
-        }
-
-        fn landed(&self, name: &str) -> bool {
-            self.folder.path().join(name).exists()
-        }
-
-        fn seen(&self, name: &str) -> bool {
-            self.client.lookup(ROOT, name.as_bytes()).is_ok()
-        }
-
-        fn advance(&self, millis: u64) -> u64 {
-            self.client.advance(Duration::from_millis(millis)).expect("a clock that is moved by hand").landed
-        }
-
-        fn logged(&self, event: &str) -> usize {
-            self.lines.lock().unwrap().iter().filter(|line| line.contains(event)).count()
-        }
-    }
 
     #[test]
     fn a_clock_moved_by_hand_lands_what_is_due_by_then_and_nothing_else() {
