@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     client::{Farewell, Status},
     error::Refusal,
+    event::OneLine,
     knobs::{Knobs, parse_span},
 };
 
@@ -188,8 +189,7 @@ impl Answer {
 
     /// It is not.
     pub fn refused(refusal: &Refusal) -> Answer {
-        // One line, whatever a path has in it.
-        let text = refusal.to_string().replace('\n', "\\n");
+        let text = OneLine(&refusal.to_string()).to_string();
         let error = match length_of(&text) <= ROOM_FOR_NAMES {
             true => text,
             // No character takes more than six bytes.

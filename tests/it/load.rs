@@ -2,7 +2,7 @@
 //! grow. Runs for `TEST_LOAD_SECONDS` (default 8).
 
 use std::{
-    env, fs,
+    fs,
     fs::OpenOptions,
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, PermissionsExt, symlink},
@@ -11,25 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::sandbox::{Sandbox, run};
+use crate::{
+    draws::{Draws, load_seconds},
+    sandbox::{Sandbox, run},
+};
 
 const CLIENTS: [&str; 3] = ["a", "b", "c"];
 const WORKERS_OF_EACH: u64 = 2;
 /// The shared tree stays, and has no more names than this: each may be held by a descriptor.
 const SHARED_NAMES: usize = (1 + 4 + 16) * (4 + 12);
-
-/// Drawn without a crate: the same numbers in every run, which is all that is asked of them.
-struct Draws(u64);
-
-impl Draws {
-    /// The next number below `bound` (xorshift64).
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 /// One program: it works in a tree that all clients share, so that they get in each other's way, and in one of its own.
 struct Worker {
@@ -118,7 +108,7 @@ fn held(sandbox: &Sandbox, client: &str) -> (u64, usize) {
 
 #[test]
 fn a_mixed_load_of_several_clients_goes_wrong_nowhere_and_leaves_nothing_behind() {
-    let seconds = env::var("TEST_LOAD_SECONDS").map_or(8, |text| text.parse().expect("a number of seconds"));
+    let seconds = load_seconds(8);
     let sandbox = Sandbox::for_mounting();
     fs::create_dir(sandbox.path("c")).unwrap();
     for client in CLIENTS {

@@ -3,9 +3,11 @@
 
 mod architecture;
 mod cli;
+mod draws;
 mod endings;
 mod exec;
 mod faults;
+mod fuzz;
 mod hangs;
 mod histories;
 mod ids;

@@ -3,7 +3,10 @@
 use std::{
     env, fs,
     fs::File,
-    os::unix::fs::PermissionsExt,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -197,6 +200,24 @@ impl Sandbox {
         let client = Foreground::start(&mut command);
         eventually("a mount", || self.mounted(name), |mounted| *mounted);
         client
+    }
+
+    /// Connects to the control socket behind a mount, found as `docs/control.md` says.
+    pub fn connect(&self, name: &str) -> UnixStream {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let path = self.path(name);
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(4).map(Path::new) == Some(&path))
+            .expect("a mount");
+        let file = line.split(' ').nth(2).unwrap().replace(':', "-") + ".control";
+        let user = geteuid().as_raw();
+        let system = if user == 0 { "/run".to_string() } else { format!("/run/user/{user}") };
+        let folders = [format!("{system}/chaosfs"), format!("/tmp/chaosfs-{user}")];
+        let socket = folders.iter().map(|folder| Path::new(folder).join(&file)).find(|path| path.exists());
+        let socket = socket.expect("a socket");
+        assert_eq!(fs::metadata(socket.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        UnixStream::connect(socket).expect("somebody listens")
     }
 
     /// `chaosfs run` with its temporary directories in this folder, below `tmp`.

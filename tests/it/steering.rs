@@ -3,10 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
-    os::unix::{
-        fs::{FileExt, MetadataExt},
-        net::UnixStream,
-    },
+    os::unix::{fs::FileExt, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -50,20 +47,8 @@ fn status(sandbox: &Sandbox, name: &str) -> Status {
         .expect("it tells about itself")
 }
 
-/// The socket behind a mount, found as `docs/control.md` says.
 fn socket(sandbox: &Sandbox, name: &str) -> UnixStream {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let path = sandbox.path(name);
-    let line =
-        mounts.lines().find(|line| line.split(' ').nth(4).map(Path::new) == Some(&path)).expect("a mount");
-    let file = line.split(' ').nth(2).unwrap().replace(':', "-") + ".control";
-    let user = geteuid().as_raw();
-    let system = if user == 0 { "/run".to_string() } else { format!("/run/user/{user}") };
-    let folders = [format!("{system}/chaosfs"), format!("/tmp/chaosfs-{user}")];
-    let socket = folders.iter().map(|folder| Path::new(folder).join(&file)).find(|path| path.exists());
-    let socket = socket.expect("a socket");
-    assert_eq!(fs::metadata(socket.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
-    UnixStream::connect(socket).expect("somebody listens")
+    sandbox.connect(name)
 }
 
 fn ask(stream: &UnixStream, line: &[u8]) -> Value {
