@@ -725,6 +725,22 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Runs a call with the rights of a user and a group instead of root's, in this thread: the kernel then checks them at the
+/// moment of the call (`setfsuid(2)`, `setfsgid(2)`).
+pub fn with_rights_of<T>(uid: u32, gid: u32, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    struct Back(Uid, Gid);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            nix::unistd::setfsgid(self.1);
+            nix::unistd::setfsuid(self.0);
+        }
+    }
+    // The group first: to change it takes a right that goes with the user.
+    let group = nix::unistd::setfsgid(Gid::from_raw(gid));
+    let _back = Back(nix::unistd::setfsuid(Uid::from_raw(uid)), group);
+    call()
+}
+
 /// The user and group that this process's files belong to.
 pub fn own_ids() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())

@@ -105,6 +105,11 @@ impl State {
         if self.has_room(knobs, bytes) { self.waits.next_for_room() } else { None }
     }
 
+    /// Whether an inode has lost its last name through this client, or is losing it just now.
+    pub(super) fn has_removed(&self, ino: Ino) -> bool {
+        self.nameless.contains(&ino) || self.in_flight.is_relinking(ino)
+    }
+
     /// What the client knows, for one decision.
     pub(super) fn core<'a>(&'a mut self, policy: &'a Policy) -> Core<'a> {
         Core::new(&mut self.belief, &self.in_flight, policy)

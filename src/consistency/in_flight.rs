@@ -415,7 +415,7 @@ mod tests {
 
     fn chmod(ino: Ino) -> Change {
         let change = AttributeChange { permissions: Some(0o555), ..AttributeChange::default() };
-        Change::SetAttributes { ino, change }
+        Change::SetAttributes { ino, change, owner: None }
     }
 
     fn link(place: Place) -> Change {

@@ -88,10 +88,11 @@ pub enum Change {
     Resize { ino: Ino, size: u64, clears: u32 },
     /// `fallocate(2)` with its own mode bits.
     Allocate { ino: Ino, mode: i32, offset: u64, length: u64, clears: u32 },
-    /// `chmod`, `chown`, `utimens`.
-    SetAttributes { ino: Ino, change: AttributeChange },
-    /// An extended attribute gets a value, or goes (`None`).
-    SetXattr { ino: Ino, name: Name, value: Option<Arc<[u8]>> },
+    /// `chmod`, `chown`, `utimens`. It is made only while the inode belongs to `owner`, if that says whose it was when the
+    /// caller was allowed to.
+    SetAttributes { ino: Ino, change: AttributeChange, owner: Option<u32> },
+    /// An extended attribute gets a value, or goes (`None`). `owner` as above.
+    SetXattr { ino: Ino, name: Name, value: Option<Arc<[u8]>>, owner: Option<u32> },
 }
 
 /// `FALLOC_FL_KEEP_SIZE`, `falloc.h`.
@@ -163,6 +164,14 @@ impl Change {
             Change::Make { attributes, .. } if attributes.kind == Kind::File => DelayClass::NewFile,
             Change::Write { .. } | Change::Resize { .. } | Change::Allocate { .. } => DelayClass::Data,
             _ => DelayClass::Names,
+        }
+    }
+
+    /// Whose the inode has to be for it to be made, if that matters.
+    pub fn owner(&self) -> Option<u32> {
+        match self {
+            Change::SetAttributes { owner, .. } | Change::SetXattr { owner, .. } => *owner,
+            _ => None,
         }
     }
 
@@ -370,7 +379,7 @@ mod tests {
 
     fn set_xattr(value: Option<&str>) -> Change {
         let value = value.map(|value| value.as_bytes().into());
-        Change::SetXattr { ino: SUBJECT, name: b"user.a"[..].into(), value }
+        Change::SetXattr { ino: SUBJECT, name: b"user.a"[..].into(), value, owner: None }
     }
 
     fn allocate(mode: i32) -> Change {
@@ -395,7 +404,7 @@ mod tests {
     #[test]
     fn what_makes_or_changes_an_inode_changes_it() {
         let resize = Change::Resize { ino: SUBJECT, size: 1, clears: 0 };
-        let chmod = Change::SetAttributes { ino: SUBJECT, change: AttributeChange::default() };
+        let chmod = Change::SetAttributes { ino: SUBJECT, change: AttributeChange::default(), owner: None };
         let remove = Change::RemoveDirectory { place: place("a"), ino: SUBJECT };
         let changes = [make(Kind::File), write(0, "x"), resize, allocate(0), chmod, set_xattr(None), remove];
         for change in changes {

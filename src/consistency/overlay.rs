@@ -329,7 +329,7 @@ impl Overlay {
                 self.add_allocation(*ino, *mode, *offset..*offset + *length, mutation);
                 self.inode(*ino).clear(*clears, mutation.id);
             }
-            Change::SetAttributes { ino, change } => {
+            Change::SetAttributes { ino, change, .. } => {
                 let by = mutation.id;
                 let inode = self.inode(*ino);
                 if let Some(value) = change.permissions {
@@ -345,7 +345,7 @@ impl Overlay {
                 }
                 inode.touch(mutation);
             }
-            Change::SetXattr { ino, name, value } => {
+            Change::SetXattr { ino, name, value, .. } => {
                 let inode = self.inode(*ino);
                 inode.xattrs.insert(name.clone(), By { value: value.clone(), by: mutation.id });
                 inode.touch(mutation);
@@ -570,12 +570,12 @@ mod tests {
 
     fn chmod(permissions: u32) -> Change {
         let change = AttributeChange { permissions: Some(permissions), ..AttributeChange::default() };
-        Change::SetAttributes { ino: FILE, change }
+        Change::SetAttributes { ino: FILE, change, owner: None }
     }
 
     fn set_xattr(name: &str, value: Option<&str>) -> Change {
         let value = value.map(|value| value.as_bytes().into());
-        Change::SetXattr { ino: FILE, name: name.as_bytes().into(), value }
+        Change::SetXattr { ino: FILE, name: name.as_bytes().into(), value, owner: None }
     }
 
     fn rename(from: Place, to: Place, kind: Kind, replaced: Option<Ino>, how: RenameHow) -> Change {
@@ -776,7 +776,7 @@ mod tests {
             mtime: Some(second(80)),
             ..AttributeChange::default()
         };
-        let set = |change| Change::SetAttributes { ino: FILE, change };
+        let set = |change| Change::SetAttributes { ino: FILE, change, owner: None };
         let mut laid = laid([set(owner), set(times)]);
         let view = laid.view(FILE, file(0));
         assert_eq!((view.permissions, view.uid, view.gid), (0o755, 7, 8));

@@ -610,8 +610,9 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let name = name.to_owned();
-        self.change(request, reply, move |client| client.removexattr(ino.0, name.as_bytes()), reply_empty);
+        let (caller, name) = (caller(request), name.to_owned());
+        let remove = move |client: &Arc<Client>| client.removexattr(&caller, ino.0, name.as_bytes());
+        self.change(request, reply, remove, reply_empty);
     }
 
     fn access(&self, _request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {

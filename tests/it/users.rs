@@ -240,3 +240,74 @@ fn nothing_new_is_ever_set_user_id_root_on_its_way_to_its_owner() {
         assert_eq!(seen, 0);
     }
 }
+
+/// A file of nobody's in the backing directory.
+fn nobody_has(path: &Path) {
+    fs::write(path, "nobody's").expect("a file");
+    chown(path, Some(NOBODY), Some(NOBODY)).expect("theirs");
+}
+
+#[test]
+fn attributes_are_not_changed_on_what_its_owner_has_given_away_meanwhile() {
+    let Some(sandbox) = shared(0o777, &LATE) else { return };
+    let path = |name: &str| sandbox.path("shared").join(name);
+    let names = ["mode", "times", "xattr", "acl", "stays"];
+    names.iter().for_each(|name| nobody_has(&path(name)));
+    // An ACL that lets user 1 write: user, named user, group, mask, others.
+    does(
+        &sandbox,
+        "import struct
+acl = struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *entry) for entry in
+    [(1, 7, 0xffffffff), (2, 7, 1), (4, 0, 0xffffffff), (16, 7, 0xffffffff), (32, 0, 0xffffffff)])
+os.chmod('a/mode', 0o4777)
+os.utime('a/times', (1, 1))
+os.setxattr('a/xattr', 'user.key', b'value')
+os.setxattr('a/acl', 'system.posix_acl_access', acl)
+os.chmod('a/stays', 0o6711)",
+    );
+    for name in &names[..4] {
+        chown(path(name), Some(0), Some(0)).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    // The ACL was also a change of the mode.
+    ends_well(&sandbox, &["kept-theirs"; 5]);
+    for name in &names[..4] {
+        assert_eq!(of(&path(name)), (0, 0o644, "nobody's".to_string()), "{name}");
+        let attributes = run(Command::new("getfattr").args(["-d", "-m", "-"]).arg(path(name)));
+        assert_eq!(attributes.out, "", "{name}");
+    }
+    assert!(fs::metadata(path("times")).unwrap().mtime() > 1);
+    assert_eq!(of(&path("stays")), (NOBODY, 0o6711, "nobody's".to_string()));
+}
+
+#[test]
+fn nobody_changes_attributes_by_what_the_client_believes_of_an_owner() {
+    let Some(sandbox) = shared(0o777, &[&LATE[..], &["--rename-delay", "0"]].concat()) else { return };
+    let file = sandbox.path("shared/file");
+    nobody_has(&file);
+    does(&sandbox, "os.chmod('a/file', 0o640); os.stat('a/file')");
+    root_makes(&file, 0o644);
+    chown(&file, Some(0), Some(0)).unwrap();
+    // It is believed to be nobody's for an hour.
+    let said = by_nobody(&sandbox, "os.chmod('a/file', 0o4777)");
+    assert!(said.err.contains("PermissionError"), "{}", said.err);
+    assert_eq!(of(&file), (0, 0o644, "root's".to_string()));
+    ends_well(&sandbox, &[]);
+}
+
+#[test]
+fn attributes_of_what_others_have_removed_meanwhile_are_a_conflict() {
+    let Some(sandbox) = shared(0o777, &LATE) else { return };
+    for name in ["mode", "xattr"] {
+        fs::write(sandbox.path("shared").join(name), "").unwrap();
+    }
+    let held = fs::File::open(sandbox.path("a/mode")).unwrap();
+    fs::set_permissions(sandbox.path("a/mode"), fs::Permissions::from_mode(0o600)).unwrap();
+    let set = ["-n", "user.key", "-v", "value", "a/xattr"];
+    assert_eq!(run(Command::new("setfattr").args(set).current_dir(sandbox.path(""))).code, Some(0));
+    fs::remove_file(sandbox.path("shared/mode")).unwrap();
+    fs::remove_file(sandbox.path("shared/xattr")).unwrap();
+    sandbox.advance("1h");
+    drop(held);
+    ends_well(&sandbox, &["unseen", "unseen"]);
+}

@@ -64,7 +64,8 @@ impl Client {
                 };
                 // A chown(2) of neither owner nor group asks for nothing and yet is a change of the inode.
                 if !change.is_empty() || asked.size.is_none() {
-                    self.change_attributes(ino, change)?;
+                    let owner = self.owner_to_ask(caller, ino, provenance)?;
+                    self.change_attributes(ino, change, owner)?;
                 }
                 self.show(ino, provenance)
             },
@@ -75,8 +76,23 @@ impl Client {
         &self,
         ino: Ino,
         change: AttributeChange,
+        owner: Option<u32>,
     ) -> Result<(), Error> {
-        self.submit_blindly(Change::SetAttributes { ino, change })
+        self.submit_blindly(Change::SetAttributes { ino, change, owner })
+    }
+
+    /// Whose an inode has to be for a change of it to be made for this caller. The kernel has let the caller, by what this
+    /// client has shown it; where this process may more than its callers, the store is to be asked whether that is true.
+    pub(in crate::client) fn owner_to_ask(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        provenance: &mut Provenance,
+    ) -> Result<Option<u32>, Error> {
+        if !self.gives_away || caller.uid == 0 {
+            return Ok(None);
+        }
+        Ok(Some(self.view(ino, provenance)?.uid))
     }
 
     /// The text of a symlink.

@@ -37,8 +37,7 @@ impl Client {
         let now = attributes_of(found);
         let (watched, changed, nameless) = {
             let mut state = self.lock();
-            // Its last name may be going by the other landing thread just now.
-            let nameless = state.nameless.contains(&ino) || state.in_flight.is_relinking(ino);
+            let nameless = state.has_removed(ino);
             let Some(watched) = state.watched.get_mut(&ino) else { return Theirs::Earlier };
             let changed = watched.expected != Version::of(&now);
             if changed && is_stamped(&now) {
@@ -93,6 +92,12 @@ impl Client {
         self.note_conflict(mutation, readable(&self.path_of(place)), ours, theirs, outcome);
     }
 
+    /// Over an inode itself.
+    pub(super) fn conflict_on_inode(&self, change: &Change, theirs: String, outcome: &'static str) {
+        let (path, ours) = (readable(&self.table.path(change.subject())), change.verb().to_string());
+        self.note_conflict(change.verb(), path, ours, theirs, outcome);
+    }
+
     pub(super) fn note_conflict(
         &self,
         mutation: &'static str,
@@ -110,7 +115,7 @@ impl Client {
     }
 }
 
-fn describe(stat: &Stat) -> String {
+pub(super) fn describe(stat: &Stat) -> String {
     let kind = format!("{:?}", Kind::of_mode(stat.mode)).to_lowercase();
     format!("{kind} ino {} size {} mtime {}.{:09}", stat.identity.ino, stat.size, stat.mtime.0, stat.mtime.1)
 }

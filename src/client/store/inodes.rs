@@ -6,7 +6,10 @@ use super::{Manner, Outcome, conflicts::Theirs, is_directory};
 use crate::{
     backing::sys,
     client::{Client, Version, view::attributes_of},
-    consistency::{AttributeChange, Change, Ino},
+    consistency::{
+        AttributeChange, Change, Ino,
+        acl::{ACCESS_ACL, DEFAULT_ACL},
+    },
     error::Error,
     time::Timestamp,
 };
@@ -47,29 +50,87 @@ impl Client {
         changed?;
         Ok(Outcome { stat: Some(stat), ..Outcome::default() })
     }
+}
 
-    pub(super) fn carry_out_xattr(
-        &self,
-        ino: Ino,
-        name: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<Outcome, Error> {
-        let descriptor = self.descriptor(ino)?;
-        match value {
-            Some(value) => sys::set_xattr(descriptor.as_fd(), name, value, 0)?,
-            None => match remove_xattr(descriptor.as_fd(), name) {
-                Err(error) if error.is(Error::NoData) => {}
-                result => result?,
-            },
-        }
-        Ok(Outcome::default())
+pub(super) fn change_xattr(
+    fd: BorrowedFd<'_>,
+    name: &[u8],
+    value: Option<&[u8]>,
+    owner: Option<u32>,
+) -> Result<(), Error> {
+    match value {
+        Some(value) => set_xattr(fd, name, value, 0, owner),
+        None => match remove_xattr(fd, name, owner) {
+            Err(error) if error.is(Error::NoData) => Ok(()),
+            result => result,
+        },
     }
+}
+
+/// Runs a change of an inode that only its owner may make, for a caller who was allowed to when it belonged to `owner`:
+/// if it still does, and with that owner's rights and no others, so that the kernel forbids what has changed since. `group`
+/// is the group that the inode gets with the change.
+///
+/// # Errors
+/// EPERM if it belongs to somebody else by now.
+fn as_owner<T>(
+    fd: BorrowedFd<'_>,
+    owner: Option<u32>,
+    group: Option<u32>,
+    change: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let Some(owner) = owner else { return change() };
+    let found = sys::stat(fd)?;
+    if found.uid != owner {
+        return Err(Error::NotPermitted);
+    }
+    sys::with_rights_of(owner, group.unwrap_or(found.gid), change)
+}
+
+/// Runs a change that whoever may write to an inode may make, for a caller who was allowed to when it belonged to `owner`.
+///
+/// # Errors
+/// EPERM if it belongs to somebody else by now.
+fn as_writer<T>(
+    fd: BorrowedFd<'_>,
+    owner: Option<u32>,
+    change: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    match owner {
+        Some(owner) if sys::stat(fd)?.uid != owner => Err(Error::NotPermitted),
+        _ => change(),
+    }
+}
+
+/// Sets an extended attribute for a caller who was allowed to when the inode belonged to `owner`.
+pub(in crate::client) fn set_xattr(
+    fd: BorrowedFd<'_>,
+    name: &[u8],
+    value: &[u8],
+    flags: i32,
+    owner: Option<u32>,
+) -> Result<(), Error> {
+    let set = || sys::set_xattr(fd, name, value, flags);
+    if is_acl(name) { as_owner(fd, owner, None, set) } else { as_writer(fd, owner, set) }
+}
+
+fn is_acl(name: &[u8]) -> bool {
+    name == ACCESS_ACL || name == DEFAULT_ACL
 }
 
 /// Removes an extended attribute. Capabilities an ordinary user may not remove, but the kernel asks that user's client
 /// to before a change of the file that takes them away, and a chown(2) of nobody is such a change.
-pub(in crate::client) fn remove_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Error> {
-    match sys::remove_xattr(fd, name) {
+pub(in crate::client) fn remove_xattr(
+    fd: BorrowedFd<'_>,
+    name: &[u8],
+    owner: Option<u32>,
+) -> Result<(), Error> {
+    let remove = || sys::remove_xattr(fd, name);
+    let removed = match is_acl(name) {
+        true => as_owner(fd, owner, None, remove),
+        false => as_writer(fd, owner, remove),
+    };
+    match removed {
         Err(error) if error.is(Error::NotPermitted) && name == CAPABILITIES => sys::set_owner(fd, None, None),
         result => result,
     }
@@ -135,8 +196,13 @@ fn touch(fd: BorrowedFd<'_>) -> Result<(), Error> {
 pub(super) fn set_attributes(
     fd: BorrowedFd<'_>,
     change: &AttributeChange,
+    owner: Option<u32>,
     stamp: Timestamp,
-) -> Result<Outcome, Error> {
+) -> Result<(), Error> {
+    as_owner(fd, owner, change.gid, || set_attributes_now(fd, change, stamp))
+}
+
+fn set_attributes_now(fd: BorrowedFd<'_>, change: &AttributeChange, stamp: Timestamp) -> Result<(), Error> {
     if change.is_empty() {
         touch(fd)?;
     }
@@ -149,13 +215,12 @@ pub(super) fn set_attributes(
     }
     let (atime, mtime) = (change.atime, change.mtime);
     if atime.is_none() && mtime.is_none() {
-        return Ok(Outcome::default());
+        return Ok(());
     }
     let resolved = |time: Option<Timestamp>| time.map(|time| wall(time.at(stamp)));
     match sys::set_times(fd, resolved(atime), resolved(mtime)) {
         // Whoever may write may say "now"; any other time takes the owner (utimensat(2)).
-        Err(error) if error.is(Error::NotPermitted) => sys::set_times(fd, atime.map(wall), mtime.map(wall))?,
-        result => result?,
+        Err(error) if error.is(Error::NotPermitted) => sys::set_times(fd, atime.map(wall), mtime.map(wall)),
+        result => result,
     }
-    Ok(Outcome::default())
 }

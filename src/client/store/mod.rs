@@ -17,7 +17,8 @@
 //! | rename | another inode at source or target | ours wins, but a directory in the way stays |
 //! | data, attributes | other data or attributes | ours on top |
 //! | data of the whole file | later data of another client, landed early by an fsync | given up (`kept-theirs`) |
-//! | data | the file removed by somebody | written where nobody sees it |
+//! | attributes, by an ordinary user | another owner | given up (`kept-theirs`) |
+//! | data, attributes | the file removed by somebody | changed where nobody sees it |
 
 mod conflicts;
 mod inodes;
@@ -27,15 +28,15 @@ mod names;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::{
-    backing::Stat,
+    backing::{Stat, sys},
     client::Client,
     consistency::{Change, Kind},
     error::Error,
-    event::readable,
     time::Timestamp,
 };
-use inodes::set_attributes;
-pub(in crate::client) use inodes::{clear_permissions, remove_xattr};
+use conflicts::describe;
+use inodes::{change_xattr, set_attributes};
+pub(in crate::client) use inodes::{clear_permissions, remove_xattr, set_xattr};
 
 /// `open(2)` flags for a new file that nobody has asked to have open: readable and writable.
 const READ_WRITE: i32 = 0o2;
@@ -134,26 +135,60 @@ impl Client {
     ) -> Result<Outcome, Error> {
         let ino = change.subject();
         let outcome = match change {
-            Change::SetAttributes { change, .. } => {
-                self.descriptor(ino).and_then(|node| set_attributes(node.as_fd(), change, stamp))
+            Change::SetAttributes { .. } | Change::SetXattr { .. } => {
+                self.carry_out_attributes(change, stamp, manner)
             }
-            Change::SetXattr { name, value, .. } => self.carry_out_xattr(ino, name, value.as_deref()),
             _ => self.carry_out_data(ino, change, stamp, manner),
         };
         match outcome {
             Err(error) if error.is(Error::Stale) && manner == Manner::Late && self.table.has_landed(ino) => {
-                let path = readable(&self.table.path(ino));
-                self.note_conflict(
-                    change.verb(),
-                    path,
-                    change.verb().to_string(),
-                    "nothing".into(),
-                    "unseen",
-                );
+                self.conflict_on_inode(change, "nothing".to_string(), "unseen");
                 Ok(Outcome::default())
             }
             outcome => outcome,
         }
+    }
+
+    fn carry_out_attributes(
+        &self,
+        change: &Change,
+        stamp: Timestamp,
+        manner: Manner,
+    ) -> Result<Outcome, Error> {
+        let node = self.descriptor(change.subject())?;
+        let changed = match change {
+            Change::SetAttributes { change, owner, .. } => {
+                set_attributes(node.as_fd(), change, *owner, stamp)
+            }
+            Change::SetXattr { name, value, owner, .. } => {
+                change_xattr(node.as_fd(), name, value.as_deref(), *owner)
+            }
+            _ => Ok(()),
+        };
+        if manner == Manner::Through {
+            return changed.map(|()| Outcome::default());
+        }
+        self.settle_attributes(change, changed, sys::stat(node.as_fd())?)
+    }
+
+    /// What is left of an inode whose attributes were to change late: as somebody else has made it, if it is theirs by now.
+    fn settle_attributes(
+        &self,
+        change: &Change,
+        changed: Result<(), Error>,
+        found: Stat,
+    ) -> Result<Outcome, Error> {
+        let was_given_away = change.owner().is_some_and(|owner| owner != found.uid);
+        if was_given_away && matches!(changed, Err(error) if error.is(Error::NotPermitted)) {
+            let theirs = format!("{} uid {}", describe(&found), found.uid);
+            self.conflict_on_inode(change, theirs, "kept-theirs");
+            return Ok(Outcome { stat: Some(found), ..Outcome::theirs() });
+        }
+        changed?;
+        if found.links == 0 && !self.lock().has_removed(change.subject()) {
+            self.conflict_on_inode(change, describe(&found), "unseen");
+        }
+        Ok(Outcome { stat: Some(found), ..Outcome::default() })
     }
 }
 

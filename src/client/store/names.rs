@@ -134,9 +134,9 @@ impl Client {
             let is_foreign = met.foreign_source || met.foreign_target;
             let in_the_way = sys::stat_at(target, &to.name).ok().filter(|_| is_in_the_way(error));
             let kept = met.at_target.or(Some(met.at_source)).filter(|_| is_foreign && stays(error));
-            // Somebody else has moved a directory between the two: it would come into itself.
-            let into_itself =
-                error.is(Error::Invalid) && is_directory(&met.at_source) && from.directory != to.directory;
+            // Somebody else has moved a directory between the two, or put one there: it would come into itself. This client's
+            // kernel has made sure that it would not in its own view.
+            let into_itself = error.is(Error::Invalid) && from.directory != to.directory;
             match in_the_way.or(kept) {
                 Some(theirs) => self.conflict_over("rename", to, ours, &theirs, "dropped"),
                 None if into_itself => self.conflict_with_nothing("rename", to, "dropped"),

@@ -17,6 +17,8 @@ use crate::{
 
 const SETGID: u32 = 0o2000;
 
+const CAPABILITIES: &[u8] = b"security.capability";
+
 /// Attributes that any owner of a file may give it.
 const USER: &[u8] = b"user.";
 /// Attributes for administrators alone.
@@ -47,15 +49,24 @@ impl Client {
             || self.table.path(ino),
             |provenance| match name {
                 ACCESS_ACL => self.set_access_acl(caller, ino, value, provenance),
-                DEFAULT_ACL => self.set_default_acl(ino, value),
-                _ => self.set_plain(ino, name, value, flags),
+                DEFAULT_ACL => self.set_default_acl(caller, ino, value, provenance),
+                _ => self.set_plain(caller, ino, name, value, flags, provenance),
             },
         )
     }
 
-    fn set_plain(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> Result<(), Error> {
-        let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()) };
-        let through = |_: &mut _| sys::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags);
+    fn set_plain(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        flags: i32,
+        provenance: &mut Provenance,
+    ) -> Result<(), Error> {
+        let owner = self.owner_to_ask(caller, ino, provenance)?;
+        let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()), owner };
+        let through = |_: &mut _| store::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags, owner);
         let late = |_: &mut _| {
             let before = self.value_before(ino, name)?;
             match (flags & CREATE != 0, flags & REPLACE != 0) {
@@ -69,15 +80,21 @@ impl Client {
             self.check_fits(ino, name, value)?;
             self.put_in_flight(&mut self.lock(), change.clone(), self.clock.wall())
         };
-        self.submit(&change, &mut Provenance::default(), through, late)
+        self.submit(&change, provenance, through, late)
     }
 
-    fn set_default_acl(&self, ino: Ino, value: &[u8]) -> Result<(), Error> {
+    fn set_default_acl(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        value: &[u8],
+        provenance: &mut Provenance,
+    ) -> Result<(), Error> {
         if !self.is_directory(ino) {
             return Err(Error::AccessDenied);
         }
         Acl::parse(value).ok_or(Error::Invalid)?;
-        self.set_plain(ino, DEFAULT_ACL, value, 0)
+        self.set_plain(caller, ino, DEFAULT_ACL, value, 0, provenance)
     }
 
     /// An access ACL decides the permission bits, too (`acl(5)`). One that says no more than they can is not kept. The
@@ -95,12 +112,13 @@ impl Client {
         let kept = before.permissions & if loses_setgid { 0o5000 } else { 0o7000 };
         let permissions =
             AttributeChange { permissions: Some(kept | acl.permissions()), ..AttributeChange::default() };
+        let owner = self.owner_to_ask(caller, ino, provenance)?;
         let value = (!acl.is_minimal()).then(|| acl.to_value());
         let change =
-            Change::SetXattr { ino, name: ACCESS_ACL.into(), value: value.as_deref().map(Into::into) };
+            Change::SetXattr { ino, name: ACCESS_ACL.into(), value: value.as_deref().map(Into::into), owner };
         let through = |_: &mut _| {
-            sys::set_xattr(self.descriptor(ino)?.as_fd(), ACCESS_ACL, &acl.to_value(), 0)?;
-            if loses_setgid { self.change_attributes(ino, permissions) } else { Ok(()) }
+            store::set_xattr(self.descriptor(ino)?.as_fd(), ACCESS_ACL, &acl.to_value(), 0, owner)?;
+            if loses_setgid { self.change_attributes(ino, permissions, owner) } else { Ok(()) }
         };
         let late = |_: &mut _| {
             let stays = self.value_before(ino, ACCESS_ACL)? == value
@@ -114,7 +132,7 @@ impl Client {
             let mut state = self.lock();
             let stamp = self.clock.wall();
             self.put_in_flight(&mut state, change.clone(), stamp)?;
-            self.put_in_flight(&mut state, Change::SetAttributes { ino, change: permissions }, stamp)
+            self.put_in_flight(&mut state, Change::SetAttributes { ino, change: permissions, owner }, stamp)
         };
         self.submit(&change, provenance, through, late)
     }
@@ -201,13 +219,18 @@ impl Client {
     ///
     /// # Errors
     /// ENODATA; whatever the backing directory answers, where it goes through.
-    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), Error> {
+    pub fn removexattr(&self, caller: &Caller, ino: Ino, name: &[u8]) -> Result<(), Error> {
         self.operate(
             Operation::Removexattr,
             || self.table.path(ino),
             |provenance| {
-                let change = Change::SetXattr { ino, name: name.into(), value: None };
-                let through = |_: &mut _| store::remove_xattr(self.descriptor(ino)?.as_fd(), name);
+                let owner = match name {
+                    // The kernel asks by itself to remove them, for whoever writes.
+                    CAPABILITIES => None,
+                    _ => self.owner_to_ask(caller, ino, provenance)?,
+                };
+                let change = Change::SetXattr { ino, name: name.into(), value: None, owner };
+                let through = |_: &mut _| store::remove_xattr(self.descriptor(ino)?.as_fd(), name, owner);
                 let late = |_: &mut _| self.remove_xattr_late(&change, ino, name);
                 self.submit(&change, provenance, through, late)
             },

@@ -157,8 +157,8 @@ impl Store {
             Change::Rename { from, to, ino, replaced, how, .. } => {
                 self.rename((from, *ino), (to, replaced.map(|(other, _)| other)), *how, stamp);
             }
-            Change::SetAttributes { ino, change } => self.set_attributes(*ino, change, stamp),
-            Change::SetXattr { ino, name, value } => self.set_xattr(*ino, name, value, stamp),
+            Change::SetAttributes { ino, change, .. } => self.set_attributes(*ino, change, stamp),
+            Change::SetXattr { ino, name, value, .. } => self.set_xattr(*ino, name, value, stamp),
             _ => self.apply_data(change, stamp),
         }
     }

@@ -437,14 +437,14 @@ fn inode_change_of(op: &Op, view: &Store, stamp: Timestamp) -> Option<Change> {
             clears: *clears,
         },
         Op::SetAttributes { inode, change } => {
-            Change::SetAttributes { ino: *pick(&inodes, *inode)?, change: *change }
+            Change::SetAttributes { ino: *pick(&inodes, *inode)?, change: *change, owner: None }
         }
         Op::SetXattr { inode, name, value } => {
             let (ino, name) = (*pick(&inodes, *inode)?, *pick(&NAMES, *name)?);
             if value.is_none() && !view.nodes[&ino].xattrs.contains_key(name) {
                 return None;
             }
-            Change::SetXattr { ino, name: name.into(), value: value.map(|byte| [byte].into()) }
+            Change::SetXattr { ino, name: name.into(), value: value.map(|byte| [byte].into()), owner: None }
         }
         _ => return None,
     })
