@@ -805,6 +805,9 @@ extern "C" fn say_last_words(_signal: libc::c_int) {
         // SAFETY: the bytes are alive, and write(2) may be called in a signal handler.
         unsafe { libc::write(log.as_raw_fd(), part.as_ptr().cast(), part.len()) };
     }
+    // Whoever has sent the signal, this is the end: the handler is reset by now.
+    // SAFETY: raise(3) may be called in a signal handler.
+    unsafe { libc::raise(libc::SIGABRT) };
 }
 
 /// Gives memory that was freed back to the system (`malloc_trim(3)`).

@@ -11,7 +11,6 @@ use std::{
     },
     path::Path,
     process::{Command, Output, Stdio},
-    time::Duration,
 };
 
 use nix::{
@@ -28,15 +27,12 @@ use super::{
     mountinfo::{Entry, FS_TYPE, MountTable},
     spare::Spare,
 };
-use crate::{clock::Deadline, error::Refusal};
+use crate::error::Refusal;
 
 /// Where the kernel's FUSE module is reached.
 pub const DEVICE: &str = "/dev/fuse";
 
 const HELPER: &str = "fusermount3";
-
-/// How long the system may take to see that a thread has ended.
-const FREE_WITHIN: Duration = Duration::from_millis(100);
 
 /// What to mount and how.
 pub struct Attachment<'a> {
@@ -206,24 +202,25 @@ fn unmount_by_helper(place: &Place, lazily: bool, spare: &Spare) -> Result<(), S
 }
 
 fn output_of(command: &mut Command, spare: &Spare) -> io::Result<Output> {
-    let mut output = command.output();
-    let is_full = |output: &io::Result<Output>| {
-        output.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    };
-    if is_full(&output) && spare.give_up() {
-        // The place of a thread is free a moment after its end.
-        let end = Deadline::after(FREE_WITHIN);
-        while is_full(&output) && !end.left().is_zero() {
-            output = command.output();
+    match command.output() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && spare.give_up() => {
+            let output = command.output();
+            spare.hold();
+            output
         }
-        spare.hold();
+        output => output,
     }
-    output
 }
 
 /// A place in the process table for the helper, where it is needed to unmount.
-pub fn spare_for_helper() -> Spare {
-    if geteuid().is_root() { Spare::none() } else { Spare::held() }
+///
+/// # Errors
+/// There is none: what would be mounted could not be taken away.
+pub fn spare_for_helper() -> Result<Spare, Refusal> {
+    if geteuid().is_root() {
+        return Ok(Spare::none());
+    }
+    Spare::held().map_err(|error| Refusal::new(format!("cannot start serving: {}", plain(&error))))
 }
 
 /// What to say when `/dev/fuse` cannot be used.

@@ -57,7 +57,7 @@ use crate::{
     knobs::Knobs,
     terms::Terms,
 };
-use attach::Attachment;
+use attach::{Attachment, spare_for_helper};
 use seat::Seat;
 use served::Served;
 use session::Session;
@@ -144,6 +144,8 @@ fn mount_as(options: MountOptions, name: Option<ClientName>) -> Result<Mount, Re
     let backing = site.backing.clone();
     let options = ClientOptions { backing, id, seed, knobs, allow_other, kernel_cache, terms };
     let client = Client::open(options.clone(), clock.clone(), log.clone())?;
+    // What mounts needs a place, too: where there are not two nothing is mounted.
+    let spare = spare_for_helper()?;
     let kernel = Attachment {
         backing: &site.backing,
         held: site.held.as_fd(),
@@ -153,7 +155,7 @@ fn mount_as(options: MountOptions, name: Option<ClientName>) -> Result<Mount, Re
         allow_other: options.allow_other,
     }
     .attach()?;
-    let seat = Seat::taken(&site)?;
+    let seat = Seat::taken(&site, spare)?;
     let started = client.start().map_err(|error| Refusal::new(format!("cannot start serving: {error}")));
     let session = started.and_then(|()| Session::start(Adapter::new(client.clone()), kernel));
     let session = session.inspect_err(|_| {

@@ -3,7 +3,7 @@
 use std::{fs, os::fd::AsFd, path::PathBuf};
 
 use super::{
-    attach::{Stuck, detach, spare_for_helper},
+    attach::{Stuck, detach},
     foothold::link_to,
     mountinfo::{Device, Entry, MountTable},
     refusals::{self, Site},
@@ -23,12 +23,12 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// The seat of the mount that was made there just now. Asks nobody but the mount table: whoever touched the
-    /// mountpoint itself would wait for a session that has not begun.
+    /// The seat of the mount that was made there just now, and a place for what takes it away. Asks nobody but the mount
+    /// table: whoever touched the mountpoint itself would wait for a session that has not begun.
     ///
     /// # Errors
     /// The mount table does not show it.
-    pub fn taken(site: &Site) -> Result<Seat, Refusal> {
+    pub fn taken(site: &Site, spare: Spare) -> Result<Seat, Refusal> {
         let by_now = fs::read_link(link_to(site.held.as_fd())).unwrap_or_default();
         let mounts = MountTable::read()?;
         let entry = mounts.top_at(&by_now).filter(|entry| entry.is_chaosfs() && is_mine(entry));
@@ -38,7 +38,7 @@ impl Seat {
                 site.mountpoint.display()
             ))
         })?;
-        Ok(Seat { mountpoint: site.mountpoint.clone(), entry: entry.clone(), spare: spare_for_helper() })
+        Ok(Seat { mountpoint: site.mountpoint.clone(), entry: entry.clone(), spare })
     }
 
     /// The file system that is mounted there.

@@ -10,6 +10,7 @@ use std::{
 
 use fuser::SessionACL;
 
+use super::spare::Spare;
 use crate::{
     client::prepare_thread,
     clock::Clock,
@@ -59,9 +60,13 @@ impl Session {
         thread::Builder::new().name("watcher".to_string()).spawn(move || watched.watch()).map_err(failed)?;
         let end = Arc::new(End::default());
         let signal = EndSignal { end: end.clone(), loops };
+        // Its loops are threads that are started out of sight: there must be places for them.
+        let places: Vec<Spare> =
+            (0..LOOPS).map(|_| Spare::held()).collect::<io::Result<_>>().map_err(failed)?;
         let run = move || {
             let _signal = signal;
             prepare_thread();
+            drop(places);
             session.run()
         };
         thread::Builder::new().name("session".to_string()).spawn(run).map_err(failed)?;

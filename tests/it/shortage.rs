@@ -164,9 +164,21 @@ fn a_client_that_is_aborted_says_how_much_is_lost() {
     for number in 0..12 {
         fs::create_dir(sandbox.path(&format!("a/d{number}"))).expect("a directory");
     }
-    kill(sandbox.daemon("a"), Signal::SIGABRT).expect("it lives");
     let said = |log: &String| log.ends_with("level=error event=aborted in_flight=12\n");
+    let daemon = format!("/proc/{}/exe", sandbox.daemon("a"));
+    kill(sandbox.daemon("a"), Signal::SIGABRT).expect("it lives");
     eventually("last words", || sandbox.log("a"), said);
+    eventually("its end", || fs::read_link(&daemon).is_err(), |ended| *ended);
+}
+
+#[test]
+fn a_run_whose_server_is_aborted_says_how_much_is_lost() {
+    let sandbox = Sandbox::for_mounting();
+    let script = "mkdir {A}/d1 {A}/d2 {B}/d3; kill -ABRT $(cut -d ' ' -f 4 /proc/$PPID/stat); sleep 0.1";
+    let said = run(&mut sandbox.run_command(&["--clock", "manual", "--", "sh", "-c", script]));
+    assert!(said.err.contains("chaosfs: aborted; changes in flight that are lost: 3\n"), "{said:?}");
+    assert!(said.err.contains("chaosfs: the process that served the clients died"), "{said:?}");
+    assert_eq!((said.code, sandbox.mounts()), (Some(125), vec![]));
 }
 
 /// A script that an ordinary user's run executes, in which `alone PID` lets that process start no thread and no process
@@ -206,30 +218,40 @@ while [ -e /proc/$pid ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done
     assert_eq!((said.code, said.out.as_str()), (Some(0), "text\n1\n"), "{}", said.err);
 }
 
-#[test]
-fn where_a_users_processes_are_at_their_limit_a_mount_is_taken_away_all_the_same() {
-    // A user whose only process is the daemon, and that with a limit of what it has.
-    let script = r#"
-NOBODY = 61234
+/// In a script of `with_theirs`: a user who has no other process, and a folder of that user's.
+const ALONE: &str = r#"
+import resource
+chaosfs("umount", "theirs/d/m")
+NOBODY = USER
 open("device/passwd", "w").write(open("/etc/passwd").read() + f"alone:x:{NOBODY}:{NOBODY}::/:/bin/sh\n")
 subprocess.check_call(["mount", "--bind", "device/passwd", "/etc/passwd"])
 os.mkdir("alone"); os.chown("alone", NOBODY, NOBODY)
+"#;
+
+#[test]
+fn where_a_users_processes_are_at_their_limit_a_mount_is_taken_away_all_the_same() {
+    // The daemon has a limit of what it has itself.
+    let script = r#"
 def mount_alone():
     os.chdir("alone"); os.mkdir("m"); os.mkdir("back")
     subprocess.check_call([BINARY, "mount", "back", "m", "--background", "--log-file", "log"])
 done(as_nobody(mount_alone))
-of_user = lambda pid: pid.isdigit() and os.stat("/proc/" + pid).st_uid == NOBODY
-daemon, = filter(of_user, os.listdir("/proc"))
+def of_user():
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat("/proc/" + pid).st_uid == NOBODY: found.append(pid)
+    return found
+until(lambda: len(of_user()) == 1)
+daemon, = of_user()
 threads = len(os.listdir(f"/proc/{daemon}/task"))
-import resource
 done(as_nobody(lambda: resource.prlimit(int(daemon), resource.RLIMIT_NPROC, (threads, threads))))
 assert f"Max processes             {threads} " in open(f"/proc/{daemon}/limits").read()
 os.kill(int(daemon), signal.SIGTERM)
 until(lambda: not os.path.exists(f"/proc/{daemon}/exe"))
 print([fields[4] for fields in mounts() if fields[4].endswith("/alone/m")], "cannot" in open("alone/log").read())
 subprocess.check_call(["rm", "-rf", f"/tmp/chaosfs-{NOBODY}"])
-chaosfs("umount", "theirs/d/m")
 "#;
-    let Some(said) = with_theirs("", script) else { return };
+    let Some(said) = with_theirs("", &format!("USER = 61234\n{ALONE}{script}")) else { return };
     assert_eq!(said, "[] False\n");
 }

@@ -4,7 +4,10 @@
 //! Names that programs have chosen, and whatever a client of another user answers, may hold anything: nothing of it moves
 //! the cursor, changes a title or looks like a line of ours.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    os::fd::AsFd,
+};
 
 use chaosfs::event::{OneLine, Printable, is_unseen};
 
@@ -16,6 +19,13 @@ pub fn complain(line: &str) {
 /// The same in several lines, each of which the caller has put together of [`OneLine`]s.
 pub fn complain_at_length(lines: &str) {
     let _ = writeln!(io::stderr(), "chaosfs: {}", Printable(lines));
+}
+
+/// If this process is aborted, as for want of memory, says this and how many changes were in flight: that takes no memory.
+pub fn leave_last_words(line: &str) {
+    if let Ok(screen) = io::stderr().as_fd().try_clone_to_owned() {
+        chaosfs::client::leave_last_words(screen, line);
+    }
 }
 
 /// Says what was done, in one line: it is done, whether or not anybody still reads along.

@@ -2,11 +2,18 @@
 //! stops it, and when the supervisor, its child, is gone it ends the commands, lands, unmounts and removes everything all
 //! the same.
 
-use std::sync::{
-    Arc,
-    mpsc::{self, Sender},
+use std::{
+    fs::File,
+    io::PipeReader,
+    os::fd::AsFd,
+    process::ExitCode,
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
+    thread,
+    time::Duration,
 };
-use std::{fs::File, io::PipeReader, os::fd::AsFd, process::ExitCode, thread, time::Duration};
 
 use anyhow::Context;
 use chaosfs::{EventLog, Farewell, Mount, MountOptions, clock::Clock, harness::Kept, mount, terms::Terms};
@@ -23,7 +30,7 @@ use super::{
     supervisor_ended_by,
     wire::{Counts, Ending, ToSupervisor, wants_logs},
 };
-use crate::exec::OWN_FAILURE;
+use crate::{exec::OWN_FAILURE, voice::leave_last_words};
 
 /// How long a mount may stay in use after the last command has ended, and how often, in milliseconds, is looked.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -38,6 +45,7 @@ pub fn serve(
     supervisor: PipeReader,
     mut to_supervisor: ToSupervisor,
 ) -> ExitCode {
+    leave_last_words("chaosfs: aborted; changes in flight that are lost: ");
     let served = stand_alone().and_then(|()| mount_all(run));
     match served.and_then(|mounts| give_up_on_signal(&mounts).map(|hurry| (mounts, hurry))) {
         Ok((mounts, hurry)) => {
