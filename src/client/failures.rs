@@ -196,7 +196,10 @@ impl Program {
             let from = self.bench.client.open_file(&CALLER, ino, READ_WRITE)?;
             let length = content.len() as u64;
             let copied = self.with_file(to, |bench, to| {
-                bench.client.copy_range(&CALLER, &Copy { from, from_offset: 0, to, to_offset: 0, length })
+                let copy = Copy { from, from_offset: 0, to, to_offset: 0, length };
+                let (says, said) = channel();
+                bench.client.copy_range(&CALLER, &copy, move |copied| says.send(copied).unwrap());
+                said.recv().expect("an answer")
             });
             self.bench.client.release(from);
             copied
@@ -215,8 +218,8 @@ impl Program {
     fn sync(&mut self, path: &str) {
         let (hears, heard) = channel();
         let synced = self.with_file(path, |bench, handle| {
-            let ino = bench.client.start_sync(handle)?;
-            bench.client.sync(ino, false, NO_THREAD, Box::new(move |result| hears.send(result).unwrap()));
+            let done = Box::new(move |result| hears.send(result).unwrap());
+            bench.client.fsync(handle, false, NO_THREAD, done);
             bench.client.land_due();
             // It may run in a thread of its own while others are slow, also those of other tests.
             heard.recv_timeout(Duration::from_secs(20)).expect("fsync returns")

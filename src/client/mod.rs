@@ -64,6 +64,7 @@ pub use lending::{Lease, check_lending};
 pub use namespace::SetAttributes;
 pub use status::{InFlightStatus, Status};
 pub use steer::Advanced;
+pub use sync::Sync;
 pub use view::{Entry, Missing, Shown};
 pub use waits::Done;
 

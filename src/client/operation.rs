@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use super::Client;
+use super::{Client, sync::Sync};
 use crate::{
     consistency::{Origin, Provenance},
     error::Error,
@@ -58,6 +61,33 @@ impl Client {
             self.log_operation(operation, &path(), result.as_ref().err(), provenance.origin());
         }
         result
+    }
+
+    /// The same for one that is over, and logged, only when an inode, its name and its directories are in the backing
+    /// directory and synced there. Calls `done` then, or with what went wrong.
+    pub(super) fn operate_to_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: Operation,
+        path: impl Fn() -> Vec<u8>,
+        sync: Sync,
+        run: impl FnOnce(&mut Provenance) -> Result<T, Error>,
+        done: impl FnOnce(Result<T, Error>) + Send + 'static,
+    ) {
+        self.operations.count(operation);
+        let mut provenance = Provenance::default();
+        let result = self.judge(operation, &path).and_then(|()| run(&mut provenance));
+        let client = self.clone();
+        let path = if self.log.wants_operations() { Some(path()) } else { None };
+        let end = move |result: Result<T, Error>| {
+            if let Some(path) = path {
+                client.log_operation(operation, &path, result.as_ref().err(), provenance.origin());
+            }
+            done(result);
+        };
+        match result {
+            Ok(value) => self.publish(sync, Box::new(move |synced| end(synced.map(|()| value)))),
+            Err(error) => end(Err(error)),
+        }
     }
 
     /// Writes down something that a person should know.

@@ -262,7 +262,7 @@ mod tests {
     use crate::{
         backing::ROOT,
         client::{
-            ClientOptions, Offset,
+            ClientOptions, Offset, Sync,
             bench::{Bench, CALLER},
         },
         clock::Clock,
@@ -270,7 +270,10 @@ mod tests {
         knobs::Delay,
         terms::Terms,
     };
-    use std::{fs, sync::Mutex};
+    use std::{
+        fs,
+        sync::{Mutex, mpsc::channel},
+    };
 
     #[test]
     fn a_clock_moved_by_hand_lands_what_is_due_by_then_and_nothing_else() {
@@ -350,7 +353,10 @@ mod tests {
         assert!(bench.seen("through") && bench.client.status(bench.folder.path()).held);
         let synced = Arc::new(Mutex::new(None));
         let heard = synced.clone();
-        bench.client.publish(ino, false, 0, Box::new(move |result| *heard.lock().unwrap() = Some(result)));
+        bench.client.publish(
+            Sync { ino, data_only: false, thread: 0 },
+            Box::new(move |result| *heard.lock().unwrap() = Some(result)),
+        );
         bench.client.land_due();
         assert_eq!(
             (*synced.lock().unwrap(), bench.landed("through"), bench.landed("d")),
@@ -419,7 +425,9 @@ mod tests {
         bench.advance(800);
         bench.client.write(&CALLER, handle, Offset::At(0), b"new").unwrap();
         assert_eq!(bench.client.lose(), ["/f: write"]);
-        assert_eq!(bench.client.start_sync(handle), Err(Error::InputOutput));
+        let (says, said) = channel();
+        bench.client.fsync(handle, false, 0, Box::new(move |result| says.send(result).unwrap()));
+        assert_eq!(said.recv(), Ok(Err(Error::InputOutput)));
         assert_eq!(*bench.client.read(handle, 0, 9).unwrap(), *b"old");
         bench.client.write(&CALLER, handle, Offset::At(0), b"newer").unwrap();
         bench.advance(800);

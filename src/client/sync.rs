@@ -23,18 +23,46 @@ const SLOW_CALLS_INLINE: usize = 1;
 
 static SLOW_CALLS: AtomicUsize = AtomicUsize::new(0);
 
+/// What is to be synced, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Sync {
+    /// A file, or a directory as one.
+    pub ino: Ino,
+    /// As `fdatasync(2)`.
+    pub data_only: bool,
+    /// The program's thread, whose death ends the wait.
+    pub thread: u32,
+}
+
 impl Client {
-    /// Calls `done` when the inode, its name and its directories are in the backing directory and synced there, or
-    /// with what went wrong. A directory is synced as one; `data_only` is `fdatasync(2)`.
-    pub fn sync(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
-        match self.operate(Operation::Fsync, || self.table.path(ino), |_| Ok(())) {
-            Ok(()) => self.publish(ino, data_only, thread, done),
-            Err(error) => done(Err(error)),
-        }
+    /// Calls `done` when an open file, its name and its directories are in the backing directory and synced there, or with
+    /// what went wrong: the error of an earlier landing, once; whatever the backing directory answers.
+    pub fn fsync(self: &Arc<Self>, handle: u64, data_only: bool, thread: u32, done: Done) {
+        let file = match self.files.get(handle) {
+            Ok(file) => file,
+            Err(error) => return done(Err(error)),
+        };
+        let (client, open) = (self.clone(), file.clone());
+        let report = move |result: Result<(), Error>| {
+            if result.is_err() {
+                // It has just reported the latest landing error.
+                let _ = client.report_late_error(&open);
+            }
+            done(result);
+        };
+        let sync = Sync { ino: file.ino, data_only, thread };
+        let late = |_: &mut _| self.report_late_error(&file);
+        self.operate_to_disk(Operation::Fsync, || file.path(), sync, late, report);
     }
 
-    /// The same as a part of another operation: a write with `O_SYNC`.
-    pub fn publish(self: &Arc<Self>, ino: Ino, data_only: bool, thread: u32, done: Done) {
+    /// The same for a directory.
+    pub fn fsync_directory(self: &Arc<Self>, sync: Sync, done: Done) {
+        self.operate_to_disk(Operation::Fsync, || self.table.path(sync.ino), sync, |_| Ok(()), done);
+    }
+
+    /// Calls `done` when an inode, its name and its directories are in the backing directory and synced there.
+    pub(super) fn publish(self: &Arc<Self>, sync: Sync, done: Done) {
+        let Sync { ino, data_only, thread } = sync;
         let mut state = self.lock();
         let wanted = self.what_publishes(&state, ino);
         let missing = state.in_flight.hurry(wanted);

@@ -26,7 +26,8 @@ use fuser::{
 
 use crate::{
     client::{
-        Attributes, Client, Copy, Entry, Ino, Kind, Missing, Offset, RenameHow, SetAttributes, Timestamp,
+        Attributes, Caller, Client, Copy, Entry, Kind, Missing, Offset, RenameHow, SetAttributes, Sync,
+        Timestamp,
     },
     error::Error,
 };
@@ -34,7 +35,7 @@ pub use loops::{Loops, Served};
 use passthrough::{Opener, Passthrough};
 use wire::{
     Listed, asked_time, caller, errno, file_attr, file_type, is_synced, listed, reply_attr, reply_data,
-    reply_empty, reply_entry, reply_lookup, reply_xattr,
+    reply_empty, reply_entry, reply_lookup, reply_written, reply_xattr,
 };
 
 /// How long the kernel may keep what nobody asks for: not at all.
@@ -51,6 +52,7 @@ const GENERATION: Generation = Generation(0);
 const MAX_WRITE: u32 = 1 << 20;
 
 const O_APPEND: i32 = 0o2000;
+const O_TRUNC: i32 = 0o1000;
 
 /// Serves one client to fuser.
 pub struct Adapter {
@@ -90,15 +92,23 @@ impl Adapter {
         operation: impl FnOnce(&Arc<Client>) -> Result<T, Error> + Send + 'static,
         answer: impl FnOnce(R, Result<T, Errno>) + Send + 'static,
     ) {
+        self.with_room(request, move |client, room| match room {
+            Ok(()) => answer(reply, Adapter::run(client, operation)),
+            Err(error) => answer(reply, Err(errno(error))),
+        });
+    }
+
+    /// Starts something that may put a change in flight, when there is room; with EINTR if its program is killed before.
+    fn with_room(
+        &self,
+        request: &Request,
+        start: impl FnOnce(&Arc<Client>, Result<(), Error>) + Send + 'static,
+    ) {
         if self.client.has_room(0) {
-            return answer(reply, self.ask(operation));
+            return Adapter::begin(&self.client, |client| start(client, Ok(())));
         }
         let client = self.client.clone();
-        let retry = move |room: Result<(), Error>| match room {
-            Ok(()) => answer(reply, Adapter::run(&client, operation)),
-            Err(error) => answer(reply, Err(errno(error))),
-        };
-        self.client.wait_for_room(0, request.pid(), Box::new(retry));
+        self.client.wait_for_room(0, request.pid(), Box::new(move |room| start(&client, room)));
     }
 
     /// Agrees with the kernel on what both can do.
@@ -147,25 +157,19 @@ impl Adapter {
         Opener { client: self.client.clone(), passthrough: self.passthrough.clone(), flags }
     }
 
-    fn written(
+    fn write(
         client: &Arc<Client>,
-        request: (u32, bool),
-        ino: Ino,
+        (caller, handle, place, synced): (Caller, FileHandle, Offset, bool),
+        data: &[u8],
         reply: ReplyWrite,
-        result: Result<usize, Errno>,
     ) {
-        let (thread, synced) = request;
-        match result {
-            Ok(count) if synced => {
-                let done = move |result| match result {
-                    Ok(()) => reply.written(count as u32),
-                    Err(error) => reply.error(errno(error)),
-                };
-                Adapter::begin(client, |client| client.publish(ino, false, thread, Box::new(done)));
-            }
-            Ok(count) => reply.written(count as u32),
-            Err(error) => reply.error(error),
+        if synced {
+            let done = move |result: Result<usize, Error>| reply_written(reply, result.map_err(errno));
+            return Adapter::begin(client, |client| {
+                client.write_synced(&caller, handle.0, place, data, done);
+            });
         }
+        reply_written(reply, Adapter::run(client, |client| client.write(&caller, handle.0, place, data)));
     }
 }
 
@@ -300,21 +304,22 @@ impl fuser::Filesystem for Adapter {
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (caller, opener) = (caller(request), self.opener(flags.0));
-        self.change(
-            request,
-            reply,
-            move |client| client.open_file(&caller, ino.0, flags.0),
-            move |reply, result| {
-                let handle = match result {
-                    Ok(handle) => handle,
-                    Err(error) => return reply.error(error),
-                };
-                match opener.settle(ino.0, handle, |file| reply.open_backing(file)) {
-                    (flags, None) => reply.opened(FileHandle(handle), flags),
-                    (flags, Some(to)) => reply.opened_passthrough(FileHandle(handle), flags, &to),
-                }
-            },
-        );
+        let open = move |client: &Arc<Client>| client.open_file(&caller, ino.0, flags.0);
+        let answer = move |reply: ReplyOpen, result: Result<u64, Errno>| {
+            let handle = match result {
+                Ok(handle) => handle,
+                Err(error) => return reply.error(error),
+            };
+            match opener.settle(ino.0, handle, |file| reply.open_backing(file)) {
+                (flags, None) => reply.opened(FileHandle(handle), flags),
+                (flags, Some(to)) => reply.opened_passthrough(FileHandle(handle), flags, &to),
+            }
+        };
+        // Only what cuts the file can add a change.
+        if flags.0 & O_TRUNC == 0 {
+            return answer(reply, self.ask(open));
+        }
+        self.change(request, reply, open, answer);
     }
 
     fn create(
@@ -368,7 +373,7 @@ impl fuser::Filesystem for Adapter {
     fn write(
         &self,
         request: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
@@ -383,21 +388,18 @@ impl fuser::Filesystem for Adapter {
         // RWF_SYNC or RWF_DSYNC.
         let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let place = if flags.0 & O_APPEND != 0 && !from_cache { Offset::End } else { Offset::At(offset) };
-        let synced = (request.pid(), !from_cache && is_synced(flags.0));
+        let write = (caller, handle, place, !from_cache && is_synced(flags.0));
         if self.client.has_room(data.len()) {
-            let result = self.ask(|client| client.write(&caller, handle.0, place, data));
-            return Adapter::written(&self.client, synced, ino.0, reply, result);
+            return Adapter::write(&self.client, write, data, reply);
         }
         let data = match Client::copy_to_wait(data) {
             Ok(copied) => copied,
             Err(error) => return reply.error(errno(error)),
         };
         let (client, wanted) = (self.client.clone(), data.len());
-        let retry = move |room: Result<(), Error>| {
-            let result = room
-                .map_err(errno)
-                .and_then(|()| Adapter::run(&client, |client| client.write(&caller, handle.0, place, &data)));
-            Adapter::written(&client, synced, ino.0, reply, result);
+        let retry = move |room: Result<(), Error>| match room {
+            Ok(()) => Adapter::write(&client, write, &data, reply),
+            Err(error) => reply.error(errno(error)),
         };
         self.client.wait_for_room(wanted, request.pid(), Box::new(retry));
     }
@@ -439,18 +441,10 @@ impl fuser::Filesystem for Adapter {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        let ino = match self.ask(|client| client.start_sync(handle.0)) {
-            Ok(ino) => ino,
-            Err(error) => return reply.error(error),
-        };
-        let client = self.client.clone();
-        let done = move |result: Result<(), Error>| {
-            if result.is_err() {
-                client.has_reported(handle.0);
-            }
-            reply_empty(reply, result.map_err(errno));
-        };
-        Adapter::begin(&self.client, |client| client.sync(ino, data_only, request.pid(), Box::new(done)));
+        let done = move |result: Result<(), Error>| reply_empty(reply, result.map_err(errno));
+        Adapter::begin(&self.client, |client| {
+            client.fsync(handle.0, data_only, request.pid(), Box::new(done));
+        });
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -566,7 +560,8 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let done = move |result: Result<(), Error>| reply_empty(reply, result.map_err(errno));
-        Adapter::begin(&self.client, |client| client.sync(ino.0, data_only, request.pid(), Box::new(done)));
+        let sync = Sync { ino: ino.0, data_only, thread: request.pid() };
+        Adapter::begin(&self.client, |client| client.fsync_directory(sync, Box::new(done)));
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -655,7 +650,7 @@ impl fuser::Filesystem for Adapter {
         _ino_in: INodeNo,
         from: FileHandle,
         from_offset: u64,
-        ino_out: INodeNo,
+        _ino_out: INodeNo,
         to: FileHandle,
         to_offset: u64,
         length: u64,
@@ -664,13 +659,9 @@ impl fuser::Filesystem for Adapter {
     ) {
         let caller = caller(request);
         let copy = Copy { from: from.0, from_offset, to: to.0, to_offset, length };
-        let synced = (request.pid(), self.client.writes_synced(to.0));
-        let client = self.client.clone();
-        self.change(
-            request,
-            reply,
-            move |client| client.copy_range(&caller, &copy),
-            move |reply, result| Adapter::written(&client, synced, ino_out.0, reply, result),
-        );
+        self.with_room(request, move |client, room| match room {
+            Ok(()) => client.copy_range(&caller, &copy, |copied| reply_written(reply, copied.map_err(errno))),
+            Err(error) => reply.error(errno(error)),
+        });
     }
 }

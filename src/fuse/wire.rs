@@ -6,8 +6,8 @@ use std::{
 };
 
 use fuser::{
-    Errno, FileAttr, FileType, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyXattr, Request,
-    TimeOrNow,
+    Errno, FileAttr, FileType, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow,
 };
 
 use super::{DO_NOT_KEEP, GENERATION};
@@ -120,6 +120,13 @@ pub(super) fn reply_attr(reply: ReplyAttr, shown: Ino, result: Result<Shown, Err
 pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
     match result {
         Ok(()) => reply.ok(),
+        Err(error) => reply.error(error),
+    }
+}
+
+pub(super) fn reply_written(reply: ReplyWrite, result: Result<usize, Errno>) {
+    match result {
+        Ok(count) => reply.written(count as u32),
         Err(error) => reply.error(error),
     }
 }

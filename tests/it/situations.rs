@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Command,
+    sync::mpsc::channel,
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +21,7 @@ use nix::{
     unistd::{Whence, lseek},
 };
 
-use crate::sandbox::{Sandbox, awaited, run};
+use crate::sandbox::{Foreground, Sandbox, awaited, run};
 
 /// Nothing expires and nothing lands by itself.
 const STILL: [&str; 2] = ["--clock", "manual"];
@@ -392,9 +393,10 @@ fn without_read_your_writes_a_program_sees_the_old_content_until_it_lands() {
     assert_eq!(text(sandbox.path("a/f")).as_deref(), Some("newer"));
 }
 
-#[test]
-fn a_writer_that_waits_for_room_ends_when_the_client_leaves() {
+/// A client with so much in flight that the next write waits, which one thread is doing.
+fn full() -> (Foreground, Sandbox, thread::JoinHandle<std::io::Result<()>>) {
     let sandbox = Sandbox::for_mounting();
+    fs::write(sandbox.path("shared/other"), "text").unwrap();
     let client = sandbox.serve("a", &[&STILL[..], &["--max-in-flight", "72KiB"]].concat());
     let path = sandbox.path("a/f");
     let writer = thread::spawn(move || {
@@ -405,10 +407,32 @@ fn a_writer_that_waits_for_room_ends_when_the_client_leaves() {
     awaited("a full queue", || {
         fs::metadata(sandbox.path("a/f")).is_ok_and(|metadata| metadata.len() >= 64 << 10).then_some(())
     });
+    (client, sandbox, writer)
+}
+
+#[test]
+fn a_writer_that_waits_for_room_ends_when_the_client_leaves() {
+    let (client, sandbox, writer) = full();
     client.signal(Signal::SIGTERM);
     assert_eq!(client.wait().code, Some(0));
     drop(writer.join().expect("the writer ends"));
     assert!(fs::metadata(sandbox.path("shared/f")).unwrap().len() >= 64 << 10);
+}
+
+#[test]
+fn who_only_reads_waits_for_no_room() {
+    let (client, sandbox, writer) = full();
+    let (tell, told) = channel();
+    let other = sandbox.path("a/other");
+    let reader = thread::spawn(move || {
+        let writable = OpenOptions::new().write(true).open(&other).is_ok();
+        tell.send((fs::read_to_string(other).unwrap(), writable)).unwrap();
+    });
+    let read = told.recv_timeout(Duration::from_secs(20));
+    client.signal(Signal::SIGTERM);
+    assert_eq!(client.wait().code, Some(0));
+    drop((writer.join(), reader.join()));
+    assert_eq!(read, Ok(("text".to_string(), true)));
 }
 
 #[test]

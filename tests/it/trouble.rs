@@ -124,6 +124,31 @@ print(said(os.close, f[0]), said(os.close, f[3]), said(os.close, add()))
 }
 
 #[test]
+fn an_fsync_and_a_synced_write_are_logged_with_how_they_end() {
+    if !as_root("trouble::an_fsync_and_a_synced_write_are_logged_with_how_they_end") {
+        return;
+    }
+    let small = Small::new("size=1m");
+    fs::write(small.path("shared/ballast"), vec![0; 800 << 10]).unwrap();
+    small.mount(&["--write-delay", "10m", "--rename-delay", "10m", "--debug"]);
+    let script = "f = add(); os.write(f, BLOCK)
+print(said(os.fsync, f), said(os.fsync, f))
+s = os.open('a/s', os.O_CREAT | os.O_WRONLY | os.O_SYNC)
+print(said(os.write, s, BLOCK))
+os.unlink('shared/ballast')
+print(said(os.fsync, f))
+";
+    assert_eq!(program(&small, script), "ENOSPC ENOSPC\nENOSPC\nNone\n");
+    let log = small.0.log("a");
+    let of = |call: &str| {
+        let ends = log.lines().filter_map(|line| line.split_once(call)?.1.split(' ').next());
+        ends.collect::<Vec<_>>()
+    };
+    assert_eq!(of(" op=fsync path=/f outcome="), ["ENOSPC", "ENOSPC", "ok"], "{log}");
+    assert_eq!(of(" op=write path=/s outcome="), ["ENOSPC"], "{log}");
+}
+
+#[test]
 fn with_delay_new_files_wait_for_inodes() {
     if !as_root("trouble::with_delay_new_files_wait_for_inodes") {
         return;

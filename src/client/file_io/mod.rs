@@ -77,7 +77,7 @@ impl Client {
     }
 
     /// Reports a failed landing of this file's data once to each open file (`close(2)`, `fsync(2)`).
-    fn report_late_error(&self, file: &OpenFile) -> Result<(), Error> {
+    pub(super) fn report_late_error(&self, file: &OpenFile) -> Result<(), Error> {
         let latest = self.lock().errors.get(&file.ino).copied();
         match latest {
             Some((number, error)) if file.learns_of(number) => Err(error),
@@ -94,12 +94,6 @@ impl Client {
         self.operate(Operation::Flush, || file.path(), |_| self.report_late_error(&file))
     }
 
-    /// Whether what is copied to a handle is to be published before it returns: the file was opened with `O_SYNC` or
-    /// `O_DSYNC`.
-    pub fn writes_synced(&self, handle: u64) -> bool {
-        self.files.get(handle).is_ok_and(|file| file.flags & O_SYNC != 0)
-    }
-
     /// Closes an open file for good.
     pub fn release(&self, handle: u64) {
         let Some(file) = self.files.remove(handle) else { return };
@@ -107,22 +101,5 @@ impl Client {
             self.keep_writer(file.ino, descriptor);
         }
         self.unpin(file.ino);
-    }
-
-    /// The inode behind a file handle, after reporting the error of an earlier landing: what `fsync(2)` starts with.
-    ///
-    /// # Errors
-    /// EBADF; the error of an earlier landing, once.
-    pub fn start_sync(&self, handle: u64) -> Result<Ino, Error> {
-        let file = self.files.get(handle)?;
-        self.report_late_error(&file)?;
-        Ok(file.ino)
-    }
-
-    /// Takes note that `fsync(2)` has just reported the latest landing error of an open file.
-    pub fn has_reported(&self, handle: u64) {
-        if let Ok(file) = self.files.get(handle) {
-            let _ = self.report_late_error(&file);
-        }
     }
 }

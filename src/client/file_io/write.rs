@@ -2,9 +2,10 @@
 
 use std::{os::fd::AsFd, sync::Arc};
 
-use super::{Caller, Client, OpenFile, Provenance, State, Version, Watched};
+use super::{Caller, Client, O_SYNC, OpenFile, Provenance, State, Version, Watched};
 use crate::{
     backing::sys,
+    client::Sync,
     consistency::{
         Attributes, Change, Ino, Route,
         mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
@@ -52,6 +53,24 @@ impl Client {
             || file.path(),
             |provenance| self.write_to(&file, caller, place, data, provenance),
         )
+    }
+
+    /// The same for a write that is over when it has been synced (`O_SYNC`, `O_DSYNC`, `RWF_SYNC`, `RWF_DSYNC`).
+    pub fn write_synced(
+        self: &Arc<Self>,
+        caller: &Caller,
+        handle: u64,
+        place: Offset,
+        data: &[u8],
+        done: impl FnOnce(Result<usize, Error>) + Send + 'static,
+    ) {
+        let file = match self.files.get(handle) {
+            Ok(file) => file,
+            Err(error) => return done(Err(error)),
+        };
+        let sync = Sync { ino: file.ino, data_only: false, thread: caller.thread };
+        let write = |provenance: &mut _| self.write_to(&file, caller, place, data, provenance);
+        self.operate_to_disk(Operation::Write, || file.path(), sync, write, done);
     }
 
     fn write_to(
@@ -216,17 +235,28 @@ impl Client {
         if length > available { Err(Error::NoSpace) } else { Ok(()) }
     }
 
-    /// Copies between two open files; returns how much.
+    /// Copies between two open files; calls `done` with how much, where the target was opened with `O_SYNC` or `O_DSYNC`
+    /// when that has been synced.
     ///
     /// # Errors
     /// As for reading and writing.
-    pub fn copy_range(&self, caller: &Caller, copy: &Copy) -> Result<usize, Error> {
-        let (from, to) = (self.files.get(copy.from)?, self.files.get(copy.to)?);
-        self.operate(
-            Operation::CopyFileRange,
-            || to.path(),
-            |provenance| self.copy_between(caller, (&from, &to), copy, provenance),
-        )
+    pub fn copy_range(
+        self: &Arc<Self>,
+        caller: &Caller,
+        copy: &Copy,
+        done: impl FnOnce(Result<usize, Error>) + Send + 'static,
+    ) {
+        let (from, to) = match self.files.get(copy.from).and_then(|from| Ok((from, self.files.get(copy.to)?)))
+        {
+            Ok(files) => files,
+            Err(error) => return done(Err(error)),
+        };
+        let run = |provenance: &mut _| self.copy_between(caller, (&from, &to), copy, provenance);
+        if to.flags & O_SYNC == 0 {
+            return done(self.operate(Operation::CopyFileRange, || to.path(), run));
+        }
+        let sync = Sync { ino: to.ino, data_only: false, thread: caller.thread };
+        self.operate_to_disk(Operation::CopyFileRange, || to.path(), sync, run, done);
     }
 
     /// The backing file system copies where both files are simply its own, else this process does.

@@ -236,13 +236,15 @@ impl Machine for Host {
         self.changed(&[to.0.ino]);
         let copy =
             Copy { from: from.0.handle, from_offset: from.1, to: to.0.handle, to_offset: to.1, length };
-        self.client.copy_range(&root_caller(), &copy).map(count).map_err(Error::errno)
+        let (sender, receiver) = channel();
+        let done = move |copied| sender.send(copied).expect("somebody waits");
+        self.client.copy_range(&root_caller(), &copy, done);
+        receiver.recv().expect("an answer").map(count).map_err(Error::errno)
     }
 
     /// `fsync(2)`: nothing runs by itself here, so what it hurries is landed at once.
     fn sync(&self, file: &HostFile) -> Answer {
-        let ino = self.client.start_sync(file.handle).map_err(Error::errno)?;
-        let answer = self.start_sync(ino);
+        let answer = self.start_sync(file.handle);
         self.client.land_due();
         answer.recv_timeout(Duration::from_secs(20)).expect("fsync returns").map(done).map_err(Error::errno)
     }
@@ -524,9 +526,10 @@ impl Host {
         Ok((directory, name.as_bytes(), found))
     }
 
-    fn start_sync(&self, ino: u64) -> Receiver<Result<(), Error>> {
+    fn start_sync(&self, handle: u64) -> Receiver<Result<(), Error>> {
         let (sender, receiver) = channel();
-        self.client.sync(ino, false, 0, Box::new(move |result| sender.send(result).expect("somebody waits")));
+        let done = move |result| sender.send(result).expect("somebody waits");
+        self.client.fsync(handle, false, 0, Box::new(done));
         receiver
     }
 
