@@ -5,14 +5,13 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     clock::Clock,
     error::{Error, Refusal},
     operation::Operation,
-    time::Time,
 };
 
 /// How much an event matters.
@@ -265,12 +264,14 @@ pub struct EventLog {
     operations: bool,
     sink: Sink,
     place: Place,
+    /// One line at a time, from the look at the clock on.
+    turn: Arc<Mutex<()>>,
 }
 
 impl EventLog {
     /// A log of `client` that hands each line to `sink`; with `operations` also those of level debug.
     pub fn new(client: &str, operations: bool, sink: Sink) -> EventLog {
-        EventLog { client: client.into(), operations, sink, place: Place::Program }
+        EventLog { client: client.into(), operations, sink, place: Place::Program, turn: Arc::default() }
     }
 
     /// A log that is appended to a file; the folders above it are made. Every line is one write of its own and with the
@@ -315,9 +316,11 @@ impl EventLog {
         self.operations
     }
 
-    /// Writes one event that happened at `now`.
-    pub(crate) fn record(&self, now: Time, event: &Event) {
+    /// Writes one event that happens now. Lines are in the order of their times.
+    pub(crate) fn record(&self, clock: &Clock, event: &Event) {
         if event.level() > Level::Debug || self.operations {
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = clock.now();
             (self.sink)(event.level(), &format!("client={} t={now} {event}", Quoted(&self.client)));
         }
     }
@@ -339,7 +342,7 @@ pub fn open_for_appending(path: &Path) -> Result<File, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
+    use std::time::Duration;
 
     #[test]
     fn lines_are_key_value_and_odd_values_are_quoted() {
@@ -372,8 +375,10 @@ mod tests {
         let sink = lines.clone();
         let sink: Sink = Arc::new(move |_, line| sink.lock().unwrap().push(line.to_string()));
         let landed = Event::Landed { mutation: "write", path: "/f".into(), late_us: 1 };
-        EventLog::new("a", false, sink.clone()).record(Time::ZERO, &landed);
-        EventLog::new("a", true, sink).record(Time::from_millis(1500), &landed);
+        let clock = Clock::manual();
+        EventLog::new("a", false, sink.clone()).record(&clock, &landed);
+        clock.advance(Duration::from_millis(500));
+        EventLog::new("a", true, sink).record(&clock, &landed);
         assert_eq!(
             *lines.lock().unwrap(),
             ["client=a t=1.500000 event=landed mutation=write path=/f late_us=1"]

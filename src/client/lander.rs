@@ -279,13 +279,23 @@ impl Client {
             }
         }
         state.unsynced.extend(mutation.change.places().iter().map(|place| place.directory));
+        // What is known of its place may go with it.
+        let path = self.log.wants_operations().then(|| readable(&self.landed_path(mutation)));
         // Before it is gone: whoever sees that it has landed counts it, too.
         self.counters.landed.fetch_add(1, Ordering::Relaxed);
         self.settle(state, std::slice::from_ref(mutation), Ok(()));
-        if self.log.wants_operations() {
-            let path = readable(&self.table.path(mutation.change.subject()));
+        if let Some(path) = path {
             let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
-            self.log.record(now, &Event::Landed { mutation: mutation.change.verb(), path, late_us });
+            let event = Event::Landed { mutation: mutation.change.verb(), path, late_us };
+            self.log.record(&self.clock, &event);
+        }
+    }
+
+    /// Where what has landed is now, or was: of a move where it went.
+    fn landed_path(&self, mutation: &Mutation) -> Vec<u8> {
+        match mutation.change.places().last() {
+            Some(place) => self.path_of(place),
+            None => self.table.path(mutation.change.subject()),
         }
     }
 
@@ -387,7 +397,10 @@ impl Client {
         drop(state);
         if tries == 1 {
             let (path, error) = (readable(&self.mutation_path(mutation)), error.symbol());
-            self.log.record(now, &Event::LandingDelayed { mutation: mutation.change.verb(), path, error });
+            self.log.record(
+                &self.clock,
+                &Event::LandingDelayed { mutation: mutation.change.verb(), path, error },
+            );
         }
         over.into_iter().for_each(Over::go_on);
     }
@@ -403,7 +416,7 @@ impl Client {
         for mutation in lost.iter().rev() {
             let (path, error) = (readable(&self.mutation_path(mutation)), error.symbol());
             let event = Event::Lost { mutation: mutation.change.verb(), path, error };
-            self.log.record(self.now(), &event);
+            self.log.record(&self.clock, &event);
         }
     }
 

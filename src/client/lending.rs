@@ -141,7 +141,7 @@ impl Client {
     ///
     /// # Errors
     /// The kernel keeps answers of this client.
-    pub fn check_nothing_is_kept(&self) -> Result<(), Refusal> {
+    pub(super) fn check_nothing_is_kept(&self) -> Result<(), Refusal> {
         if !self.lends {
             return Ok(());
         }

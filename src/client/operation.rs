@@ -92,7 +92,7 @@ impl Client {
 
     /// Writes down something that a person should know.
     pub fn note(&self, text: String) {
-        self.log.record(self.now(), &Event::Note { text });
+        self.log.record(&self.clock, &Event::Note { text });
     }
 
     pub(super) fn judge(&self, operation: Operation, path: impl Fn() -> Vec<u8>) -> Result<(), Error> {
@@ -106,7 +106,7 @@ impl Client {
             Verdict::Fail { error, nth } => {
                 self.counters.faults.fetch_add(1, Ordering::Relaxed);
                 let event = Event::Fault { operation, path: readable(&path), nth, error: error.symbol() };
-                self.log.record(self.now(), &event);
+                self.log.record(&self.clock, &event);
                 Err(error)
             }
         }
@@ -128,6 +128,6 @@ impl Client {
         let outcome = error.map_or_else(|| "ok".to_string(), |error| error.symbol());
         let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         let event = Event::Operation { operation, path: readable(path), outcome, source, age_us };
-        self.log.record(now, &event);
+        self.log.record(&self.clock, &event);
     }
 }

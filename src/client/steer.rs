@@ -13,7 +13,7 @@
 
 use std::{
     sync::{
-        Arc, PoisonError,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -69,23 +69,25 @@ impl Client {
         let changed = new.iter().zip(&old).filter(|(new, old)| new != old);
         let changed: Vec<String> = changed.map(|((name, value), _)| format!("{name}={value}")).collect();
         if !changed.is_empty() {
-            self.log.record(now, &Event::Set { knobs: changed.join(" ") });
+            self.log.record(&self.clock, &Event::Set { knobs: changed.join(" ") });
         }
         // There may be room now for those who wait: the landing threads let them in.
         self.work.notify_all();
         Ok(knobs)
     }
 
-    /// From now on nothing lands by being due.
+    /// From now on nothing lands by being due; what is landing has landed when this returns.
     pub fn hold(&self) {
-        self.lock().in_flight.hold(true);
-        self.log.record(self.now(), &Event::Hold);
+        let mut state = self.lock();
+        state.in_flight.hold(true);
+        drop(self.rested(state));
+        self.log.record(&self.clock, &Event::Hold);
     }
 
     /// What is due lands again; on a manual clock it has when this returns.
     pub fn release_held(&self) {
         self.lock().in_flight.hold(false);
-        self.log.record(self.now(), &Event::Release);
+        self.log.record(&self.clock, &Event::Release);
         self.work.notify_all();
         if self.clock.is_manual() {
             let _hand = locked(&self.hand);
@@ -115,7 +117,7 @@ impl Client {
         stuck.extend(self.unlanded(&state, last));
         drop(state);
         let landed = count(&self.counters.landed) - landed_before;
-        self.log.record(self.now(), &Event::Flush { landed, stuck: stuck.len() as u64 });
+        self.log.record(&self.clock, &Event::Flush { landed, stuck: stuck.len() as u64 });
         if stuck.is_empty() { Ok(landed) } else { Err(could_not_land(&stuck)) }
     }
 
@@ -136,9 +138,19 @@ impl Client {
     }
 
     /// Drops every belief at once.
-    pub fn expire(&self) {
+    ///
+    /// # Errors
+    /// The kernel keeps answers of this client, and would go on believing them.
+    pub fn expire(&self) -> Result<(), Refusal> {
+        self.check_nothing_is_kept()?;
+        self.drop_beliefs();
+        Ok(())
+    }
+
+    /// The same, whatever the kernel keeps.
+    pub fn drop_beliefs(&self) {
         self.lock().belief.expire();
-        self.log.record(self.now(), &Event::Expire);
+        self.log.record(&self.clock, &Event::Expire);
     }
 
     /// Drops all that is in flight, as if the host had crashed, and names it, oldest first: path and operation. What is
@@ -148,12 +160,7 @@ impl Client {
     /// attributes of it, hears EIO once; a file or directory that was never made answers ESTALE. Whoever waits for what
     /// is lost hears EIO.
     pub fn lose(&self) -> Vec<String> {
-        let mut state = self.lock();
-        while state.in_flight.is_landing() && !state.stopping {
-            state.in_flight.freeze(true);
-            state = self.progress.wait_for_rest(state, LOOK);
-        }
-        state.in_flight.freeze(false);
+        let mut state = self.rested(self.lock());
         let all = state.in_flight.all().map(|(mutation, _)| mutation);
         let mut dropped: Vec<Arc<Mutation>> =
             all.filter(|mutation| !state.in_flight.is_started(mutation.id)).cloned().collect();
@@ -167,10 +174,19 @@ impl Client {
         }
         self.settle(state, &dropped, Err(Error::InputOutput));
         self.counters.dropped.fetch_add(dropped.len() as u64, Ordering::Relaxed);
-        let now = self.now();
-        events.iter().for_each(|event| self.log.record(now, event));
-        self.log.record(now, &Event::Lose { dropped: dropped.len() as u64 });
+        events.iter().for_each(|event| self.log.record(&self.clock, event));
+        self.log.record(&self.clock, &Event::Lose { dropped: dropped.len() as u64 });
         named
+    }
+
+    /// Waits until nothing is being landed. Nothing begins to land meanwhile.
+    fn rested<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        while state.in_flight.is_landing() && !state.stopping {
+            state.in_flight.freeze(true);
+            state = self.progress.wait_for_rest(state, LOOK);
+        }
+        state.in_flight.freeze(false);
+        state
     }
 
     fn loss_error(&self, mutation: &Mutation) -> Error {
@@ -217,7 +233,7 @@ impl Client {
         }
         let landed = count(&self.counters.landed) - landed_before;
         let by_us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
-        self.log.record(self.now(), &Event::Advance { by_us, landed });
+        self.log.record(&self.clock, &Event::Advance { by_us, landed });
         let next_due = self.next_due().map(|due| due.since(self.now()));
         Ok(Advanced { landed, next_due })
     }

@@ -287,7 +287,7 @@ impl Moving for &Mount {
 /// std::fs::write(writer.mountpoint().join("file"), "text")?;
 /// writer.flush()?; // it is in the backing directory
 /// assert!(!reader.mountpoint().join("file").exists()); // and yet the reader believes that it is not
-/// reader.expire();
+/// reader.expire()?;
 /// assert!(reader.mountpoint().join("file").exists());
 /// # Ok(())
 /// # }

@@ -328,8 +328,7 @@ impl Steered {
                 return Ok(Answer { landed: Some(client.land_everything()?), ..Answer::done() });
             }
             Request::Expire => {
-                client.check_nothing_is_kept()?;
-                client.expire();
+                client.expire()?;
             }
             Request::Lose => return Ok(Answer::dropped(client.lose())),
             Request::Advance(by) => {

@@ -211,7 +211,8 @@ impl Mount {
         self.served.client.set(change)
     }
 
-    /// From now on nothing lands by being due, and what would be written through goes in flight. What `fsync(2)` asks
+    /// From now on nothing lands by being due, and what would be written through goes in flight. What is landing just now has
+    /// landed when this returns. What `fsync(2)` asks
     /// for, [`Mount::flush`] and leaving land all the same.
     pub fn hold(&self) {
         self.served.client.hold();
@@ -230,10 +231,12 @@ impl Mount {
         self.served.client.land_everything().map_err(|refusal| self.served.seat.named(&refusal))
     }
 
-    /// Drops all beliefs: every question is asked anew. What the kernel keeps ([`MountOptions::kernel_cache`]) it keeps
-    /// until its time is over.
-    pub fn expire(&self) {
-        self.served.client.expire();
+    /// Drops all beliefs: every question is asked anew.
+    ///
+    /// # Errors
+    /// Refused where the kernel caches ([`MountOptions::kernel_cache`]): it would go on believing.
+    pub fn expire(&self) -> Result<(), Refusal> {
+        self.served.client.expire().map_err(|refusal| self.served.seat.named(&refusal))
     }
 
     /// Drops what is in flight, as if the host had crashed, and names it: path and operation. Who has a file open of
@@ -296,7 +299,7 @@ impl Mount {
             kernel_cache: options.kernel_cache,
             version: env!("CARGO_PKG_VERSION"),
         };
-        self.served.log.record(self.served.clock.now(), &start);
+        self.served.log.record(&self.served.clock, &start);
         if let Some(notice) = notice {
             self.served.note(notice);
         }

@@ -82,7 +82,10 @@ impl Request {
 
     /// Whether the answer may take long although nothing is wrong: it comes when changes have landed.
     pub fn may_last(&self) -> bool {
-        matches!(self, Request::Release | Request::Flush | Request::Lose | Request::Advance(_))
+        matches!(
+            self,
+            Request::Hold | Request::Release | Request::Flush | Request::Lose | Request::Advance(_)
+        )
     }
 
     /// The line that asks for it, without its end.

@@ -65,7 +65,7 @@ impl Served {
                 "this client cannot be steered, and `chaosfs umount` will not hear when everything has landed: no \
                  socket: {error}"
             );
-            log.record(clock.now(), &Event::Note { text });
+            log.record(&clock, &Event::Note { text });
         });
         Arc::new(Served {
             client,
@@ -171,7 +171,7 @@ impl Served {
         self.session.abandon();
         let Farewell { landed, conflicts, faults, lost_changes: lost, .. } = farewell;
         let stop = Event::Stop { landed, conflicts, faults, lost };
-        self.log.record(self.clock.now(), &stop);
+        self.log.record(&self.clock, &stop);
         self.seat.clear();
         drop(self.name.lock().unwrap_or_else(PoisonError::into_inner).take());
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -182,6 +182,6 @@ impl Served {
     }
 
     pub fn note(&self, text: String) {
-        self.log.record(self.clock.now(), &Event::Note { text });
+        self.log.record(&self.clock, &Event::Note { text });
     }
 }

@@ -593,3 +593,71 @@ fn ten_due_times_are_crossed_at_once() {
     assert_eq!(fs::read_dir(clients["B"].mountpoint()).unwrap().count(), 10);
     assert!(Clock::manual().is_manual());
 }
+
+#[test]
+fn nothing_is_being_landed_any_more_when_hold_returns() {
+    // Files large enough that their landing takes a while.
+    let sandbox = mounted(&["--write-delay", "1ms", "--rename-delay", "1ms"]);
+    let mut client = RemoteClient::at(&sandbox.path("a")).unwrap();
+    for round in 0..20 {
+        let name = format!("f{round}");
+        fs::write(sandbox.path("a").join(&name), vec![b'x'; 3 << 20]).unwrap();
+        client.hold().unwrap();
+        let there = || fs::metadata(sandbox.path("shared").join(&name)).map_or(0, |facts| facts.len());
+        let seen = there();
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(there(), seen, "in round {round}");
+        client.release().unwrap();
+    }
+}
+
+#[test]
+fn a_guard_refuses_to_expire_what_the_kernel_keeps_as_the_command_does() {
+    let sandbox = Sandbox::for_mounting();
+    let options = chaosfs::MountOptions {
+        kernel_cache: true,
+        ..chaosfs::MountOptions::new(sandbox.path("shared"), sandbox.path("a"))
+    };
+    let mount = chaosfs::mount(options).unwrap();
+    let refusal = mount.expire().unwrap_err().to_string();
+    assert_eq!(
+        say(&sandbox, &["expire", sandbox.path("a").to_str().unwrap()]).err,
+        format!("chaosfs: {refusal}\n")
+    );
+}
+
+#[test]
+fn the_log_of_operations_has_paths_and_its_lines_are_in_order() {
+    let sandbox = mounted(&["--debug", "--write-delay", "0..3ms", "--rename-delay", "0..3ms"]);
+    thread::scope(|scope| {
+        for worker in 0..4 {
+            let folder = sandbox.path("a");
+            scope.spawn(move || {
+                for number in 0..40 {
+                    let (path, moved) = (
+                        folder.join(format!("{worker}-{number}")),
+                        folder.join(format!("m{worker}-{number}")),
+                    );
+                    fs::write(&path, "text").unwrap();
+                    fs::rename(&path, &moved).unwrap();
+                    fs::remove_file(&moved).unwrap();
+                }
+            });
+        }
+    });
+    done(&sandbox, &["flush", "a"]);
+    let log = sandbox.log("a");
+    let landed = |verb: &str| {
+        log.lines()
+            .filter(|line| line.contains(&format!(" event=landed mutation={verb} path=")))
+            .collect::<Vec<_>>()
+    };
+    let (moved, removed) = (landed("rename"), landed("unlink"));
+    assert_eq!((moved.len(), removed.len()), (160, 160));
+    assert!(moved.iter().chain(&removed).all(|line| line.contains(" path=/m")), "{moved:?} {removed:?}");
+    let times: Vec<f64> = log
+        .lines()
+        .map(|line| line.split(" t=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(times.is_sorted());
+}

@@ -111,7 +111,7 @@ impl Client {
             self.lock().overtaken.push(Loss::of_name(&path, mutation, outcome));
         }
         let event = Event::Conflict { mutation, path, ours, theirs, outcome };
-        self.log.record(self.now(), &event);
+        self.log.record(&self.clock, &event);
     }
 }
 

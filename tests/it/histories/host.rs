@@ -472,7 +472,7 @@ impl Host {
 
     /// Whatever is believed here goes, by the client and by the kernel.
     pub fn expire(&self) {
-        self.client.expire();
+        self.client.drop_beliefs();
         *self.kept() = Keeping::default();
     }
 
