@@ -26,6 +26,9 @@ use crate::{
 const TRUNCATING: i32 = READ_WRITE | 0o1000;
 const NO_THREAD: u32 = 0;
 
+/// Two names of one file.
+const LINKED: [&str; 2] = ["d/f", "d/linked"];
+
 /// What stands at a path as programs know it: a file with this content, or no file.
 type Known = Option<Vec<u8>>;
 
@@ -153,9 +156,8 @@ impl Program {
 
     /// The names that this history gives to the file at a path.
     fn names_of(&self, path: &str) -> Vec<String> {
-        let linked = ["d/f", "d/linked"];
-        if linked.contains(&path) && self.told.paths.contains_key(linked[1]) {
-            return linked.map(String::from).to_vec();
+        if LINKED.contains(&path) && self.told.paths.contains_key(LINKED[1]) {
+            return LINKED.map(String::from).to_vec();
         }
         vec![path.to_string()]
     }
@@ -327,10 +329,11 @@ fn check(program: &Program, farewell: &Farewell, context: &str) {
         let mut paths = lines.filter_map(|line| line.strip_prefix('/')?.split(": ").next());
         paths.any(|lost| path == lost || path.strip_prefix(lost).is_some_and(|rest| rest.starts_with('/')))
     };
-    // A move that is lost is named by where it came from.
+    // A move that is lost is named by where it came from, and data of a file by one of its names.
     let moved_from = |path: &str| program.told.moves.iter().find(|(_, to)| to == path).map(|(from, _)| from);
     for (path, known) in &program.told.paths {
-        let is_named = named(path) || moved_from(path).is_some_and(|from| named(from));
+        let is_linked = LINKED.contains(&path.as_str()) && LINKED.into_iter().any(named);
+        let is_named = named(path) || is_linked || moved_from(path).is_some_and(|from| named(from));
         if program.told.doubtful.contains(path) || program.reported.contains(path) || is_named {
             continue;
         }
