@@ -95,6 +95,15 @@ impl Error {
         PASSING.iter().any(|passing| passing.errno() == self.errno())
     }
 
+    /// Whether it is this process's own and passes: no descriptors, no memory, interrupted.
+    pub fn is_of_this_process(self) -> bool {
+        const ENFILE: i32 = 23;
+        const ENOMEM: i32 = 12;
+        [Error::TooManyOpen, Error::Interrupted, Error::System(ENFILE), Error::System(ENOMEM)]
+            .iter()
+            .any(|own| self.is(*own))
+    }
+
     /// Whether both are the same errno, whoever found it.
     pub fn is(self, other: Error) -> bool {
         self.errno() == other.errno()

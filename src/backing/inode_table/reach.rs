@@ -67,7 +67,7 @@ impl InodeTable {
                 Ok(descriptor) => break descriptor,
                 Err(away) => away,
             };
-            if let Some(opened) = self.open_by_handle(&away, purpose) {
+            if let Some(opened) = self.open_by_handle(&away, purpose)? {
                 break self.hold(away.ino, opened, purpose);
             }
             next = away.place.directory;
@@ -101,15 +101,20 @@ impl InodeTable {
         Ok(Err(Away { ino, identity, place: node.in_backing().clone(), handle }))
     }
 
-    fn open_by_handle(&self, away: &Away, purpose: Purpose) -> Option<OwnedFd> {
-        let handle = away.handle.as_ref().filter(|_| away.identity.device == self.device)?;
-        let opened = self.open(purpose, || sys::open_handle(self.root.as_fd(), handle)).ok()?;
-        Some(opened).filter(|opened| is_behind(opened.as_fd(), &away.identity))
+    fn open_by_handle(&self, away: &Away, purpose: Purpose) -> Result<Option<OwnedFd>> {
+        let handle = away.handle.as_ref().filter(|_| away.identity.device == self.device);
+        let Some(handle) = handle else { return Ok(None) };
+        match self.open(purpose, || sys::open_handle(self.root.as_fd(), handle)) {
+            Ok(opened) => Ok(is_behind(opened.as_fd(), &away.identity)?.then_some(opened)),
+            Err(error) if is_for_now(error) => Err(error),
+            // It is gone, or there is no opening by handle: then by its name.
+            Err(_) => Ok(None),
+        }
     }
 
     fn open_by_name(&self, directory: BorrowedFd<'_>, away: &Away, purpose: Purpose) -> Result<OwnedFd> {
         match self.open(purpose, || sys::open_path(directory, &away.place.name)) {
-            Ok(opened) if is_behind(opened.as_fd(), &away.identity) => Ok(opened),
+            Ok(opened) if is_behind(opened.as_fd(), &away.identity)? => Ok(opened),
             Err(error) if !error.is(Error::NotFound) => Err(error),
             _ => Err(Error::Stale),
         }
@@ -233,8 +238,13 @@ fn is_kept(steps_left: usize, purpose: Purpose) -> bool {
     steps_left == 0 || (purpose == Purpose::Use && steps_left.is_power_of_two())
 }
 
-fn is_behind(descriptor: BorrowedFd<'_>, identity: &Identity) -> bool {
-    sys::stat(descriptor).is_ok_and(|stat| stat.identity == *identity)
+fn is_behind(descriptor: BorrowedFd<'_>, identity: &Identity) -> Result<bool> {
+    Ok(sys::stat(descriptor)?.identity == *identity)
+}
+
+/// Whether a failure says nothing about the inode: there are no descriptors, there is no memory, or the device fails.
+fn is_for_now(error: Error) -> bool {
+    error.is_passing() || error.is_of_this_process()
 }
 
 impl Inner {
