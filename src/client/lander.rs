@@ -240,7 +240,7 @@ impl Client {
             Err(error) if error.is_passing() && !is_for_good(&mutation.change, error) => {
                 self.put_off(mutation, error)
             }
-            Err(error) if is_of_this_process(error) || error.is(Error::TextBusy) => {
+            Err(error) if error.is_of_this_process() || error.is(Error::TextBusy) => {
                 self.put_off(mutation, error)
             }
             Err(error) => self.give_up(mutation, error),
@@ -258,22 +258,23 @@ impl Client {
     fn has_landed(&self, mutation: &Arc<Mutation>, subject: Option<Stat>, is_theirs: bool) {
         // The times that the landing left behind are asked for before it leaves the overlay.
         let stat_of = |ino| match subject {
-            Some(stat) if ino == mutation.change.subject() => Some((ino, stat)),
-            _ => Some((ino, self.stat_landed(ino)?)),
+            Some(stat) if ino == mutation.change.subject() => (ino, Some(stat)),
+            _ => (ino, self.stat_landed(ino)),
         };
-        let stats: Vec<(Ino, Stat)> = mutation.change.inodes().into_iter().filter_map(stat_of).collect();
+        let stats: Vec<(Ino, Option<Stat>)> = mutation.change.inodes().into_iter().map(stat_of).collect();
         let now = self.now();
         let mut state = self.lock();
         // What was hurried lost its due time with that.
         let due = state.in_flight.due(mutation.id).filter(|due| *due > Time::ZERO);
         let late = due.map_or(Duration::ZERO, |due| now.since(due));
         for (ino, stat) in &stats {
+            if let Some(watched) = state.watched.get_mut(ino) {
+                watched.expected = stat.as_ref().map(|stat| Version::of(&attributes_of(stat)));
+            }
+            let Some(stat) = stat else { continue };
             let landed = attributes_of(stat);
             let shown = state.in_flight.overlay().view(*ino, &state.belief.disguised(*ino, landed), false);
             state.belief.disguise(*ino, &landed, if is_theirs { &landed } else { &shown });
-            if let Some(watched) = state.watched.get_mut(ino) {
-                watched.expected = Version::of(&landed);
-            }
             if stat.links == 0 && landed.kind != Kind::Directory {
                 state.nameless.insert(*ino);
             }
@@ -321,6 +322,7 @@ impl Client {
                 closing.extend(state.writers.remove(&subject));
                 state.watched.remove(&subject);
             }
+            state.half_made.remove(&subject);
             over.extend(state.waits.landed(mutation.id, result));
         }
         // One only: what it brings counts from when it goes on. The landing threads let in the next.
@@ -503,15 +505,6 @@ fn with_what_falls(state: &State, mutation: &Arc<Mutation>) -> Vec<Arc<Mutation>
     let others = state.in_flight.about(mutation.change.subject()).filter(|other| other.id != mutation.id);
     let others = others.filter(|other| !state.in_flight.is_started(other.id) && falls_too(other));
     others.rev().chain([mutation]).cloned().collect()
-}
-
-/// Failures that are this process's own and pass: no descriptors, no memory, interrupted.
-fn is_of_this_process(error: Error) -> bool {
-    const ENFILE: i32 = 23;
-    const ENOMEM: i32 = 12;
-    [Error::TooManyOpen, Error::Interrupted, Error::System(ENFILE), Error::System(ENOMEM)]
-        .iter()
-        .any(|own| error.is(*own))
 }
 
 /// Failures that pass elsewhere but not here: an extended attribute that is too large for its file system meets ENOSPC

@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) watched: HashMap<Ino, Watched>,
     /// Files that have lost their last name through this client.
     pub(super) nameless: HashSet<Ino>,
+    /// New inodes whose landing has failed after something of theirs was in the store already.
+    pub(super) half_made: HashMap<Ino, HalfMade>,
     /// Directories in which names have landed since they were last synced.
     pub(super) unsynced: HashSet<Ino>,
     /// Descriptors for landing data, kept while more of it is in flight.
@@ -54,10 +56,20 @@ impl Version {
     }
 }
 
+/// How far the landing of a new inode got before it failed, so that the next try does not meet it as somebody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HalfMade {
+    /// What stands at its name is ours.
+    Ours,
+    /// It is one with a directory of somebody else's, and that has been logged.
+    Merged,
+}
+
 /// A file with data in flight: what the store should show of it, and what somebody else did to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watched {
-    pub(super) expected: Version,
+    /// None: a landing has failed half-way, and nobody knows how much of it is there.
+    pub(super) expected: Option<Version>,
     /// When the program of another client wrote what it landed here last.
     pub(super) theirs: Option<Timestamp>,
     /// A change of ours to the whole file was older than theirs and has been given up.
@@ -66,7 +78,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn expecting(expected: Version) -> Watched {
-        Watched { expected, theirs: None, superseded: false }
+        Watched { expected: Some(expected), theirs: None, superseded: false }
     }
 }
 
@@ -82,6 +94,7 @@ impl State {
             last_error: 0,
             watched: HashMap::default(),
             nameless: HashSet::default(),
+            half_made: HashMap::default(),
             unsynced: HashSet::default(),
             writers: HashMap::default(),
             leaving: false,

@@ -40,15 +40,15 @@ impl Client {
             // Only the owner may; for anybody else it stays the time of landing.
             let _ = sys::set_times(fd, None, Some(wall(stamp)));
         }
-        let stat = sys::stat(fd)?;
-        if changed.is_err() {
+        let left = sys::stat(fd);
+        if changed.is_err() || left.is_err() {
             // A part of it may be in the store: the next try must not take that for somebody else's.
             if let Some(watched) = self.lock().watched.get_mut(&ino) {
-                watched.expected = Version::of(&attributes_of(&stat));
+                watched.expected = left.ok().map(|stat| Version::of(&attributes_of(&stat)));
             }
         }
         changed?;
-        Ok(Outcome { stat: Some(stat), ..Outcome::default() })
+        Ok(Outcome { stat: Some(left?), ..Outcome::default() })
     }
 }
 

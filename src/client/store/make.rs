@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::{Manner, Outcome, READ_WRITE, inodes::wall, is_directory, names::stays};
 use crate::{
     backing::{Stat, sys},
-    client::{Client, Version, Watched, view::attributes_of},
+    client::{Client, Version, Watched, state::HalfMade, view::attributes_of},
     consistency::{Attributes, Ino, Kind, Place},
     error::Error,
 };
@@ -57,6 +57,23 @@ impl Client {
             Made::Merged => (None, false, true),
             Made::Theirs => return Ok(Outcome::nowhere()),
         };
+        let done = self.finish_making(at, place, (ino, attributes), (opened, anew, is_theirs), manner);
+        if done.is_err() && manner == Manner::Late {
+            let half = if is_theirs { HalfMade::Merged } else { HalfMade::Ours };
+            self.lock().half_made.insert(ino, half);
+        }
+        done
+    }
+
+    /// What comes after the name is there. It may fail and be tried again.
+    fn finish_making(
+        &self,
+        at: BorrowedFd<'_>,
+        place: &Place,
+        (ino, attributes): (Ino, &Attributes),
+        (opened, anew, is_theirs): (Option<OwnedFd>, bool, bool),
+        manner: Manner,
+    ) -> Result<Outcome, Error> {
         let by_name = opened.is_none() && (manner == Manner::Late || self.gives_away);
         let found = if by_name { Some(sys::open_path(at, &place.name)?) } else { None };
         let reached = opened.as_ref().or(found.as_ref()).map(AsFd::as_fd);
@@ -128,7 +145,8 @@ impl Client {
     /// Whether what was found by name is what this call has made there: somebody else may have moved another thing of
     /// root's there meanwhile, which must not be given away.
     fn was_just_made(&self, attributes: &Attributes, stat: &Stat) -> bool {
-        let is_closed = attributes.kind == Kind::Symlink || stat.mode & PERMISSIONS & !SET_IDS == CLOSED;
+        let first = self.first_permissions(attributes);
+        let is_closed = attributes.kind == Kind::Symlink || stat.mode & PERMISSIONS & !SET_IDS == first;
         !self.begins_closed(attributes) || (stat.uid == self.own_ids.0 && is_closed)
     }
 
@@ -144,7 +162,9 @@ impl Client {
     ) -> Result<Made, Error> {
         let theirs = sys::stat_at(at, &place.name)?;
         // An earlier try got this far.
-        let ours = self.table.identity(ino) == Some(theirs.identity);
+        let half = self.lock().half_made.get(&ino).copied();
+        let ours = self.table.identity(ino) == Some(theirs.identity)
+            || half == Some(HalfMade::Ours) && self.was_just_made(attributes, &theirs);
         let kinds = (attributes.kind, Kind::of_mode(theirs.mode));
         let (verb, outcome) =
             if kinds == (Kind::File, Kind::File) { ("create", "taken-over") } else { ("make", "replaced") };
@@ -153,9 +173,13 @@ impl Client {
             false => Ok(Made::Theirs),
         };
         match kinds {
-            (Kind::Directory, Kind::Directory) if ours => Ok(Made::Ours { opened: None, anew: false }),
+            (kind, found) if ours && kind == found && kind != Kind::File => {
+                Ok(Made::Ours { opened: None, anew: false })
+            }
             (Kind::Directory, Kind::Directory) => {
-                self.conflict("mkdir", place, attributes, &theirs, "merged");
+                if half.is_none() {
+                    self.conflict("mkdir", place, attributes, &theirs, "merged");
+                }
                 Ok(Made::Merged)
             }
             _ if !ours && self.is_kept_from(at, &theirs, Some(attributes.uid))? => {

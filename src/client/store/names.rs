@@ -71,7 +71,7 @@ impl Client {
         };
         let is_foreign = Some(theirs.identity) != ours;
         let is_kept = is_directory(&theirs) != takes_directories
-            || is_foreign && self.is_kept_from(at, &theirs, self.owner_of(ino))?;
+            || is_foreign && self.is_kept_from(at, &theirs, self.owner_of(ino)?)?;
         match if is_kept { Err(Error::Exists) } else { remove() } {
             Ok(()) if is_foreign => self.conflict_over(verb, place, ours, &theirs, "removed"),
             Ok(()) => {}
@@ -169,13 +169,17 @@ impl Client {
         (target, to, replaced): (BorrowedFd<'_>, &Place, Option<Ino>),
     ) -> Result<Met, Error> {
         let at_source = sys::stat_at(source, &from.name)?;
-        let at_target = sys::stat_at(target, &to.name).ok();
+        let at_target = match sys::stat_at(target, &to.name) {
+            Err(error) if error.is(Error::NotFound) => None,
+            found => Some(found?),
+        };
         let foreign_source = Some(at_source.identity) != self.table.identity(ino);
         let expected = replaced.and_then(|ino| self.table.identity(ino));
         let foreign_target = at_target.is_some_and(|theirs| Some(theirs.identity) != expected);
-        let mut is_kept = foreign_source && self.is_kept_from(source, &at_source, self.owner_of(ino))?;
+        let mut is_kept = foreign_source && self.is_kept_from(source, &at_source, self.owner_of(ino)?)?;
         if let Some(theirs) = at_target.filter(|_| foreign_target) {
-            is_kept |= self.is_kept_from(target, &theirs, replaced.and_then(|ino| self.owner_of(ino)))?;
+            let owner = replaced.map_or(Ok(None), |ino| self.owner_of(ino))?;
+            is_kept |= self.is_kept_from(target, &theirs, owner)?;
         }
         Ok(Met { at_source, foreign_source, at_target, foreign_target, is_kept })
     }
@@ -185,10 +189,15 @@ impl Client {
         Outcome::theirs()
     }
 
-    /// Who owns an inode that this client knows, if it can still be reached.
-    fn owner_of(&self, ino: Ino) -> Option<u32> {
-        let node = if self.gives_away { self.descriptor(ino).ok() } else { None };
-        sys::stat(node?.as_fd()).ok().map(|stat| stat.uid)
+    /// Who owns an inode that this client knows, if it is still there; for clients that give files away.
+    fn owner_of(&self, ino: Ino) -> Result<Option<u32>, Error> {
+        if !self.gives_away {
+            return Ok(None);
+        }
+        match self.descriptor(ino).and_then(|node| sys::stat(node.as_fd())) {
+            Err(error) if error.is(Error::Stale) => Ok(None),
+            found => Ok(Some(found?.uid)),
+        }
     }
 
     /// Whether somebody else has removed a directory in which this change is to make, move or remove a name, or the last
