@@ -15,13 +15,14 @@ pub use plan::{MOST_ERRORS, Plan, Span, may_fail};
 
 #[cfg(test)]
 mod plan {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::Result;
     use crate::error::Error;
 
     thread_local! {
         static PLAN: RefCell<Plan> = RefCell::default();
+        static WITHOUT_HANDLES: Cell<bool> = const { Cell::new(false) };
     }
 
     /// For how long a call fails.
@@ -51,6 +52,16 @@ mod plan {
             PLAN.with(|plan| plan.replace(Plan { nth, span, round, ..Plan::default() }))
         }
 
+        /// In this thread nothing is opened by its file handle any more, as for an ordinary user.
+        pub fn forbid_handles() {
+            WITHOUT_HANDLES.set(true);
+        }
+
+        /// What has failed in this thread so far by the plan that is in force.
+        pub fn so_far() -> Option<(&'static str, Error)> {
+            PLAN.with(|plan| plan.borrow().failed)
+        }
+
         /// How many calls there were.
         pub fn calls(&self) -> u64 {
             self.asked
@@ -64,6 +75,9 @@ mod plan {
 
     /// Fails where the plan says so.
     pub fn may_fail(call: &'static str) -> Result<()> {
+        if call == "open_by_handle_at" && WITHOUT_HANDLES.get() {
+            return Err(Error::NotPermitted);
+        }
         PLAN.with(|plan| {
             let plan = &mut *plan.borrow_mut();
             plan.asked += 1;

@@ -21,6 +21,11 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(knobs: Knobs) -> Bench {
+        Bench::of(knobs, false)
+    }
+
+    /// One that gives files away, if this is root's and others may come in.
+    pub fn of(knobs: Knobs, allow_other: bool) -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let backing = folder.path().to_path_buf();
         let options = ClientOptions {
@@ -28,7 +33,7 @@ impl Bench {
             id: "a".to_string(),
             seed: 0,
             knobs,
-            allow_other: false,
+            allow_other,
             kernel_cache: false,
             terms: Terms::default(),
         };

@@ -21,7 +21,7 @@
 //! | `sync.rs` | `fsync` |
 //! | `tidying.rs` | giving memory back |
 //! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
-//! | `bench.rs`, `failures.rs` | a client for unit tests; what becomes of everything when a system call fails |
+//! | `bench.rs`, `failures.rs`, `tried_again.rs` | a client for unit tests; what becomes of everything when a system call fails |
 //! | `progress.rs` | which threads sleep, and who is woken for what |
 //!
 //! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
@@ -49,6 +49,8 @@ mod steer;
 mod store;
 mod sync;
 mod tidying;
+#[cfg(test)]
+mod tried_again;
 mod view;
 mod waits;
 mod xattr;
