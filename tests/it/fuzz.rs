@@ -316,8 +316,12 @@ fn odd_names_keep_what_their_program_was_told_while_clients_are_steered() {
         each_client(&sandbox, |client| {
             client.release().and_then(|()| client.flush()).map(drop).expect("it lands")
         });
+        each_client(&sandbox, |client| client.expire().expect("it asks anew"));
         for (owner, (_, tree)) in owners.iter().zip(trees) {
-            assert_eq!(owner.wrong_in(&store(tree)), BTreeSet::new(), "{tree} in round {round}");
+            for seen in ["shared", "a", "b"] {
+                let wrong = owner.wrong_in(&sandbox.path(seen).join(tree));
+                assert_eq!(wrong, BTreeSet::new(), "{tree} in {seen} in round {round}");
+            }
         }
         owners.iter_mut().for_each(|owner| owner.moves.clear());
 
