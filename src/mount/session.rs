@@ -1,9 +1,11 @@
 //! The threads that answer the kernel, and how their end is awaited.
 
 use std::{
-    io,
+    collections::HashSet,
+    ffi::OsString,
+    fs, io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Duration,
 };
@@ -13,7 +15,7 @@ use fuser::SessionACL;
 use super::spare::Spare;
 use crate::{
     client::prepare_thread,
-    clock::Clock,
+    clock::{Clock, Deadline},
     error::Refusal,
     fuse::{Adapter, Loops, Served},
 };
@@ -32,6 +34,10 @@ const HANGS: Duration = Duration::from_millis(20);
 
 /// For how many looks without a request nobody looks any more until there is one.
 const QUIET_LOOKS: u32 = 50;
+
+/// How long fuser may take to start its loops, and how often is looked.
+const START_WITHIN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_micros(200);
 
 /// A running session.
 #[derive(Debug)]
@@ -63,14 +69,35 @@ impl Session {
         // Its loops are threads that are started out of sight: there must be places for them.
         let places: Vec<Spare> =
             (0..LOOPS).map(|_| Spare::held()).collect::<io::Result<_>>().map_err(failed)?;
+        let (tell, told) = mpsc::channel();
         let run = move || {
             let _signal = signal;
             prepare_thread();
             drop(places);
-            session.run()
+            if let Err(error) = session.run() {
+                let _ = tell.send(error);
+            }
         };
+        let before = threads_that_answer();
         thread::Builder::new().name("session".to_string()).spawn(run).map_err(failed)?;
-        Ok(Session { end })
+        let session = Session { end };
+        session.wait_for_loops(&before);
+        // A place that was kept may have been taken by another process.
+        if session.has_ended() {
+            return Err(failed(told.recv().unwrap_or_else(|_| io::ErrorKind::NotConnected.into())));
+        }
+        Ok(session)
+    }
+
+    /// Blocks until all loops run or the session has ended. The threads that are started next must not take the places of
+    /// its loops.
+    fn wait_for_loops(&self, before: &HashSet<OsString>) {
+        let deadline = Deadline::after(START_WITHIN);
+        while !self.ends_within(LOOK) && !deadline.left().is_zero() {
+            if threads_that_answer().difference(before).count() >= LOOPS {
+                return;
+            }
+        }
     }
 
     /// Blocks until the session has ended or is abandoned.
@@ -101,6 +128,15 @@ impl Session {
     pub fn abandon(&self) {
         self.end.reach(Phase::Abandoned);
     }
+}
+
+/// The loops of fuser in this process: it names its threads.
+fn threads_that_answer() -> HashSet<OsString> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let is_loop = |thread: &fs::DirEntry| {
+        fs::read(thread.path().join("comm")).is_ok_and(|name| name.starts_with(b"fuser-"))
+    };
+    threads.filter(is_loop).map(|thread| thread.file_name()).collect()
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

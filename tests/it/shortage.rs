@@ -255,3 +255,44 @@ subprocess.check_call(["rm", "-rf", f"/tmp/chaosfs-{NOBODY}"])
     let Some(said) = with_theirs("", &format!("USER = 61234\n{ALONE}{script}")) else { return };
     assert_eq!(said, "[] False\n");
 }
+
+#[test]
+fn a_client_that_cannot_have_its_threads_is_not_mounted() {
+    let script = r#"
+os.chdir("alone")
+def prepare(): os.mkdir("m"); os.mkdir("back")
+done(as_nobody(prepare))
+mounted = lambda: [fields[4] for fields in mounts() if fields[4].endswith("/alone/m")]
+def mount_with(limit):
+    def exec_mount():
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+        os.dup2(os.open("said", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644), 2)
+        os.execv(BINARY, [BINARY, "mount", "back", "m", "--log-file", "log"])
+    return as_nobody(exec_mount)
+refused = set()
+for limit in range(1, 40):
+    client = mount_with(limit)
+    ended = []
+    def is_over():
+        ended[:] = [code for pid, code in [os.waitpid(client, os.WNOHANG)] if pid]
+        return ended or "signals" in threads()
+    def threads():
+        # That is the last one which a client starts.
+        with contextlib.suppress(OSError):
+            tasks = os.listdir(f"/proc/{client}/task")
+            return [open(f"/proc/{client}/task/{task}/comm").read().strip() for task in tasks]
+        return []
+    until(is_over)
+    said = open("said").read()
+    assert "panicked" not in said, (limit, said)
+    if not ended: break
+    assert os.waitstatus_to_exitcode(ended[0]) == 1 and said.startswith("chaosfs: ") and not mounted(), (limit, ended, said, mounted())
+    refused.add(said)
+done(as_nobody(lambda: open("m/file", "w").write("text")))
+os.kill(client, signal.SIGTERM); done(client)
+print(mounted(), open("back/file").read(), len(refused) > 1)
+subprocess.check_call(["rm", "-rf", f"/tmp/chaosfs-{NOBODY}"])
+"#;
+    let Some(said) = with_theirs("", &format!("USER = 61235\n{ALONE}{script}")) else { return };
+    assert_eq!(said, "[] text True\n");
+}
