@@ -829,6 +829,10 @@ pub fn map_large_allocations() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
         libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+        if is_memory_limited() {
+            // Each thread that has a heap of its own reserves 64 MiB for it, most of which it never uses.
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+        }
     }
 }
 
