@@ -371,6 +371,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_symlink_leads_out_of_the_backing_directory() {
+        let (bench, outside) = (bench::Bench::new(Knobs::default()), tempfile::tempdir().expect("a folder"));
+        let (client, shared) = (&bench.client, bench.folder.path());
+        let ino = client.mkdir(&bench::CALLER, ROOT, b"d", 0o755, 0).expect("a directory").ino;
+        bench.advance(2_000);
+        let make = |name: &[u8]| client.mkdir(&bench::CALLER, ino, name, 0o755, 0).map(drop);
+        make(b"late").expect("it goes in flight");
+        // Others put a link to somewhere else in its place.
+        std::fs::rename(shared.join("d"), shared.join("moved")).expect("they can");
+        std::os::unix::fs::symlink(outside.path(), shared.join("d")).expect("they can");
+        client.table.close_all();
+        bench.advance(2_000);
+        client
+            .set(|knobs| {
+                *knobs = Knobs::zero();
+                Ok(())
+            })
+            .expect("they are right");
+        let _ = make(b"through");
+        let is_empty = |path: &Path| std::fs::read_dir(path).expect("a folder").next().is_none();
+        assert!(is_empty(outside.path()));
+        assert!(shared.join("moved/late").is_dir());
+    }
+
+    #[test]
     fn no_name_leads_out_of_the_backing_directory() {
         let folder = tempfile::tempdir().expect("a folder");
         let options = ClientOptions {

@@ -19,6 +19,7 @@ mod mount;
 mod pages;
 mod panics;
 mod permissions;
+mod promises;
 mod races;
 mod run;
 mod sandbox;

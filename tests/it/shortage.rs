@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The same command under limits of the shell, and killed where it does not end.
-fn limited(limits: &str, command: &Command) -> Command {
+pub fn limited(limits: &str, command: &Command) -> Command {
     let mut limited = Command::new("timeout");
     limited.args(["-s", "KILL", "100", "sh", "-c", &format!("{limits} && exec \"$@\""), "sh"]);
     limited.arg(command.get_program()).args(command.get_args()).env_clear();
