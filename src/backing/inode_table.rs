@@ -1,7 +1,8 @@
 //! Inode numbers and the real inodes behind them.
 //!
 //! A node lives as long as the kernel knows its number (lookups, `forget`), this process needs it (pins: open files,
-//! mutations in flight), or it is the directory in which another node is found. Its real inode is held by an `O_PATH` descriptor, as an NFS client holds a file handle:
+//! mutations in flight), it is the directory in which another node is found, or it lingers: something is still known of it
+//! that programs would miss. Its real inode is held by an `O_PATH` descriptor, as an NFS client holds a file handle:
 //! another client's rename moves nothing under this one. Descriptors are bounded: past the bound the coldest are
 //! closed, and opened again on demand by file handle or by name, checking that it is still the same inode.
 
@@ -56,6 +57,8 @@ struct Node {
     kind: u32,
     lookups: u64,
     pins: u32,
+    /// Neither the kernel nor this process uses it, and it stays all the same.
+    lingers: bool,
     /// How many nodes are found by a name in this one.
     children: u32,
     /// Where this client's programs know it.
@@ -112,6 +115,15 @@ impl Guesses {
     }
 }
 
+/// What has become of a node when a reference to it was dropped.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// The nodes that are gone: it, and directories that were only kept for it.
+    pub gone: Vec<Ino>,
+    /// Nobody uses it any more, and it stays.
+    pub begins_to_linger: bool,
+}
+
 /// A node as others may know it: a number that was forgotten and given out again has another serial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeId {
@@ -147,6 +159,7 @@ impl InodeTable {
                 kind: stat.mode & TYPE_BITS,
                 lookups: 1,
                 pins: 1,
+                lingers: false,
                 children: 0,
                 place: Place { directory: ROOT, name: Box::default() },
                 backing_place: None,
@@ -258,10 +271,10 @@ impl InodeTable {
         self.close_coldest();
     }
 
-    /// The kernel takes back `count` lookups. Returns the nodes that are gone with that: it, and directories that were
-    /// only kept for it.
-    pub fn forget(&self, ino: Ino, count: u64) -> Vec<Ino> {
-        self.let_loose(ino, |node| node.lookups = node.lookups.saturating_sub(count))
+    /// The kernel takes back `count` lookups. With `lingers` a node that nobody uses any more stays, until
+    /// [`InodeTable::end_lingering`].
+    pub fn forget(&self, ino: Ino, count: u64, lingers: bool) -> Dropped {
+        self.drop_reference(ino, lingers, |node| node.lookups = node.lookups.saturating_sub(count))
     }
 
     /// Keeps a node whatever the kernel forgets, until [`InodeTable::unpin`].
@@ -271,19 +284,31 @@ impl InodeTable {
         }
     }
 
-    /// Takes one pin back. Returns the nodes that are gone with that, as for a `forget`.
-    pub fn unpin(&self, ino: Ino) -> Vec<Ino> {
-        self.let_loose(ino, |node| node.pins = node.pins.saturating_sub(1))
+    /// Takes one pin back, as a `forget` takes lookups.
+    pub fn unpin(&self, ino: Ino, lingers: bool) -> Dropped {
+        self.drop_reference(ino, lingers, |node| node.pins = node.pins.saturating_sub(1))
     }
 
-    fn let_loose(&self, ino: Ino, loosen: impl FnOnce(&mut Node)) -> Vec<Ino> {
+    /// A node lingers no more. Returns the nodes that are gone with that.
+    pub fn end_lingering(&self, ino: Ino) -> Vec<Ino> {
+        self.drop_reference(ino, false, |node| node.lingers = false).gone
+    }
+
+    fn drop_reference(&self, ino: Ino, lingers: bool, drop_it: impl FnOnce(&mut Node)) -> Dropped {
         let mut inner = self.lock();
-        let Some(node) = inner.nodes.get_mut(&ino) else { return Vec::new() };
-        loosen(node);
+        let Some(node) = inner.nodes.get_mut(&ino) else { return Dropped::default() };
+        drop_it(node);
+        let begins_to_linger = lingers && !node.lingers && node.is_left_alone() && node.identity.is_some();
+        node.lingers |= begins_to_linger;
         let gone = inner.take_unused(ino);
         // Their descriptors are closed outside the lock.
         drop(inner);
-        gone.iter().map(|(ino, _)| *ino).collect()
+        Dropped { gone: gone.iter().map(|(ino, _)| *ino).collect(), begins_to_linger }
+    }
+
+    /// Whether programs would see another number if the node were made anew: it has one of ours.
+    pub fn has_private_number(&self, ino: Ino) -> bool {
+        self.lock().nodes.get(&ino).and_then(|node| node.identity).is_some_and(|identity| identity.ino != ino)
     }
 
     /// Gives back what the table has grown by, if most of it is empty.
@@ -402,8 +427,13 @@ impl Node {
         matches!(self.reach, Reach::Descriptor(_))
     }
 
+    /// Whether neither the kernel nor this process uses it.
+    fn is_left_alone(&self) -> bool {
+        self.lookups == 0 && self.pins == 0
+    }
+
     fn is_unused(&self) -> bool {
-        self.lookups == 0 && self.pins == 0 && self.children == 0
+        self.is_left_alone() && self.children == 0 && !self.lingers
     }
 }
 
@@ -505,6 +535,7 @@ impl Inner {
             kind,
             lookups: 0,
             pins: 0,
+            lingers: false,
             children: 0,
             place: Place { directory, name: name.into() },
             backing_place: None,
@@ -578,10 +609,13 @@ mod tests {
         let outer = look_up(&table, ROOT, "d");
         let inner = look_up(&table, outer, "e");
         let file = look_up(&table, inner, "f");
-        assert_eq!((table.forget(outer, 1), table.forget(inner, 1)), (vec![], vec![]));
+        assert_eq!(
+            (table.forget(outer, 1, false).gone, table.forget(inner, 1, false).gone),
+            (vec![], vec![])
+        );
         assert_eq!(table.path(file), b"/d/e/f");
         table.descriptor(file).expect("it is found by its name");
-        assert_eq!(table.forget(file, 1), [file, inner, outer]);
+        assert_eq!(table.forget(file, 1, false).gone, [file, inner, outer]);
         assert_eq!(table.size().0, 1);
     }
 
@@ -595,10 +629,10 @@ mod tests {
         fs::hard_link(folder.path().join("d/f"), folder.path().join("e/g")).expect("a link");
         let (d, e) = (look_up(&table, ROOT, "d"), look_up(&table, ROOT, "e"));
         let file = look_up(&table, d, "f");
-        assert_eq!(table.forget(d, 1), [] as [Ino; 0]);
+        assert_eq!(table.forget(d, 1, false).gone, [] as [Ino; 0]);
         assert_eq!(look_up(&table, e, "g"), file);
-        assert_eq!((table.path(file), table.forget(e, 1)), (b"/e/g".to_vec(), vec![d]));
-        assert_eq!(table.forget(file, 2), [file, e]);
+        assert_eq!((table.path(file), table.forget(e, 1, false).gone), (b"/e/g".to_vec(), vec![d]));
+        assert_eq!(table.forget(file, 2, false).gone, [file, e]);
     }
 
     #[test]
@@ -611,10 +645,10 @@ mod tests {
         let (d, e) = (look_up(&table, ROOT, "d"), look_up(&table, ROOT, "e"));
         let file = look_up(&table, d, "f");
         table.moved(file, e, b"f", false);
-        assert_eq!((table.forget(d, 1), table.forget(e, 1)), (vec![], vec![]));
+        assert_eq!((table.forget(d, 1, false).gone, table.forget(e, 1, false).gone), (vec![], vec![]));
         table.descriptor(file).expect("it is found where it still is");
         table.landed_at(file, e, b"f");
-        assert_eq!(table.forget(file, 1), [file, e, d]);
+        assert_eq!(table.forget(file, 1, false).gone, [file, e, d]);
         assert_eq!(table.size().0, 1);
     }
 
@@ -726,7 +760,7 @@ mod tests {
         fs::write(folder.path().join("g"), "").expect("a file");
         fs::rename(folder.path().join("g"), folder.path().join("f")).expect("another file in its place");
         assert_eq!(table.intern_held(&stat("f"), ROOT, b"f"), None);
-        assert_eq!(table.forget(file, 2), [file]);
+        assert_eq!(table.forget(file, 2, false).gone, [file]);
         assert!(!table.is_likely_held(ROOT, b"f"));
     }
 }

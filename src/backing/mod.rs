@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-pub use inode_table::{InodeTable, NodeId, ROOT};
+pub use inode_table::{Dropped, InodeTable, NodeId, ROOT};
 pub use sys::{FsFigures, Identity, Stat};
 pub use traits::Traits;
 

@@ -1,18 +1,18 @@
-//! Which inodes somebody still knows: the kernel by lookups, this process by pins.
+//! Which inodes are in use: by the kernel, which counts lookups, and by this process, which pins them.
 
 use super::Client;
 use crate::{
-    backing::NodeId,
+    backing::{Dropped, NodeId},
     consistency::{Attributes, Ino, Known},
 };
 
 /// What knowing an inode takes, about.
-const INODE_COST: u64 = 512;
+pub(super) const INODE_COST: u64 = 512;
 
 impl Client {
     /// The kernel gives back lookups of a number.
     pub fn forget(&self, ino: Ino, count: u64) {
-        self.let_loose(ino, self.table.forget(ino, count));
+        self.after_drop(ino, self.table.forget(ino, count, self.lets_linger()));
     }
 
     /// Keeps an inode for somebody in this process.
@@ -21,19 +21,23 @@ impl Client {
     }
 
     pub(super) fn unpin(&self, ino: Ino) {
-        self.let_loose(ino, self.table.unpin(ino));
+        self.after_drop(ino, self.table.unpin(ino, self.lets_linger()));
     }
 
-    /// One who knew `ino` does not any more, and `gone` are unknown with that.
-    fn let_loose(&self, ino: Ino, gone: Vec<Ino>) {
-        if !gone.contains(&ino) {
+    /// A reference to `ino` was dropped, with this effect.
+    fn after_drop(&self, ino: Ino, effect: Dropped) {
+        if effect.begins_to_linger {
+            self.linger(ino);
+        } else if !effect.gone.contains(&ino) {
             self.drop_unseen_data(ino);
         }
-        gone.into_iter().for_each(|ino| self.forgotten(ino));
+        effect.gone.into_iter().for_each(|ino| self.forgotten(ino));
     }
 
-    fn forgotten(&self, ino: Ino) {
+    /// The number is free: nothing that is known of the inode is of use any more.
+    pub(super) fn forgotten(&self, ino: Ino) {
         let mut state = self.lock();
+        state.lingering.end(ino);
         state.belief.forget(ino);
         state.errors.remove(&ino);
         state.watched.remove(&ino);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the client |
 //! | `changes.rs` | what goes through, what goes in flight, who waits for room |
-//! | `known.rs` | which inodes somebody still knows |
+//! | `known.rs`, `lingering.rs` | which inodes are in use, and which are known all the same |
 //! | `state.rs` | what its one lock protects |
 //! | `operation.rs` | how one operation goes: faults and the log |
 //! | `view.rs` | what this client sees: names, attributes, listings |
@@ -37,6 +37,7 @@ mod file_io;
 mod known;
 mod lander;
 mod lending;
+mod lingering;
 mod losses;
 mod namespace;
 mod open_files;

@@ -3,6 +3,7 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use super::{
+    lingering::Lingering,
     losses::Losses,
     progress::Alarms,
     waits::{Over, Waits},
@@ -19,6 +20,8 @@ use crate::{
 pub(super) struct State {
     pub(super) belief: Belief,
     pub(super) in_flight: InFlight,
+    /// Inodes that nobody uses and that are known all the same.
+    pub(super) lingering: Lingering,
     pub(super) waits: Waits,
     pub(super) alarms: Alarms,
     /// Landing errors by inode: number of the latest, and what it was.
@@ -88,6 +91,7 @@ impl State {
         State {
             belief: Belief::new(knobs.max_belief),
             in_flight: InFlight::default(),
+            lingering: Lingering::default(),
             waits: Waits::default(),
             alarms: Alarms::default(),
             errors: HashMap::default(),

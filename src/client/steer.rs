@@ -71,6 +71,7 @@ impl Client {
         if !changed.is_empty() {
             self.log.record(&self.clock, &Event::Set { knobs: changed.join(" ") });
         }
+        self.end_expired_lingering();
         // There may be room now for those who wait: the landing threads let them in.
         self.work.notify_all();
         Ok(knobs)
@@ -286,10 +287,7 @@ mod tests {
         knobs::Delay,
         terms::Terms,
     };
-    use std::{
-        fs,
-        sync::{Mutex, mpsc::channel},
-    };
+    use std::{fs, sync::mpsc::channel};
 
     #[test]
     fn a_clock_moved_by_hand_lands_what_is_due_by_then_and_nothing_else() {
@@ -367,17 +365,13 @@ mod tests {
         bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).unwrap();
         assert_eq!((bench.advance(5_000), bench.landed("through"), bench.landed("d")), (0, false, false));
         assert!(bench.seen("through") && bench.client.status(bench.folder.path()).held);
-        let synced = Arc::new(Mutex::new(None));
-        let heard = synced.clone();
+        let (says, synced) = channel();
         bench.client.publish(
             Sync { ino, data_only: false, thread: 0 },
-            Box::new(move |result| *heard.lock().unwrap() = Some(result)),
+            Box::new(move |result| says.send(result).unwrap()),
         );
         bench.client.land_due();
-        assert_eq!(
-            (*synced.lock().unwrap(), bench.landed("through"), bench.landed("d")),
-            (Some(Ok(())), true, false)
-        );
+        assert_eq!((synced.recv(), bench.landed("through"), bench.landed("d")), (Ok(Ok(())), true, false));
         bench.client.release_held();
         assert!(bench.landed("d"), "it has become due meanwhile");
         bench.create("again", b"");

@@ -59,7 +59,7 @@ impl Client {
 
     /// What has expired goes as other beliefs come. Where none come it goes here.
     fn drop_expired_beliefs(&self, tidying: &mut Tidying, now: Time) -> Option<Duration> {
-        let mut state = self.lock();
+        let state = self.lock();
         if !self.believes() {
             return None;
         }
@@ -72,6 +72,9 @@ impl Client {
             return Some(left);
         }
         tidying.believed_at = now;
+        drop(state);
+        self.end_expired_lingering();
+        let mut state = self.lock();
         let before = state.belief.held();
         if before >= WORTH_TIDYING {
             state.belief.shrink(self.now());

@@ -382,6 +382,7 @@ impl Scene {
         assert_eq!(delayed.iter().find(is_odd), None, "why a landing was put off");
         let known = std::mem::take(&mut self.known);
         known.into_iter().filter(|ino| *ino != ROOT).for_each(|ino| self.client().forget(ino, 1));
+        self.client().let_nothing_linger();
         assert_eq!(self.client().known_inodes(), (1, 0), "inodes that are known, and descriptors");
         let state = self.client().lock();
         assert!(state.writers.is_empty() && state.watched.is_empty());

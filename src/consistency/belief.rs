@@ -446,6 +446,11 @@ impl Belief {
         self.listings.invalidate(&ino);
     }
 
+    /// Whether programs have been shown other times of an inode than the store shows.
+    pub fn is_disguised(&self, ino: Ino) -> bool {
+        self.disguises.contains_key(&ino)
+    }
+
     /// Nobody knows the number any more: what was believed of it goes.
     pub fn forget(&mut self, ino: Ino) {
         self.distrust_inode(ino);

@@ -29,6 +29,11 @@ impl Lifetimes {
         if is_present { self.names } else { self.absences }
     }
 
+    /// The longest of them.
+    pub fn longest(&self) -> Duration {
+        self.attributes.max(self.names).max(self.absences).max(self.listings)
+    }
+
     /// Whether nothing is ever believed: every question goes to the backing directory.
     pub fn are_zero(&self) -> bool {
         *self == Lifetimes::all(Duration::ZERO)

@@ -465,20 +465,10 @@ fn whoever_asks_for_it_hears_the_farewell() {
     assert_eq!((&said["ok"], &said["farewell"]["landed"]), (&Value::Bool(true), &Value::from(2)));
 }
 
-/// As many connections as there may be, each after it has asked for this.
-fn crowd(sandbox: &Sandbox, request: &str) -> Vec<UnixStream> {
-    let connected = (0..256).map(|_| socket(sandbox, "a"));
-    let asked = |stream: UnixStream| {
-        (&stream).write_all(request.as_bytes()).unwrap();
-        stream
-    };
-    connected.map(asked).collect()
-}
-
 #[test]
 fn idle_connections_make_way_for_whoever_asks_and_for_the_farewell() {
     let sandbox = mounted(&[]);
-    let idle = crowd(&sandbox, "");
+    let idle: Vec<_> = (0..256).map(|_| socket(&sandbox, "a")).collect();
     for _ in 0..20 {
         done(&sandbox, &["status", "a"]);
     }
@@ -491,8 +481,12 @@ fn idle_connections_make_way_for_whoever_asks_and_for_the_farewell() {
 #[test]
 fn a_connection_that_waits_for_the_farewell_makes_way_for_nobody() {
     let sandbox = mounted(&[]);
-    let waiting = crowd(&sandbox, "{\"do\":\"farewell\"}\n{\"do\":\"status\"}\n");
-    assert!(waiting.iter().all(|stream| !answer(stream)["status"].is_null()));
+    // Each waits before the next one comes: other tests ask all clients of this user, and would take an idle one's place.
+    let waits = |stream: UnixStream| {
+        assert!(!ask(&stream, b"{\"do\":\"farewell\"}\n{\"do\":\"status\"}\n")["status"].is_null());
+        stream
+    };
+    let waiting: Vec<_> = (0..256).map(|_| waits(socket(&sandbox, "a"))).collect();
     let said = say(&sandbox, &["status", "a"]);
     let refusal = "chaosfs: a: there are already 256 connections; close one first\n";
     assert_eq!((said.code, said.err.as_str()), (Some(1), refusal));

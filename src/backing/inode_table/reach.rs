@@ -206,6 +206,20 @@ impl InodeTable {
         }
     }
 
+    /// Closes a node's descriptor if it can be found again without; `false` if its inode has no name any more.
+    pub fn rest(&self, ino: Ino) -> bool {
+        let Some((id, descriptor)) = self.id_of(ino).zip(self.held(ino)) else { return true };
+        if sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.links == 0) {
+            return false;
+        }
+        let handle = if self.opens_by_handle { sys::file_handle(descriptor.as_fd()).ok() } else { None };
+        if self.is_findable(ino, descriptor.as_fd(), handle.as_ref()) {
+            let closing = self.lock().let_go(id, handle);
+            drop(closing);
+        }
+        true
+    }
+
     fn is_findable(&self, ino: Ino, descriptor: BorrowedFd<'_>, handle: Option<&FileHandle>) -> bool {
         let Ok(stat) = sys::stat(descriptor) else { return false };
         let by_handle = handle.is_some() && stat.identity.device == self.device;

@@ -98,6 +98,7 @@ impl History {
         self.compare();
         self.twin.close_all();
         self.twin.machine.forget_all();
+        self.twin.machine.client.let_nothing_linger();
         let known = self.twin.machine.client.known_inodes().0;
         assert_eq!(known, 1, "only the root is known when all is closed and forgotten");
     }
