@@ -161,7 +161,10 @@ fn heads(group: &str) -> Vec<&str> {
 }
 
 fn code_of(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    // One that has a file of its own is no end of this one.
+    let is_here = |at: usize| text[at..].lines().nth(1).is_some_and(|line| line.ends_with('{'));
+    let end = text.match_indices("#[cfg(test)]\nmod ").map(|(at, _)| at).find(|at| is_here(*at));
+    let text = &text[..end.unwrap_or(text.len())];
     let without_comment = |line: &str| line.split("//").next().unwrap_or_default().to_string() + "\n";
     text.lines().map(without_comment).collect()
 }
@@ -324,9 +327,10 @@ fn the_consistency_core_is_pure() {
 #[test]
 fn the_reader_of_sources_sees_groups_comments_and_tests() {
     let text = "use crate::{\n    a::{b, c::d},\n    e,\n};\n// crate::no\nlet x = crate::f::g();\n\
-                #[cfg(test)]\nmod tests { use crate::hidden; }\nuse nixie::x;\n";
+                #[cfg(test)]\nmod elsewhere;\nuse crate::h;\n\
+                #[cfg(test)]\nmod tests {\nuse crate::hidden;\n}\nuse nixie::x;\n";
     let source = Source { path: "m.rs".to_string(), code: code_of(text) };
-    assert_eq!(source.imports().into_iter().collect::<Vec<_>>(), ["a", "e", "f"]);
+    assert_eq!(source.imports().into_iter().collect::<Vec<_>>(), ["a", "e", "f", "h"]);
     assert_eq!(source.module(), "m");
     let source =
         Source { path: "m.rs".to_string(), code: "use nix::a;\nuse nixie::b; my_libc::c".to_string() };
