@@ -120,7 +120,7 @@ impl Guesses {
 pub struct Dropped {
     /// The nodes that are gone: it, and directories that were only kept for it.
     pub gone: Vec<Ino>,
-    /// Nobody uses it any more, and it stays.
+    /// Nobody uses it any more, and it stays, from now on or once more.
     pub begins_to_linger: bool,
 }
 
@@ -297,8 +297,9 @@ impl InodeTable {
     fn drop_reference(&self, ino: Ino, lingers: bool, drop_it: impl FnOnce(&mut Node)) -> Dropped {
         let mut inner = self.lock();
         let Some(node) = inner.nodes.get_mut(&ino) else { return Dropped::default() };
+        let was_used = !node.is_left_alone();
         drop_it(node);
-        let begins_to_linger = lingers && !node.lingers && node.is_left_alone() && node.identity.is_some();
+        let begins_to_linger = lingers && was_used && node.is_left_alone() && node.identity.is_some();
         node.lingers |= begins_to_linger;
         let gone = inner.take_unused(ino);
         // Their descriptors are closed outside the lock.

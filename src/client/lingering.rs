@@ -15,29 +15,37 @@ use std::collections::VecDeque;
 use super::{Client, known::INODE_COST};
 use crate::{consistency::Ino, hashing::HashMap, time::Time};
 
-/// The inodes that linger, in the order in which they were left alone.
+/// The inodes that linger.
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
-    /// Until when something may be believed of them. An entry counts only if its number is the current one.
+    /// Those of which something may be believed and until when, as it was when they were put here: about in the order in
+    /// which they were left alone. An entry counts only if its number is the current one.
     believed: VecDeque<(Ino, u64, Time)>,
     /// Those that have been shown otherwise than they are.
     disguised: VecDeque<(Ino, u64)>,
-    current: HashMap<Ino, u64>,
+    /// The number of the entry of each, and until when something may be believed.
+    current: HashMap<Ino, (u64, Time)>,
     last: u64,
 }
 
 impl Lingering {
-    /// An inode is left alone; nothing is believed of it after `until`.
+    /// An inode is left alone, perhaps once more; nothing is believed of it after `until`.
     fn add(&mut self, ino: Ino, until: Time) {
+        // A disguised one is believed again, too.
+        let is_queued = self.current.get(&ino).is_some_and(|(_, until)| *until != Time::NEVER);
+        if is_queued && let Some(entry) = self.current.get_mut(&ino) {
+            entry.1 = until;
+            return;
+        }
         self.last += 1;
-        self.current.insert(ino, self.last);
+        self.current.insert(ino, (self.last, until));
         self.believed.push_back((ino, self.last, until));
     }
 
     /// It lingers on, because programs have been shown what the store does not say.
     fn keep(&mut self, ino: Ino) {
         self.last += 1;
-        self.current.insert(ino, self.last);
+        self.current.insert(ino, (self.last, Time::NEVER));
         self.disguised.push_back((ino, self.last));
     }
 
@@ -46,16 +54,19 @@ impl Lingering {
         self.current.remove(&ino);
     }
 
-    /// The next of which nothing is believed any more.
+    /// Takes out the next of which nothing is believed any more.
     fn next_expired(&mut self, now: Time) -> Option<Ino> {
-        while let Some((ino, number, until)) = self.believed.front().copied() {
-            let is_current = self.current.get(&ino) == Some(&number);
-            if is_current && until > now {
+        while let Some((ino, number, queued_until)) = self.believed.front().copied() {
+            if queued_until > now {
                 return None;
             }
             self.believed.pop_front();
-            if is_current {
-                return Some(ino);
+            match self.current.get(&ino) {
+                Some((current, until)) if *current == number && *until > now => {
+                    self.believed.push_back((ino, number, *until));
+                }
+                Some((current, _)) if *current == number => return Some(ino),
+                _ => {}
             }
         }
         None
@@ -67,7 +78,7 @@ impl Lingering {
             let believed = || self.believed.front().map(|(ino, number, _)| (*ino, *number));
             let (ino, number) = self.disguised.front().copied().or_else(believed)?;
             self.disguised.pop_front().map(drop).or_else(|| self.believed.pop_front().map(drop));
-            if self.current.get(&ino) == Some(&number) {
+            if self.current.get(&ino).is_some_and(|(current, _)| *current == number) {
                 return Some(ino);
             }
         }
@@ -77,7 +88,8 @@ impl Lingering {
     /// Gives back what it has grown by.
     fn shrink(&mut self) {
         self.believed.shrink_to_fit();
-        self.disguised.retain(|(ino, number)| self.current.get(ino) == Some(number));
+        let current = &self.current;
+        self.disguised.retain(|(ino, number)| current.get(ino).is_some_and(|(current, _)| current == number));
         self.disguised.shrink_to_fit();
         self.current.shrink_to_fit();
     }
@@ -232,7 +244,10 @@ mod tests {
         // It was used again and is left alone again.
         lingering.add(8, Time::from_millis(40));
         assert_eq!(lingering.next_expired(Time::from_millis(39)), None);
-        assert_eq!(lingering.next_expired(Time::from_millis(40)), Some(8));
+        lingering.add(8, Time::from_millis(60));
+        assert_eq!(lingering.next_expired(Time::from_millis(59)), None);
+        assert_eq!(lingering.believed.len(), 1);
+        assert_eq!(lingering.next_expired(Time::from_millis(60)), Some(8));
         assert_eq!(lingering.next_expired(Time::NEVER), None);
     }
 

@@ -122,15 +122,20 @@ impl World {
     }
 
     /// Lets time pass, and everything land at its own moment.
-    fn advance(&mut self, span: Duration) {
+    fn pass(&mut self, span: Duration, land: fn(&mut World)) {
         let target = self.now() + span;
         loop {
             let dues = self.hosts.iter().filter_map(|host| host.client.next_due());
             let Some(due) = dues.min().filter(|due| *due <= target) else { break };
             self.clock.advance(due.since(self.now()));
-            self.land();
+            land(self);
         }
         self.clock.advance(target.since(self.now()));
+    }
+
+    /// The same before the eyes of the reference.
+    fn advance(&mut self, span: Duration) {
+        self.pass(span, World::land);
         for who in 0..2 {
             let (mutations, _) = self.hosts[who].client.in_flight();
             assert!(
@@ -222,6 +227,52 @@ proptest! {
     #[test]
     fn what_others_see_was_there_is_due_and_never_goes_back(case in case(), steps in steps()) {
         run(case, &steps.0);
+    }
+}
+
+/// What each step answered and each look showed, but for numbers and times.
+fn told(case: Case, kernel: Kernel, steps: &[By]) -> Vec<String> {
+    let mut world = World::new([case.0.knobs(), case.1.knobs()], kernel);
+    let mut told = Vec::new();
+    for By(who, op) in steps {
+        world.steps += 1;
+        match op {
+            Op::Advance(millis) => world.pass(Duration::from_millis(*millis), |world| {
+                world.hosts.iter().for_each(|host| host.client.land_due());
+            }),
+            Op::Look => world.hosts[*who].walk(&mut |seen| {
+                let found = seen
+                    .found
+                    .iter()
+                    .map(|(name, found)| (name, found.as_ref().map(|found| (&found.facts, &found.content))));
+                told.push(format!("{}: {:?}, {:?}", world.steps, seen.listed, found.collect::<Vec<_>>()));
+            }),
+            _ => {
+                let directories = world.hosts[*who].directories();
+                let step = Step { number: world.steps, directories: &directories };
+                let answer = step.run(&world.hosts[*who], &mut world.files[*who], op);
+                told.push(format!("{}: {op:?}: {answer:?}", world.steps));
+            }
+        }
+    }
+    for who in 0..2 {
+        for file in std::mem::take(&mut world.files[who]) {
+            let _ = world.hosts[who].close(file);
+        }
+        told.push(format!("{:?}", world.hosts[who].finish().lost));
+    }
+    told
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn what_the_kernel_remembers_changes_nothing(case in case(), steps in steps()) {
+        let [forgetting, remembering] =
+            [Kernel::Forgets, Kernel::Remembers].map(|kernel| told(case, kernel, &steps.0));
+        let first = forgetting.iter().zip(&remembering).find(|(one, other)| one != other);
+        prop_assert!(first.is_none(), "{first:#?}");
     }
 }
 
