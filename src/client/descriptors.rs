@@ -127,7 +127,7 @@ impl Client {
         }
         let node = self.descriptor(ino)?;
         let opened = match self.table.retrying(|| sys::reopen(node.as_fd(), WRITE_ONLY)) {
-            Err(error) if error.is(Error::AccessDenied) => self.let_oneself_in(node.as_fd(), error),
+            Err(error) if error.is(Error::AccessDenied) => self.reopen_as_owner(node.as_fd(), error),
             result => result.map(Arc::new),
         }?;
         if manner == Manner::Late {
@@ -138,7 +138,7 @@ impl Client {
 
     /// A file may have been made read-only since it was opened: `open(2)` checks, `write(2)` does not. Its owner can
     /// still get in, by changing the mode for a moment.
-    fn let_oneself_in(&self, node: BorrowedFd<'_>, error: Error) -> Result<Arc<OwnedFd>, Error> {
+    fn reopen_as_owner(&self, node: BorrowedFd<'_>, error: Error) -> Result<Arc<OwnedFd>, Error> {
         let stat = sys::stat(node)?;
         if stat.uid != self.own_ids.0 {
             return Err(error);

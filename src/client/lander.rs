@@ -47,7 +47,7 @@ const LAST_RETRY: Duration = Duration::from_millis(50);
 const LAST_TRIES: u32 = 10;
 
 /// How often waits are checked for programs that have been killed.
-const LOOK_AFTER_WAITERS: Duration = Duration::from_millis(50);
+const CHECK_WAITERS: Duration = Duration::from_millis(50);
 
 /// What a client did in its life, and what it could not do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl Client {
                 continue;
             }
             let until_due = due.filter(|_| !is_manual).map(|due| due.since(now));
-            let waiters = state.waits.want_a_look().then_some(LOOK_AFTER_WAITERS);
+            let waiters = state.waits.needs_check().then_some(CHECK_WAITERS);
             let retries = (is_manual && state.leaving && due.is_some()).then_some(LAST_RETRY);
             let span = until_due.into_iter().chain(waiters).chain(retries).chain(until_tidy).min();
             let alarm = if is_manual { due } else { span.map(|span| now + span) };
@@ -191,9 +191,9 @@ impl Client {
         }
     }
 
-    /// Somebody waits for what another thread lands, who may be killed meanwhile: a landing thread looks now and then.
-    pub(super) fn let_waiters_be_looked_after(&self, state: &State) {
-        self.wake_lander_for(state, Some(self.now() + LOOK_AFTER_WAITERS));
+    /// A program waits for what another thread lands, and may be killed meanwhile: a landing thread checks now and then.
+    pub(super) fn schedule_waiter_check(&self, state: &State) {
+        self.wake_lander_for(state, Some(self.now() + CHECK_WAITERS));
     }
 
     fn look_after_waiters(&self) {
@@ -222,7 +222,7 @@ impl Client {
 
     fn try_to_land(&self, mutation: &Arc<Mutation>) {
         match self.table.retrying(|| self.carry_out(&mutation.change, mutation.stamp, Manner::Late)) {
-            Ok(outcome) if outcome.is_nowhere => {
+            Ok(outcome) if outcome.is_unreachable => {
                 let state = self.lock();
                 let fallen = with_what_falls(&state, mutation);
                 self.settle(state, &fallen, Ok(()));

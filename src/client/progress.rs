@@ -11,7 +11,7 @@ use std::{
 
 use crate::{clock::Clock, time::Time};
 
-/// How soon whoever waits for the next step looks again by himself.
+/// Poll interval of whoever waits for the next step.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Those who wait for landing to get somewhere, with the lock of the state given up meanwhile.

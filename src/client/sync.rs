@@ -85,7 +85,7 @@ impl Client {
         if self.clock.is_manual() {
             return self.work.notify_all();
         }
-        self.let_waiters_be_looked_after(&state);
+        self.schedule_waiter_check(&state);
         drop(state);
         let client = self.clone();
         run_slow_call(Box::new(move || client.land_until(|_| Time::ZERO)));

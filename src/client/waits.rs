@@ -51,9 +51,9 @@ impl Waits {
         self.landings.is_empty() && self.room.is_empty()
     }
 
-    /// Whether somebody waits, or has since this was asked last: where waits are short and many, the next one has
-    /// mostly begun when it is time to look.
-    pub fn want_a_look(&mut self) -> bool {
+    /// Whether something waits, or has since this was asked last: where waits are short and many, the next one has mostly
+    /// begun when it is time to check.
+    pub fn needs_check(&mut self) -> bool {
         std::mem::take(&mut self.newcomers) || !self.is_empty()
     }
 
@@ -137,14 +137,14 @@ mod tests {
     #[test]
     fn a_look_is_wanted_while_somebody_waits_and_once_after_a_short_wait() {
         let (mut waits, results) = (Waits::default(), Results::default());
-        assert!(!waits.want_a_look());
+        assert!(!waits.needs_check());
         waits.for_landing([1].into(), 0, note(&results));
-        assert!(waits.want_a_look() && waits.want_a_look());
+        assert!(waits.needs_check() && waits.needs_check());
         drop(waits.landed(1, Ok(())));
-        assert!(!waits.want_a_look());
+        assert!(!waits.needs_check());
         waits.for_room(0, 0, note(&results));
         drop(waits.next_for_room());
-        assert!(waits.want_a_look() && !waits.want_a_look());
+        assert!(waits.needs_check() && !waits.needs_check());
     }
 
     #[test]

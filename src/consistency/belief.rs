@@ -221,7 +221,7 @@ impl Belief {
 
     /// The `mtime` that the backing directory shows where programs are shown `shown`.
     pub fn undisguised_mtime(&self, ino: Ino, shown: &Attributes) -> Timestamp {
-        // By itself, as it is put on: another name gives an inode another `ctime` and leaves its `mtime`.
+        // mtime is compared on its own: another name gives an inode another `ctime` and leaves its `mtime`.
         let worn = |disguise: &&Disguise| shown.mtime.as_nanos() == Some(disguise.shown.mtime);
         let landed = self.disguises.get(&ino).filter(worn).map(|disguise| disguise.landed.mtime);
         landed.map_or(shown.mtime, Timestamp::from_nanos)

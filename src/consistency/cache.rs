@@ -32,8 +32,8 @@ pub struct Ticket {
 
 const GROUPS: usize = 1024;
 
-/// For each value that comes to be believed so many of those believed already are looked at, in turn, and dropped if
-/// they have expired: a cache of a million never stops to be swept.
+/// On each insert this many entries are checked in turn, and dropped if they have expired: a cache of a million entries is
+/// never swept all at once.
 const LOOKED_AT: usize = 4;
 
 /// A value that is believed.
@@ -73,7 +73,7 @@ pub struct Cache<K, V> {
     /// How many all entries take.
     held: u64,
     /// Where among the entries sweeping goes on.
-    broom: usize,
+    sweep_cursor: usize,
     epochs: Box<[u32]>,
     /// For each group the number of the latest fetch that was believed and has gone by itself.
     gone: Box<[u64]>,
@@ -90,7 +90,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             newest: NONE,
             cost,
             held: 0,
-            broom: 0,
+            sweep_cursor: 0,
             epochs: vec![0; GROUPS].into(),
             gone: vec![0; GROUPS].into(),
             count: 0,
@@ -221,11 +221,11 @@ impl<K: Hash + Eq, V> Cache<K, V> {
 
     fn sweep(&mut self, now: Time) {
         for _ in 0..LOOKED_AT.min(self.entries.len()) {
-            self.broom = if self.broom < self.entries.len() { self.broom } else { 0 };
-            if now < self.entries[self.broom].believed.until {
-                self.broom += 1;
+            self.sweep_cursor = if self.sweep_cursor < self.entries.len() { self.sweep_cursor } else { 0 };
+            if now < self.entries[self.sweep_cursor].believed.until {
+                self.sweep_cursor += 1;
             } else {
-                self.let_go(self.broom);
+                self.let_go(self.sweep_cursor);
             }
         }
     }

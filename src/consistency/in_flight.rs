@@ -37,7 +37,7 @@ struct Entry {
     tries: u32,
 }
 
-/// Who touched a thing, as far as it has not landed.
+/// The unlanded mutations that touch a thing.
 #[derive(Debug, Default)]
 struct Trace {
     last_change: Option<MutationId>,

@@ -74,9 +74,9 @@ pub enum Change {
     },
     /// One more name for an inode.
     Link { ino: Ino, kind: Kind, place: Place },
-    /// A name that is not a directory goes.
+    /// Removes a non-directory name.
     Unlink { place: Place, ino: Ino },
-    /// An empty directory goes.
+    /// Removes an empty directory.
     RemoveDirectory { place: Place, ino: Ino },
     /// An inode moves from one name to another. `replaced` is what stood at `to` in this client's view; for an
     /// exchange, what goes the other way.

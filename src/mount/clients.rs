@@ -128,7 +128,7 @@ impl ClientsBuilder {
                 "a set of clients needs at least one; name it with `client` or `clients`",
             ));
         }
-        let mut ground = Ground::prepare(self.backing, self.mountpoints)?;
+        let mut directories = Directories::prepare(self.backing, self.mountpoints)?;
         let mut mounts: Vec<Mount> = Vec::new();
         let seed = self.seed.unwrap_or_else(Dice::random_seed);
         for (id, change) in self.clients {
@@ -140,8 +140,8 @@ impl ClientsBuilder {
             super::check_client_id(&id)?;
             let mut knobs = self.knobs.clone();
             change(&mut knobs);
-            let mountpoint = ground.make_mountpoint(&id)?;
-            let mut options = MountOptions::new(&ground.backing, mountpoint);
+            let mountpoint = directories.make_mountpoint(&id)?;
+            let mut options = MountOptions::new(&directories.backing, mountpoint);
             options.log = self.log.as_ref().map(|log| log(&id)).transpose()?;
             options.clock = if self.manual { Clock::manual() } else { Clock::Monotonic };
             options.client_id = Some(id);
@@ -152,7 +152,7 @@ impl ClientsBuilder {
             options.terms = Terms::Builder;
             mounts.push(mount(options)?);
         }
-        Ok(Clients { mounts, ground })
+        Ok(Clients { mounts, directories })
     }
 }
 
@@ -197,7 +197,7 @@ fn letters(number: usize) -> String {
 pub struct Clients {
     mounts: Vec<Mount>,
     /// Goes after the mounts.
-    ground: Ground,
+    directories: Directories,
 }
 
 impl Clients {
@@ -208,7 +208,7 @@ impl Clients {
 
     /// The backing directory.
     pub fn backing(&self) -> &Path {
-        &self.ground.backing
+        &self.directories.backing
     }
 
     /// The client of this name.
@@ -271,7 +271,8 @@ impl Moving for &Mount {
     }
 
     fn step(&mut self, by: Duration) -> Result<Moved, Refusal> {
-        let advanced = self.served.client.advance(by).map_err(|refusal| self.served.seat.named(&refusal))?;
+        let advanced =
+            self.served.client.advance(by).map_err(|refusal| self.served.identity.named(&refusal))?;
         Ok(Moved { landed: advanced.landed, next_due: advanced.next_due })
     }
 }
@@ -309,7 +310,7 @@ pub fn dual_mount() -> Result<Clients, Refusal> {
 
 /// The directories of a set. What was made for it goes with it, and nothing else: a mountpoint only if it is empty,
 /// so that nothing is ever removed through a mount that could not be taken away.
-struct Ground {
+struct Directories {
     backing: PathBuf,
     mountpoints: PathBuf,
     made: Vec<PathBuf>,
@@ -317,8 +318,8 @@ struct Ground {
     made_backing: Option<PathBuf>,
 }
 
-impl Ground {
-    fn prepare(backing: Option<PathBuf>, mountpoints: Option<PathBuf>) -> Result<Ground, Refusal> {
+impl Directories {
+    fn prepare(backing: Option<PathBuf>, mountpoints: Option<PathBuf>) -> Result<Directories, Refusal> {
         let wrong = |error: io::Error| Refusal::new(format!("cannot make a temporary folder: {error}"));
         let mut made = Vec::new();
         if backing.is_none() || mountpoints.is_none() {
@@ -328,9 +329,9 @@ impl Ground {
         let made_backing = if backing.is_none() { Some(inside("backing")) } else { None };
         let mountpoints = mountpoints.unwrap_or_else(|| inside(""));
         let backing = backing.unwrap_or_else(|| inside("backing"));
-        let ground = Ground { backing, mountpoints, made, made_backing };
-        ground.made_backing.as_ref().map_or(Ok(()), fs::create_dir).map_err(wrong)?;
-        Ok(ground)
+        let directories = Directories { backing, mountpoints, made, made_backing };
+        directories.made_backing.as_ref().map_or(Ok(()), fs::create_dir).map_err(wrong)?;
+        Ok(directories)
     }
 
     fn make_mountpoint(&mut self, id: &str) -> Result<PathBuf, Refusal> {
@@ -344,7 +345,7 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for Directories {
     fn drop(&mut self) {
         if let Some(backing) = &self.made_backing {
             let _ = fs::remove_dir_all(backing);

@@ -52,17 +52,17 @@ const RESPITE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Control {
     file: SocketFile,
-    room: Arc<Room>,
+    connections: Arc<Connections>,
     /// Closing it ends the thread.
     open: PipeWriter,
-    door: JoinHandle<()>,
+    listener: JoinHandle<()>,
 }
 
 /// Everybody who is connected, and whom they talk to.
 #[derive(Debug)]
-struct Room {
+struct Connections {
     steered: Steered,
-    connections: Mutex<Vec<Arc<Connection>>>,
+    open: Mutex<Vec<Arc<Connection>>>,
     /// How many requests there were.
     requests: AtomicU64,
 }
@@ -113,7 +113,7 @@ impl Connection {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Says the last line; none is said to one who is in the middle of not reading another.
+    /// Sends the last line, unless the peer blocks on an earlier one.
     fn say_last(&self, line: &str) {
         self.ended.store(true, Ordering::SeqCst);
         if let Ok(_writing) = self.writing.try_lock() {
@@ -122,12 +122,12 @@ impl Connection {
     }
 }
 
-/// Those who have been told the farewell. They take the end of this for the end of the daemon: keep it until nothing of
-/// the backing directory is held any more, so that it can be unmounted when they go on.
+/// Connections that have heard the farewell. Their peers take the end of a connection for the end of the daemon: keep this until
+/// nothing of the backing directory is held any more, so that it can be unmounted when they go on.
 #[derive(Debug, Default)]
-pub struct Told(Vec<Arc<Connection>>);
+pub struct FarewellConnections(Vec<Arc<Connection>>);
 
-impl Drop for Told {
+impl Drop for FarewellConnections {
     fn drop(&mut self) {
         for connection in &self.0 {
             connection.hang_up();
@@ -144,39 +144,40 @@ impl Control {
         let (listener, file) = socket::listen(device, backing)?;
         listener.set_nonblocking(true)?;
         let (closed, open) = pipe()?;
-        let room = Arc::new(Room::new(steered));
-        let theirs = room.clone();
+        let connections = Arc::new(Connections::new(steered));
+        let theirs = connections.clone();
         let attend = move || {
             // For the threads of the connections, too: what they are asked for may land.
             prepare_thread();
             theirs.attend(&listener, &closed);
         };
-        let door = thread::Builder::new().name("control".to_string()).stack_size(STACK).spawn(attend)?;
-        Ok(Control { file, room, open, door })
+        let listener_thread =
+            thread::Builder::new().name("control".to_string()).stack_size(STACK).spawn(attend)?;
+        Ok(Control { file, connections, open, listener: listener_thread })
     }
 
     /// Tells everybody who is connected how it ended.
-    pub fn tell(self, farewell: &Farewell) -> Told {
-        // Out of sight first, so that nobody can connect whom the door would not see.
+    pub fn tell(self, farewell: &Farewell) -> FarewellConnections {
+        // Unlinked first, so that nobody can connect after the last look at the listening socket.
         drop(self.file);
         drop(self.open);
-        let _ = self.door.join();
-        let mut told = std::mem::take(&mut *locked(&self.room.connections));
+        let _ = self.listener.join();
+        let mut told = std::mem::take(&mut *locked(&self.connections.open));
         // One that did not ask for it, and may not read, holds up nobody who did.
         told.sort_by_key(|connection| connection.idle_since().is_some());
         let line = Answer::farewell(farewell).line();
         told.iter().for_each(|connection| connection.say_last(&line));
-        Told(told)
+        FarewellConnections(told)
     }
 }
 
-impl Room {
-    fn new(steered: Steered) -> Room {
-        Room { steered, connections: Mutex::default(), requests: AtomicU64::new(0) }
+impl Connections {
+    fn new(steered: Steered) -> Connections {
+        Connections { steered, open: Mutex::default(), requests: AtomicU64::new(0) }
     }
 
-    /// Lets in whoever comes until the door is closed, and then those who came before that.
-    fn attend(self: &Arc<Room>, listener: &UnixListener, closed: &PipeReader) {
+    /// Accepts connections until `closed`, and then those that came before that.
+    fn attend(self: &Arc<Connections>, listener: &UnixListener, closed: &PipeReader) {
         let mut unserved = Vec::new();
         loop {
             unserved.retain(|connection| !self.start(connection));
@@ -199,7 +200,7 @@ impl Room {
     fn let_in(&self, stream: UnixStream) -> Option<Arc<Connection>> {
         stream.set_nonblocking(false).and_then(|()| stream.set_write_timeout(Some(PATIENCE))).ok()?;
         let connection = Arc::new(Connection::new(stream, self.requests.load(Ordering::SeqCst)));
-        let mut connections = locked(&self.connections);
+        let mut connections = locked(&self.open);
         if connections.len() >= MOST_CONNECTIONS {
             let idle = connections.iter().filter_map(|other| Some((other.idle_since()?, other.clone())));
             let Some((_, longest)) = idle.min_by_key(|(since, _)| *since) else {
@@ -216,17 +217,17 @@ impl Room {
     }
 
     /// Starts the thread that serves a connection; whether there is one to be had.
-    fn start(self: &Arc<Room>, connection: &Arc<Connection>) -> bool {
-        let (room, theirs) = (self.clone(), connection.clone());
+    fn start(self: &Arc<Connections>, connection: &Arc<Connection>) -> bool {
+        let (connections, theirs) = (self.clone(), connection.clone());
         let serve = move || {
-            room.serve(&theirs);
-            room.let_out(&theirs);
+            connections.serve(&theirs);
+            connections.let_out(&theirs);
         };
         thread::Builder::new().name("steering".to_string()).stack_size(STACK).spawn(serve).is_ok()
     }
 
     fn let_out(&self, connection: &Arc<Connection>) {
-        locked(&self.connections).retain(|other| !Arc::ptr_eq(other, connection));
+        locked(&self.open).retain(|other| !Arc::ptr_eq(other, connection));
     }
 
     /// Answers line by line until the other side has had enough, or does not read, or sends what cannot be a request.
@@ -263,7 +264,7 @@ fn refused(text: String) -> Answer {
     Answer::refused(&Refusal::new(text))
 }
 
-/// Waits until somebody comes, or for `patience`; `false` when the door is closed.
+/// Waits until somebody connects, or for `patience`; `false` when no more are accepted.
 fn wait_at(listener: &UnixListener, closed: &PipeReader, patience: Option<Duration>) -> bool {
     let mut ends = [listener.as_fd(), closed.as_fd()].map(|end| PollFd::new(end, PollFlags::POLLIN));
     let patience =
@@ -353,15 +354,15 @@ mod tests {
 
     #[test]
     fn a_door_through_which_nobody_can_be_let_in_closes_all_the_same() {
-        // Nobody can be accepted at one end of a pair, as at a door when the system has no descriptor left.
+        // accept(2) fails on one end of a pair, as it does on a listening socket when no descriptor is left.
         let (end, _other) = UnixStream::pair().unwrap();
         let listener = UnixListener::from(OwnedFd::from(end));
         let (closed, open) = pipe().unwrap();
         let steered = Steered { client: Weak::new(), mountpoint: PathBuf::new() };
-        let room = Arc::new(Room::new(steered));
+        let connections = Arc::new(Connections::new(steered));
         let (gone, left) = mpsc::channel();
         thread::spawn(move || {
-            room.attend(&listener, &closed);
+            connections.attend(&listener, &closed);
             gone.send(()).expect("the test listens");
         });
         drop(open);

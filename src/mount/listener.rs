@@ -44,7 +44,7 @@ impl Listener {
     /// Connects to the daemon that serves this mount; none if it cannot be reached.
     pub fn connect(entry: &Entry) -> Option<Listener> {
         let mut dialogue = Dialogue::new(socket::connect(entry)?);
-        // Being connected is enough: asking says so to whoever reads along.
+        // To be connected is enough. This is sent only so that a trace shows why we did.
         dialogue.say(&Request::Farewell);
         Some(Listener { dialogue, told: None })
     }

@@ -13,6 +13,7 @@ mod dialogue;
 mod failure;
 mod folders;
 mod foothold;
+mod identity;
 mod listener;
 mod lock;
 mod mountinfo;
@@ -21,7 +22,6 @@ mod protocol;
 mod refusals;
 mod remote;
 mod scratch;
-mod seat;
 mod served;
 mod session;
 mod socket;
@@ -58,7 +58,7 @@ use crate::{
     terms::Terms,
 };
 use attach::{Attachment, spare_for_helper};
-use seat::Seat;
+use identity::MountIdentity;
 use served::Served;
 use session::Session;
 
@@ -155,14 +155,14 @@ fn mount_as(options: MountOptions, name: Option<ClientName>) -> Result<Mount, Re
         allow_other: options.allow_other,
     }
     .attach()?;
-    let seat = Seat::taken(&site, spare)?;
+    let identity = MountIdentity::taken(&site, spare)?;
     let started = client.start().map_err(|error| Refusal::new(format!("cannot start serving: {error}")));
     let session = started.and_then(|()| Session::start(Adapter::new(client.clone()), kernel));
     let session = session.inspect_err(|_| {
-        seat.give_up();
+        identity.give_up();
         client.finish(&AtomicBool::new(true));
     })?;
-    let served = Served::new(client, seat, session, clock, log, name);
+    let served = Served::new(client, identity, session, clock, log, name);
     let mut mount = Mount { id: options.id.clone(), served, seen_out: None, told_of: AtomicBool::new(false) };
     let seen_out = mount.served.see_out();
     mount.seen_out = Some(seen_out.map_err(|error| Refusal::new(format!("cannot start serving: {error}")))?);
@@ -190,12 +190,12 @@ impl Mount {
 
     /// The canonical path of the mountpoint.
     pub fn mountpoint(&self) -> &Path {
-        &self.served.seat.mountpoint
+        &self.served.identity.mountpoint
     }
 
     /// What the client tells about itself: knobs, seed, time, what it has done, and what it has in flight.
     pub fn status(&self) -> Status {
-        self.served.client.status(&self.served.seat.mountpoint)
+        self.served.client.status(&self.served.identity.mountpoint)
     }
 
     /// Changes knobs while it runs, all that `change` sets or none; returns those in force from here on. What is in
@@ -228,7 +228,7 @@ impl Mount {
     /// # Errors
     /// Names what could not land: it stays in flight and is tried again, or is lost.
     pub fn flush(&self) -> Result<u64, Refusal> {
-        self.served.client.land_everything().map_err(|refusal| self.served.seat.named(&refusal))
+        self.served.client.land_everything().map_err(|refusal| self.served.identity.named(&refusal))
     }
 
     /// Drops all beliefs: every question is asked anew.
@@ -236,7 +236,7 @@ impl Mount {
     /// # Errors
     /// Refused where the kernel caches ([`MountOptions::kernel_cache`]): it would go on believing.
     pub fn expire(&self) -> Result<(), Refusal> {
-        self.served.client.expire().map_err(|refusal| self.served.seat.named(&refusal))
+        self.served.client.expire().map_err(|refusal| self.served.identity.named(&refusal))
     }
 
     /// Drops what is in flight, as if the host had crashed, and names it: path and operation. Who has a file open of
@@ -252,7 +252,7 @@ impl Mount {
     /// The clock is a real one.
     pub fn advance(&self, by: Duration) -> Result<u64, Refusal> {
         let advanced = in_own_thread(|| self.served.client.advance(by))?;
-        advanced.map(|advanced| advanced.landed).map_err(|refusal| self.served.seat.named(&refusal))
+        advanced.map(|advanced| advanced.landed).map_err(|refusal| self.served.identity.named(&refusal))
     }
 
     /// Blocks until the kernel has ended the session, whoever unmounted it, or [`Mount::leave`] is done.
@@ -292,7 +292,7 @@ impl Mount {
         }
         let start = Event::Start {
             backing: options.backing.display().to_string(),
-            mountpoint: self.served.seat.mountpoint.display().to_string(),
+            mountpoint: self.served.identity.mountpoint.display().to_string(),
             seed: options.seed,
             knobs: options.knobs.to_string(),
             clock: self.served.clock.name(),

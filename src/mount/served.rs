@@ -17,8 +17,8 @@ use std::{
 use super::{
     attach::Stuck,
     claims::ClientName,
-    control::{Control, Steered, Told},
-    seat::Seat,
+    control::{Control, FarewellConnections, Steered},
+    identity::MountIdentity,
     session::Session,
 };
 use crate::{
@@ -34,7 +34,7 @@ const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 /// A client that serves, or has served.
 pub struct Served {
     pub client: Arc<Client>,
-    pub seat: Seat,
+    pub identity: MountIdentity,
     pub session: Session,
     pub clock: Clock,
     pub log: EventLog,
@@ -46,20 +46,20 @@ pub struct Served {
     name: Mutex<Option<ClientName>>,
     control: Mutex<Option<Control>>,
     /// Connections that have been told the farewell and wait for the end. Last, because fields are dropped in order.
-    told: Mutex<Told>,
+    told: Mutex<FarewellConnections>,
 }
 
 impl Served {
     pub fn new(
         client: Arc<Client>,
-        seat: Seat,
+        identity: MountIdentity,
         session: Session,
         clock: Clock,
         log: EventLog,
         name: ClientName,
     ) -> Arc<Served> {
-        let steered = Steered::new(&client, seat.mountpoint.clone());
-        let control = Control::listen(seat.device(), client.backing(), steered);
+        let steered = Steered::new(&client, identity.mountpoint.clone());
+        let control = Control::listen(identity.device(), client.backing(), steered);
         let control = control.inspect_err(|error| {
             let text = format!(
                 "this client cannot be steered, and `chaosfs umount` will not hear when everything has landed: no \
@@ -69,7 +69,7 @@ impl Served {
         });
         Arc::new(Served {
             client,
-            seat,
+            identity,
             session,
             clock,
             log,
@@ -107,10 +107,10 @@ impl Served {
     pub fn unmount(&self) -> Result<(), Refusal> {
         // Held until it is clear who has ended the session.
         let mut left = self.left();
-        let was_there = self.vacate(false).map_err(|stuck| self.seat.refusal(&stuck))?;
+        let was_there = self.vacate(false).map_err(|stuck| self.identity.refusal(&stuck))?;
         if !self.session.ends_within(SESSION_PATIENCE) {
             let stuck = Stuck::Refused("its session goes on: it is mounted elsewhere too".into());
-            return Err(self.seat.refusal(&stuck));
+            return Err(self.identity.refusal(&stuck));
         }
         *left |= was_there;
         Ok(())
@@ -131,14 +131,14 @@ impl Served {
         *left = true;
         drop(left);
         if let Err(stuck) = vacated {
-            self.note(self.seat.refusal(&stuck).to_string());
+            self.note(self.identity.refusal(&stuck).to_string());
         }
         self.session.abandon();
     }
 
     /// Takes the mount away; whether it was there still.
     fn vacate(&self, lazily: bool) -> Result<bool, Stuck> {
-        if self.session.has_ended() { Ok(false) } else { self.seat.vacate(lazily) }
+        if self.session.has_ended() { Ok(false) } else { self.identity.vacate(lazily) }
     }
 
     /// Ends every wait: [`Served::land`] returns with what has not landed by now.
@@ -166,13 +166,13 @@ impl Served {
             self.vacate(true)
         };
         if let Err(stuck) = vacated {
-            self.note(self.seat.refusal(&stuck).to_string());
+            self.note(self.identity.refusal(&stuck).to_string());
         }
         self.session.abandon();
         let Farewell { landed, conflicts, faults, lost_changes: lost, .. } = farewell;
         let stop = Event::Stop { landed, conflicts, faults, lost };
         self.log.record(&self.clock, &stop);
-        self.seat.clear();
+        self.identity.clear();
         drop(self.name.lock().unwrap_or_else(PoisonError::into_inner).take());
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(control) = control {

@@ -20,7 +20,7 @@ impl Reached {
     fn new(found: impl IntoIterator<Item = Result<RemoteClient, Refusal>>) -> Reached {
         let mut reached = Reached { clients: Vec::new(), all_well: true };
         for client in found {
-            let mut client = done_or_complained(client, &mut reached.all_well);
+            let mut client = ok_or_report(client, &mut reached.all_well);
             if let Some(client) = &mut client {
                 client.tell_by(complain);
             }
@@ -44,7 +44,7 @@ impl Reached {
         mut act: impl FnMut(&mut RemoteClient) -> Result<String, Refusal>,
     ) -> ExitCode {
         for client in &mut self.clients {
-            if let Some(said) = done_or_complained(act(client), &mut self.all_well) {
+            if let Some(said) = ok_or_report(act(client), &mut self.all_well) {
                 say_at_length(&said, quiet.quiet);
             }
         }
@@ -56,7 +56,7 @@ impl Reached {
     }
 }
 
-fn done_or_complained<T>(outcome: Result<T, Refusal>, all_well: &mut bool) -> Option<T> {
+fn ok_or_report<T>(outcome: Result<T, Refusal>, all_well: &mut bool) -> Option<T> {
     outcome
         .inspect_err(|refusal| {
             complain(&refusal.to_string());

@@ -62,7 +62,7 @@ impl Client {
                     atime: asked.atime,
                     mtime: asked.mtime,
                 };
-                // A chown(2) of neither owner nor group asks for nothing and yet is a change of the inode.
+                // chown(-1, -1) asks for nothing and still updates ctime.
                 if !change.is_empty() || asked.size.is_none() {
                     let owner = self.owner_to_ask(caller, ino, provenance)?;
                     self.change_attributes(ino, change, owner)?;

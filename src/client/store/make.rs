@@ -55,7 +55,7 @@ impl Client {
         let (opened, anew, is_theirs) = match made {
             Made::Ours { opened, anew } => (opened, anew, false),
             Made::Merged => (None, false, true),
-            Made::Theirs => return Ok(Outcome::nowhere()),
+            Made::Theirs => return Ok(Outcome::unreachable()),
         };
         let done = self.finish_making(at, place, (ino, attributes), (opened, anew, is_theirs), manner);
         if done.is_err() && manner == Manner::Late {
@@ -102,7 +102,7 @@ impl Client {
         if manner == Manner::Late && attributes.kind == Kind::File {
             self.lock().watched.insert(ino, Watched::expecting(Version::of(&attributes_of(&stat))));
         }
-        Ok(Outcome { stat: Some(stat), opened, is_theirs, is_nowhere: false })
+        Ok(Outcome { stat: Some(stat), opened, is_theirs, is_unreachable: false })
     }
 
     fn make_anew(

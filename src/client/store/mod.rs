@@ -63,7 +63,7 @@ pub(in crate::client) struct Outcome {
     /// The store stays as somebody else has left it, and its times are theirs.
     pub(in crate::client) is_theirs: bool,
     /// There is no place any more where the change could be seen.
-    pub(in crate::client) is_nowhere: bool,
+    pub(in crate::client) is_unreachable: bool,
 }
 
 impl Outcome {
@@ -73,8 +73,8 @@ impl Outcome {
     }
 
     /// Theirs stays, and with that there is no place for ours.
-    fn nowhere() -> Outcome {
-        Outcome { is_nowhere: true, ..Outcome::theirs() }
+    fn unreachable() -> Outcome {
+        Outcome { is_unreachable: true, ..Outcome::theirs() }
     }
 }
 
@@ -89,10 +89,8 @@ impl Client {
         let mut looks = 1;
         loop {
             match self.try_to_carry_out(change, stamp, manner) {
-                Err(error)
-                    if manner == Manner::Late && is_absence(error) && self.has_lost_its_ground(change) =>
-                {
-                    return Ok(self.settle_for_nowhere(change));
+                Err(error) if manner == Manner::Late && is_absence(error) && self.parent_removed(change) => {
+                    return Ok(self.drop_unreachable(change));
                 }
                 Err(error) if manner == Manner::Late && is_overtaken(error) => {
                     looks += 1;

@@ -202,7 +202,7 @@ impl Client {
 
     /// Whether somebody else has removed a directory in which this change is to make, move or remove a name, or the last
     /// name of what is to get one more.
-    pub(super) fn has_lost_its_ground(&self, change: &Change) -> bool {
+    pub(super) fn parent_removed(&self, change: &Change) -> bool {
         let linked = if let Change::Link { ino, .. } = change { Some(*ino) } else { None };
         let directories = change.places().into_iter().map(|place| place.directory);
         directories.chain(linked).any(|ino| match self.descriptor(ino) {
@@ -213,7 +213,7 @@ impl Client {
     }
 
     /// A change of a name where there is no ground for it any more: nobody could see it.
-    pub(super) fn settle_for_nowhere(&self, change: &Change) -> Outcome {
+    pub(super) fn drop_unreachable(&self, change: &Change) -> Outcome {
         let outcome = match change {
             Change::Unlink { .. } | Change::RemoveDirectory { .. } => "stays-gone",
             Change::Rename { ino, from, .. } => {
@@ -226,7 +226,7 @@ impl Client {
         if let Some(place) = change.places().first() {
             self.conflict_with_nothing(change.verb(), place, outcome);
         }
-        Outcome { is_nowhere: true, ..Outcome::theirs() }
+        Outcome { is_unreachable: true, ..Outcome::theirs() }
     }
 
     /// A rename was dropped: the inode, if it is still there, is where it was.
@@ -248,7 +248,7 @@ impl Client {
         if let Some(place) = change.places().first() {
             self.conflict_with_nothing(change.verb(), place, outcome);
         }
-        Outcome { is_nowhere: matches!(change, Change::Make { .. }), ..Outcome::theirs() }
+        Outcome { is_unreachable: matches!(change, Change::Make { .. }), ..Outcome::theirs() }
     }
 }
 

@@ -140,7 +140,7 @@ fn read() -> Result<Command, Error> {
         Command::Exec(args) => args.resolve(),
         Command::Run(args) if args.clean => run::refuse_beside_clean(given)?,
         Command::Run(args) => {
-            run::refuse_confusion(args)?;
+            run::check_combinations(args)?;
             args.log_named_by = log_named_by(given);
         }
         Command::Umount(args) => {

@@ -114,7 +114,7 @@ pub fn refuse_beside_clean(given: &ArgMatches) -> Result<(), Error> {
 }
 
 /// What is wrong about several arguments of `run` together.
-pub fn refuse_confusion(args: &RunArgs) -> Result<(), Error> {
+pub fn check_combinations(args: &RunArgs) -> Result<(), Error> {
     let wrong = |text: String| Err(Error::raw(ErrorKind::ArgumentConflict, text + "\n"));
     let names: Vec<_> =
         args.named.iter().map(|client| (client.name.as_str(), variable_of(&client.name))).collect();

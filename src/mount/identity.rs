@@ -1,4 +1,4 @@
-//! Where a mount sits: how it is told from any other mount, and taken away.
+//! What a mount is: how it is told from any other mount, and taken away.
 
 use std::{fs, os::fd::AsFd, path::PathBuf};
 
@@ -12,23 +12,23 @@ use super::{
 };
 use crate::error::Refusal;
 
-/// Where a mount sits and how it is told from any other mount, as long as its session lasts: by its numbers, because a
-/// directory above it may get another name.
+/// How a mount is told from any other mount for as long as its session lasts: by its numbers, because a directory above it may
+/// get another name.
 #[derive(Debug)]
-pub struct Seat {
+pub struct MountIdentity {
     /// Where it was mounted.
     pub mountpoint: PathBuf,
     entry: Entry,
     spare: Spare,
 }
 
-impl Seat {
-    /// The seat of the mount that was made there just now, and a place for what takes it away. Asks nobody but the mount
+impl MountIdentity {
+    /// The identity of the mount that was made there just now, and a place for what takes it away. Asks nobody but the mount
     /// table: whoever touched the mountpoint itself would wait for a session that has not begun.
     ///
     /// # Errors
     /// The mount table does not show it.
-    pub fn taken(site: &Site, spare: Spare) -> Result<Seat, Refusal> {
+    pub fn taken(site: &Site, spare: Spare) -> Result<MountIdentity, Refusal> {
         let by_now = fs::read_link(link_to(site.held.as_fd())).unwrap_or_default();
         let mounts = MountTable::read()?;
         let entry = mounts.top_at(&by_now).filter(|entry| entry.is_chaosfs() && is_mine(entry));
@@ -38,7 +38,7 @@ impl Seat {
                 site.mountpoint.display()
             ))
         })?;
-        Ok(Seat { mountpoint: site.mountpoint.clone(), entry: entry.clone(), spare })
+        Ok(MountIdentity { mountpoint: site.mountpoint.clone(), entry: entry.clone(), spare })
     }
 
     /// The file system that is mounted there.
