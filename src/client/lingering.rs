@@ -147,12 +147,18 @@ impl Client {
         let Some(ino) = state.lingering.next_expired(now) else { return false };
         let is_disguised = state.belief.is_disguised(ino);
         drop(state);
-        if (is_disguised || self.table.has_private_number(ino)) && self.table.rest(ino) {
+        if (is_disguised || self.table.has_private_number(ino)) && self.may_rest(ino) {
             self.lock().lingering.keep(ino);
         } else {
             self.end_lingering(ino);
         }
         true
+    }
+
+    /// Closes the descriptor of an inode that lingers on. Not of one that has no name any more, nor where the store does not
+    /// say when an inode was made: without a descriptor its number may be given to another one, which would be taken for it.
+    fn may_rest(&self, ino: Ino) -> bool {
+        self.table.identity(ino).is_some_and(|identity| identity.birth != 0) && self.table.rest(ino)
     }
 
     fn end_lingering(&self, ino: Ino) {
