@@ -56,7 +56,24 @@
 //! | `fuse` | decode a request, call the client, reply | `client` |
 //! | `mount` | the life of a mount, sets of them, and the control socket | `fuse`, `client` |
 //! | `harness` | what the command line's `run` and `exec` need besides | `mount` |
-//! | `knobs`, `event`, `clock`, `time`, `hashing`, `error`, `terms` | tunables, the log, the reader of time, plain time, hash tables, failures, the words of whoever mounts | |
+//! | `operation`, `knobs`, `event`, `clock`, `time`, `hashing`, `error`, `terms` | the kinds of calls, tunables, the log, the reader of time, plain time, hash tables, failures, the words of whoever mounts | |
+//!
+//! # Four walks through it
+//!
+//! A **write** is decoded in `fuse/requests.rs` and waits there if there is no room for it. `client/file_io/write.rs` has it
+//! judged and logged (`client/operation.rs`) and hands it to `Client::submit` (`client/changes.rs`), which asks
+//! `consistency/route.rs` when it reaches the backing directory. If that is now, it is one system call of `backing/sys.rs`. If
+//! it is later, it goes into `consistency/in_flight.rs`, from which `client/lander.rs` takes it when it is due, and
+//! `client/store/inodes.rs` carries it out.
+//!
+//! A **rename** is the same but for two files: `client/namespace/rename.rs` refuses what a plain directory would refuse, in
+//! the view of this client, and `client/store/names.rs` carries it out and settles conflicts.
+//!
+//! A **fault** is decided before a call has any effect: `Client::judge` in `client/operation.rs` asks `fault.rs`, which draws
+//! from `dice.rs`. Nothing else knows of faults.
+//!
+//! A **knob** is a field of `knobs.rs`, with its flag in `bin/chaosfs/args/knobs.rs`. What decides what is seen becomes a
+//! field of `consistency/policy.rs`, which the core reads (`consistency/core.rs`): it knows no knobs.
 //!
 //! What is documented here is what other programs may use. The modules are there for chaosfs's own command line and
 //! tests, and change without notice.
