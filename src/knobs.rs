@@ -8,51 +8,70 @@ use crate::{
 };
 
 mod json;
+mod table;
 mod values;
 
 pub use crate::time::{Delay, Span};
-pub use values::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch};
+pub use json::{read, write};
+pub use table::{Kind, Knob, KnobValue, Topic, Tunable};
+pub use values::{
+    parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch, written_bytes,
+};
 
-/// The tunables of one client. The defaults are the profile `eventual`: an uncoordinated store, late by about a
-/// second in both directions.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Knobs {
-    /// How long attributes, names, absent names and listings are believed after they were fetched. Zero asks the
-    /// backing directory every time. Default 1500 ms.
-    pub meta_ttl: Duration,
-    /// How long data changes and new files take until others see them. Zero writes through. Default 800 ms.
-    pub write_delay: Delay,
-    /// The same for names, directories and attributes. Default 1200 ms.
-    pub rename_delay: Delay,
-    /// The probability, 0 to 1, that an operation which can fail does so with EIO before it has any effect.
-    /// Default 0.
-    pub drop_prob: f64,
-    /// Whether this client's own reads and sizes show its writes that have not landed yet. Default true; false
-    /// shows the old content until it lands, which no program alone on one host would meet.
-    pub read_your_writes: bool,
-    /// How many bytes of memory changes in flight may take before whoever makes one waits: their data, and what keeping
-    /// them takes (about 0.6 KiB for each, 2 KiB for a new inode). Default 256 MiB.
-    pub max_in_flight: u64,
-    /// How many mutations may be in flight before whoever makes one waits. Default 1,000,000.
-    pub max_mutations: usize,
-    /// How many bytes of attributes, names, listings and content may be believed before the oldest are dropped.
-    /// Default 64 MiB.
-    pub max_belief: u64,
-}
+const EVENTUAL: Policy = Policy::eventual();
 
-impl Default for Knobs {
-    fn default() -> Knobs {
-        const EVENTUAL: Policy = Policy::eventual();
-        Knobs {
-            meta_ttl: EVENTUAL.lifetimes.attributes,
-            write_delay: EVENTUAL.delays.data,
-            rename_delay: EVENTUAL.delays.names,
-            drop_prob: 0.0,
-            read_your_writes: EVENTUAL.read_your_writes,
-            max_in_flight: 256 << 20,
-            max_mutations: 1_000_000,
-            max_belief: 64 << 20,
-        }
+crate::knobs! {
+    /// The tunables of one client. The defaults are the profile `eventual`: an uncoordinated store, late by about a
+    /// second in both directions.
+    pub struct Knobs {
+        /// How long fetched attributes, names, absent names and listings are believed; 0 asks every time.
+        pub meta_ttl: Duration = EVENTUAL.lifetimes.attributes, Consistency, "CHAOSFS_META_TTL_MS";
+
+        /// How long attributes are believed, and the bytes that were read with them.
+        pub attr_ttl: Option<Duration> = None, Consistency, "CHAOSFS_ATTR_TTL_MS", follows meta_ttl;
+
+        /// How long it is believed that a name leads to a file.
+        pub name_ttl: Option<Duration> = None, Consistency, "CHAOSFS_NAME_TTL_MS", follows meta_ttl;
+
+        /// How long it is believed that there is nothing of a name.
+        pub absent_ttl: Option<Duration> = None, Consistency, "CHAOSFS_ABSENT_TTL_MS", follows meta_ttl;
+
+        /// How long a listing of a directory is believed.
+        pub list_ttl: Option<Duration> = None, Consistency, "CHAOSFS_LIST_TTL_MS", follows meta_ttl;
+
+        /// How long data and new files take to land in the backing directory; 0 writes through.
+        pub write_delay: Delay = EVENTUAL.delays.data, Consistency, "CHAOSFS_WRITE_DELAY_MS";
+
+        /// How long new files take to land; 0 makes them at once, while their data is late.
+        pub create_delay: Option<Delay> = None, Consistency, "CHAOSFS_CREATE_DELAY_MS", follows write_delay;
+
+        /// How long changes of names, directories and attributes take to land; 0 applies them at once.
+        pub rename_delay: Delay = EVENTUAL.delays.names, Consistency, "CHAOSFS_RENAME_DELAY_MS";
+
+        /// The probability that an operation which can fail does so with EIO, before it has any effect.
+        pub drop_prob: f64 = 0.0, Faults, "CHAOSFS_DROP_PROB";
+
+        /// Whether a client sees its own changes before they land.
+        ///
+        /// With `false` even the client that wrote sees the old content and size until the new has landed, which no program
+        /// alone on one host would meet.
+        pub read_your_writes: bool = EVENTUAL.read_your_writes, Consistency, "CHAOSFS_READ_YOUR_WRITES";
+
+        /// How much memory changes in flight may take before programs that make one wait.
+        ///
+        /// Data, names and symlinks count with their bytes, each change with about 0.6 KiB and each new inode with 2 KiB.
+        pub max_in_flight: u64 = 256 << 20, Consistency, "CHAOSFS_MAX_IN_FLIGHT";
+
+        /// How many changes may be in flight before programs that make one wait.
+        ///
+        /// It limits their number, whatever memory they take.
+        pub max_mutations: usize = 1_000_000, Consistency, "CHAOSFS_MAX_MUTATIONS";
+
+        /// How much memory beliefs may take before the oldest are forgotten.
+        ///
+        /// Beliefs are attributes, names, absent names, listings and the content of files that were read. A forgotten one is
+        /// fetched again when it is needed, as if it had expired.
+        pub max_belief: u64 = 64 << 20, Consistency, "CHAOSFS_MAX_BELIEF";
     }
 }
 
@@ -66,26 +85,22 @@ impl Knobs {
             ..Knobs::default()
         }
     }
-}
-
-impl Knobs {
-    /// The names of all knobs, as [`Knobs::set`] takes them and the log shows them.
-    pub const NAMES: [&str; 8] = [
-        "meta_ttl",
-        "write_delay",
-        "rename_delay",
-        "drop_prob",
-        "read_your_writes",
-        "max_in_flight",
-        "max_mutations",
-        "max_belief",
-    ];
 
     /// What decides what a client with these knobs answers.
     pub(crate) fn policy(&self) -> Policy {
+        let lifetime = |own: Option<Duration>| own.unwrap_or(self.meta_ttl);
         Policy {
-            lifetimes: Lifetimes::all(self.meta_ttl),
-            delays: Delays { data: self.write_delay, new_files: self.write_delay, names: self.rename_delay },
+            lifetimes: Lifetimes {
+                attributes: lifetime(self.attr_ttl),
+                names: lifetime(self.name_ttl),
+                absences: lifetime(self.absent_ttl),
+                listings: lifetime(self.list_ttl),
+            },
+            delays: Delays {
+                data: self.write_delay,
+                new_files: self.create_delay.unwrap_or(self.write_delay),
+                names: self.rename_delay,
+            },
             read_your_writes: self.read_your_writes,
         }
     }
@@ -95,38 +110,13 @@ impl Knobs {
     /// # Errors
     /// Names the knob and what would be right; nothing is changed then.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), Refusal> {
-        let named = |refusal: Refusal| Refusal::new(format!("{name}: {refusal}"));
-        match name.replace('-', "_").as_str() {
-            "meta_ttl" => self.meta_ttl = parse_span(text).map_err(named)?,
-            "write_delay" => self.write_delay = parse_delay(text).map_err(named)?,
-            "rename_delay" => self.rename_delay = parse_delay(text).map_err(named)?,
-            "drop_prob" => self.drop_prob = parse_probability(text).map_err(named)?,
-            "read_your_writes" => self.read_your_writes = parse_switch(text).map_err(named)?,
-            "max_in_flight" => self.max_in_flight = parse_bytes(text).map_err(named)?,
-            "max_mutations" => self.max_mutations = parse_count(text).map_err(named)?,
-            "max_belief" => self.max_belief = parse_bytes(text).map_err(named)?,
-            _ => {
-                let names = Knobs::NAMES.join(", ");
-                return Err(Refusal::new(format!("`{name}` is not a knob; there are {names}")));
-            }
-        }
-        Ok(())
+        Tunable::set(self, name, text)
     }
 
-    /// Every knob by name with its value, as [`Knobs::set`] takes them.
-    pub fn pairs(&self) -> [(&'static str, String); 8] {
-        let values = [
-            Span(self.meta_ttl).to_string(),
-            self.write_delay.to_string(),
-            self.rename_delay.to_string(),
-            self.drop_prob.to_string(),
-            self.read_your_writes.to_string(),
-            self.max_in_flight.to_string(),
-            self.max_mutations.to_string(),
-            self.max_belief.to_string(),
-        ];
-        let mut names = Knobs::NAMES.into_iter();
-        values.map(|value| (names.next().unwrap_or_default(), value))
+    /// Every knob by name with its value, as [`Knobs::set`] takes them: the value of one that follows another is the name of
+    /// that other.
+    pub fn pairs(&self) -> Vec<(&'static str, String)> {
+        Tunable::pairs(self)
     }
 
     /// Checks what the types leave open.
@@ -134,16 +124,14 @@ impl Knobs {
     /// # Errors
     /// Names the first knob that has no meaning with its value.
     pub fn check(&self) -> Result<(), Refusal> {
-        let mut taken = Knobs::default();
-        self.pairs().into_iter().try_for_each(|(name, value)| taken.set(name, &value))
+        Tunable::check(self)
     }
 }
 
 impl fmt::Display for Knobs {
-    /// Every knob in force as `name=value`, separated by blanks.
+    /// Every knob that has a value of its own as `name=value`, separated by blanks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pairs = self.pairs().map(|(name, value)| format!("{name}={value}"));
-        f.write_str(&pairs.join(" "))
+        f.write_str(&self.line())
     }
 }
 
@@ -156,7 +144,11 @@ mod tests {
         let mut knobs = Knobs::default();
         for (name, value) in [
             ("meta-ttl", "250us"),
+            ("attr_ttl", "3s"),
+            ("absent-ttl", "0"),
+            ("list_ttl", "meta-ttl"),
             ("write_delay", "1ms..2s"),
+            ("create-delay", "5"),
             ("rename_delay", "0"),
             ("drop_prob", "0.5"),
             ("read-your-writes", "off"),
@@ -170,6 +162,7 @@ mod tests {
         knobs.pairs().iter().for_each(|(name, value)| again.set(name, value).unwrap());
         assert_eq!(again, knobs);
         assert_eq!((knobs.meta_ttl, knobs.max_mutations), (Duration::from_micros(250), 7));
+        assert_eq!((knobs.attr_ttl, knobs.list_ttl), (Some(Duration::from_secs(3)), None));
     }
 
     #[test]
@@ -178,7 +171,7 @@ mod tests {
         let refusal = knobs.set("write-delay", "soon").unwrap_err().0;
         assert!(refusal.starts_with("write-delay: `soon` is not a span"), "{refusal}");
         let refusal = knobs.set("speed", "1").unwrap_err().0;
-        assert!(refusal.starts_with("`speed` is not a knob; there are meta_ttl, write_delay,"), "{refusal}");
+        assert!(refusal.starts_with("`speed` is not a knob; there are meta_ttl, attr_ttl,"), "{refusal}");
         assert!(knobs.set("max_mutations", "0").is_err() && knobs.set("max_in_flight", "0").is_err());
         assert_eq!(knobs, Knobs::default());
     }
@@ -203,6 +196,33 @@ mod tests {
     fn the_defaults_and_zero_are_policies() {
         assert_eq!(Knobs::default().policy(), Policy::eventual());
         assert_eq!(Knobs::zero().policy(), Policy::zero());
+    }
+
+    #[test]
+    fn a_knob_follows_another_until_it_has_a_value_of_its_own() {
+        let mut knobs = Knobs { meta_ttl: Duration::from_secs(9), ..Knobs::zero() };
+        assert_eq!(knobs.policy().lifetimes, Lifetimes::all(Duration::from_secs(9)));
+        knobs.set("absent_ttl", "0").unwrap();
+        knobs.set("create_delay", "1s").unwrap();
+        let policy = knobs.policy();
+        assert_eq!((policy.lifetimes.absences, policy.lifetimes.names), (Duration::ZERO, knobs.meta_ttl));
+        assert_eq!((policy.delays.new_files, policy.delays.data), (Delay::fixed_millis(1000), Delay::ZERO));
+        assert!(
+            knobs
+                .to_string()
+                .starts_with("meta_ttl=9000ms absent_ttl=0ms write_delay=0ms create_delay=1000ms ")
+        );
+        knobs.set("absent-ttl", "meta-ttl").unwrap();
+        assert_eq!(knobs.absent_ttl, None);
+        let refusal = knobs.set("absent_ttl", "write_delay").unwrap_err().0;
+        assert_eq!(
+            refusal,
+            "absent_ttl: `write_delay` is not a span of time; write milliseconds (`800`) or a unit (`1.5s`, `200ms`, `2m`)"
+        );
+        assert!(
+            knobs.set("meta_ttl", "meta_ttl").is_err(),
+            "only what follows another can be given its name"
+        );
     }
 
     #[test]

@@ -56,7 +56,7 @@ def test_mistakes_are_told_before_anything_is_mounted() -> None:
     for clients, line in [(0, "at least one"), (["a", "a"], "two clients"), (["../a"], "cannot be named")]:
         with pytest.raises(ValueError, match=line):
             Clients(clients)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="'write_dealy' is not a knob; there are meta_ttl, write_delay"):
+    with pytest.raises(TypeError, match="'write_dealy' is not a knob; there are meta_ttl, attr_ttl"):
         Clients(2, write_dealy=1)  # type: ignore[call-arg]
 
 
@@ -126,6 +126,11 @@ def test_every_verb_does_what_it_says() -> None:
         with pytest.raises(ChaosfsError, match="drop_prob: 2 is not a probability"):
             a.set(drop_prob=2, meta_ttl=9)
         assert a.status()["knobs"]["meta_ttl"] == "1500ms"
+        a.set(attr_ttl=3, create_delay="2s")
+        knobs = a.status()["knobs"]
+        assert (knobs["attr_ttl"], knobs["name_ttl"], knobs["create_delay"]) == ("3000ms", "meta_ttl", "2000ms")
+        a.set(attr_ttl="meta_ttl")
+        assert a.status()["knobs"]["attr_ttl"] == "meta_ttl"
         with pytest.raises(TypeError, match="'speed' is not a knob"):
             a.set(speed=1)  # type: ignore[call-arg]
 

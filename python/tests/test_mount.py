@@ -101,6 +101,11 @@ def test_seconds_become_what_the_client_counts_in(backing: Path, mountpoint: Pat
     assert (status["client"], status["seed"], status["clock"]) == ("c", 7, "real")
     assert status["knobs"] == {
         "meta_ttl": "500ms",
+        "attr_ttl": "meta_ttl",
+        "name_ttl": "meta_ttl",
+        "absent_ttl": "meta_ttl",
+        "list_ttl": "meta_ttl",
+        "create_delay": "write_delay",
         "write_delay": "250ms..1500ms",
         "rename_delay": "0ms",
         "drop_prob": 0.125,

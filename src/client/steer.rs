@@ -27,7 +27,7 @@ use crate::{
     consistency::{Change, Mutation, MutationId, RenameHow},
     error::{Error, Refusal},
     event::{Event, readable},
-    knobs::Knobs,
+    knobs::{Knobs, Tunable},
     terms::Wish,
     time::Time,
 };
@@ -65,9 +65,8 @@ impl Client {
         let in_force = Arc::new(InForce::new(knobs.clone()));
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
         drop(state);
-        let (old, new) = (before.pairs(), knobs.pairs());
-        let changed = new.iter().zip(&old).filter(|(new, old)| new != old);
-        let changed: Vec<String> = changed.map(|((name, value), _)| format!("{name}={value}")).collect();
+        let changed = knobs.changed_since(&before).into_iter();
+        let changed: Vec<String> = changed.map(|(name, value)| format!("{name}={value}")).collect();
         if !changed.is_empty() {
             self.log.record(&self.clock, &Event::Set { knobs: changed.join(" ") });
         }

@@ -1,11 +1,11 @@
 //! Knobs as JSON has them: counts and probabilities as numbers, switches as booleans, and times as texts with their unit,
-//! since a bare number would not say it, and a delay may be a range.
+//! since a bare number would not say it, and a delay may be a range. One that follows another has the name of that other.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Knobs, Span};
+use super::{Kind, Knob, Knobs, Tunable};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -17,6 +17,17 @@ enum Value {
 }
 
 impl Value {
+    fn of<K>(knob: &Knob<K>, knobs: &K) -> Value {
+        let text = knob.value(knobs);
+        let value = match knob.kind {
+            Kind::Span | Kind::Delay => None,
+            Kind::Switch => text.parse().ok().map(Value::Switch),
+            Kind::Bytes | Kind::Count => text.parse().ok().map(Value::Whole),
+            Kind::Probability => text.parse().ok().map(Value::Number),
+        };
+        value.unwrap_or(Value::Text(text))
+    }
+
     /// As [`Knobs::set`] takes it.
     fn text(&self) -> String {
         match self {
@@ -28,32 +39,31 @@ impl Value {
     }
 }
 
+/// Writes any knobs, for [`Knobs`] and for tests with others.
+pub fn write<K: Tunable, S: Serializer>(knobs: &K, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(K::TABLE.iter().map(|knob| (knob.name, Value::of(knob, knobs))))
+}
+
+/// Reads any knobs. What it does not know is of another version, and ignored; what is not there has its default.
+pub fn read<'de, K: Tunable, D: Deserializer<'de>>(from: D) -> Result<K, D::Error> {
+    let mut knobs = K::default();
+    for (name, value) in BTreeMap::<String, Value>::deserialize(from)? {
+        if K::knob(&name).is_ok() {
+            knobs.set(&name, &value.text()).map_err(serde::de::Error::custom)?;
+        }
+    }
+    Ok(knobs)
+}
+
 impl Serialize for Knobs {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let values = [
-            Value::Text(Span(self.meta_ttl).to_string()),
-            Value::Text(self.write_delay.to_string()),
-            Value::Text(self.rename_delay.to_string()),
-            Value::Number(self.drop_prob),
-            Value::Switch(self.read_your_writes),
-            Value::Whole(self.max_in_flight),
-            Value::Whole(self.max_mutations as u64),
-            Value::Whole(self.max_belief),
-        ];
-        to.collect_map(Knobs::NAMES.into_iter().zip(values))
+        write(self, to)
     }
 }
 
 impl<'de> Deserialize<'de> for Knobs {
-    /// What it does not know is of another version, and ignored; what is not there has its default.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Knobs, D::Error> {
-        let mut knobs = Knobs::default();
-        for (name, value) in BTreeMap::<String, Value>::deserialize(from)? {
-            if Knobs::NAMES.contains(&name.as_str()) {
-                knobs.set(&name, &value.text()).map_err(serde::de::Error::custom)?;
-            }
-        }
-        Ok(knobs)
+        read(from)
     }
 }
 
@@ -66,10 +76,11 @@ mod tests {
         let mut knobs =
             Knobs { drop_prob: 0.125, read_your_writes: false, max_mutations: 7, ..Knobs::default() };
         knobs.set("write_delay", "250us..2s").unwrap();
+        knobs.set("absent_ttl", "0").unwrap();
         let written = serde_json::to_string(&knobs).unwrap();
         assert_eq!(
             written,
-            r#"{"meta_ttl":"1500ms","write_delay":"250us..2000ms","rename_delay":"1200ms","drop_prob":0.125,"read_your_writes":false,"max_in_flight":268435456,"max_mutations":7,"max_belief":67108864}"#
+            r#"{"meta_ttl":"1500ms","attr_ttl":"meta_ttl","name_ttl":"meta_ttl","absent_ttl":"0ms","list_ttl":"meta_ttl","write_delay":"250us..2000ms","create_delay":"write_delay","rename_delay":"1200ms","drop_prob":0.125,"read_your_writes":false,"max_in_flight":268435456,"max_mutations":7,"max_belief":67108864}"#
         );
         assert_eq!(serde_json::from_str::<Knobs>(&written).unwrap(), knobs);
         let older = r#"{"drop_prob":"0.125","read_your_writes":"false","speed":1}"#;

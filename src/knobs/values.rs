@@ -132,6 +132,14 @@ pub fn parse_bytes(text: &str) -> Result<u64, Refusal> {
     number.checked_mul(bytes_per_unit).filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
 
+/// A number of bytes in the largest unit of which it is a multiple, as [`parse_bytes`] reads it.
+pub fn written_bytes(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fits = |shift: u32| bytes > 0 && bytes.is_multiple_of(1 << shift);
+    let unit = units.into_iter().find(|(shift, _)| fits(*shift));
+    unit.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
 /// Reads a number of things above zero.
 ///
 /// # Errors
@@ -213,6 +221,8 @@ mod tests {
         assert!(wrong.iter().all(|text| parse_probability(text).is_err()));
         assert_eq!((parse_bytes("256MiB"), parse_bytes("10MB")), (Ok(256 << 20), Ok(10_000_000)));
         assert_eq!(parse_bytes("4096"), Ok(4096));
+        let written = [256 << 20, 3 << 30, 1 << 10, 1025].map(written_bytes);
+        assert_eq!(written, ["256MiB", "3GiB", "1KiB", "1025"]);
         assert!(["0", "1TB", "-1", "99999999999999GiB", ""].iter().all(|text| parse_bytes(text).is_err()));
         assert_eq!((parse_switch("True"), parse_switch("off")), (Ok(true), Ok(false)));
         assert!(parse_switch("maybe").is_err());

@@ -12,6 +12,7 @@ mod hangs;
 mod histories;
 mod ids;
 mod kernel_cache;
+mod knobs;
 mod library;
 mod likeness;
 mod load;

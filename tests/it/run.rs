@@ -274,7 +274,7 @@ fn a_wrong_command_line_is_refused_by_what_is_wrong() {
         ),
         (&["--client", "a/b"], "`a/b` is not a client id; write"),
         (&["--client", ""], "`` is not a client id; write"),
-        (&["--client", "a:speed=1"], "client a: `speed` is not a knob; there are meta_ttl, write_delay, "),
+        (&["--client", "a:speed=1"], "client a: `speed` is not a knob; there are meta_ttl, attr_ttl, "),
         (&["--client", "a:meta-ttl"], "client a: `meta-ttl` is not a knob and its value; write KNOB=VALUE"),
         (&["--client", "a:"], "client a: `` is not a knob and its value; write KNOB=VALUE"),
         (&["--client", "a:meta-ttl=soon"], "client a: meta-ttl: `soon` is not a span of time; write"),

@@ -115,6 +115,61 @@ fn an_absence_is_believed_until_its_time_is_over() {
     assert!(text(sandbox.path("a/f")).is_some());
 }
 
+#[test]
+fn a_name_its_absence_attributes_and_a_listing_each_have_a_lifetime() {
+    let lifetimes = ["--attr-ttl", "1s", "--name-ttl", "2s", "--absent-ttl", "3s", "--list-ttl", "4s"];
+    let sandbox = alone(&still(&lifetimes));
+    let shared = |name: &str| sandbox.path("shared").join(name);
+    for (name, content) in [("grows", "1"), ("moves", "here")] {
+        fs::write(shared(name), content).unwrap();
+    }
+    let is_listed = |name: &str| {
+        let mut entries = fs::read_dir(sandbox.path("a")).unwrap();
+        entries.any(|entry| entry.unwrap().file_name() == name)
+    };
+    let seen = || {
+        let length = fs::metadata(sandbox.path("a/grows")).unwrap().len();
+        let [moved, made] = ["a/moves", "a/new"].map(|path| sandbox.path(path).exists());
+        (length, moved, made, is_listed("new"))
+    };
+    assert_eq!(seen(), (1, true, false, false));
+    fs::write(shared("grows"), "22").unwrap();
+    fs::rename(shared("moves"), shared("moved")).unwrap();
+    fs::write(shared("new"), "").unwrap();
+    for (advance, expected) in [
+        ("999", (1, true, false, false)),
+        ("1", (2, true, false, false)),
+        ("999", (2, true, false, false)),
+        ("1", (2, false, false, false)),
+        ("999", (2, false, false, false)),
+        ("1", (2, false, true, false)),
+        ("999", (2, false, true, false)),
+        ("1", (2, false, true, true)),
+    ] {
+        sandbox.advance(advance);
+        assert_eq!(seen(), expected, "{advance} ms later");
+    }
+}
+
+#[test]
+fn new_files_have_a_delay_of_their_own() {
+    let early = mounted(&still(&["--write-delay", "2s", "--create-delay", "0"]), &still(&AT_ONCE));
+    fs::write(early.path("a/f"), "data").unwrap();
+    assert_eq!(text(early.path("b/f")).as_deref(), Some(""), "the name is there, its data is late");
+    early.advance("2s");
+    assert_eq!(text(early.path("b/f")).as_deref(), Some("data"));
+
+    let late = mounted(&still(&["--write-delay", "1s", "--create-delay", "2s"]), &still(&AT_ONCE));
+    fs::write(late.path("a/f"), "data").unwrap();
+    fs::write(late.path("b/g"), "").unwrap();
+    fs::write(late.path("a/g"), "data").unwrap();
+    late.advance("1999");
+    let seen = || ["b/f", "b/g"].map(|path| text(late.path(path)));
+    assert_eq!(seen(), [None, Some("data".to_string())], "no data lands before its file");
+    late.advance("1");
+    assert_eq!(seen(), [Some("data".to_string()), Some("data".to_string())]);
+}
+
 /// B works in a directory that A removes: what B then makes there goes nowhere, which B knows once it has asked.
 #[test]
 fn nothing_is_made_in_a_directory_that_this_client_has_found_gone() {

@@ -81,7 +81,8 @@ fn status_tells_what_a_client_does_and_has_in_flight() {
     let json: Value = serde_json::from_str(&done(&sandbox, &["status", "--json", "a"])).unwrap();
     assert_eq!(json["in_flight"]["bytes"], 4);
     let knobs = serde_json::json!({
-        "meta_ttl": "1500ms", "write_delay": "800ms", "rename_delay": "1ms..2000ms", "drop_prob": 0.0,
+        "meta_ttl": "1500ms", "attr_ttl": "meta_ttl", "name_ttl": "meta_ttl", "absent_ttl": "meta_ttl",
+        "list_ttl": "meta_ttl", "write_delay": "800ms", "create_delay": "write_delay", "rename_delay": "1ms..2000ms", "drop_prob": 0.0,
         "read_your_writes": true, "max_in_flight": 268_435_456, "max_mutations": 1_000_000, "max_belief": 67_108_864
     });
     assert_eq!(json["knobs"], knobs);

@@ -51,9 +51,22 @@ fn name_of(head: &str) -> &str {
     &rest[..end]
 }
 
+/// The list of knobs as the struct that it becomes.
+fn without_macro(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("crate::knobs! {\n") else { return text.to_string() };
+    let (list, after) = rest.split_once("\n}\n").unwrap_or((rest, ""));
+    let field = |line: &str| match line.split_once(" = ") {
+        Some((field, _)) => format!("{field},\n"),
+        None => format!("{line}\n"),
+    };
+    let list: String = list.lines().map(|line| field(line.strip_prefix("    ").unwrap_or(line))).collect();
+    format!("{before}{list}{after}")
+}
+
 /// The public items and members in one source that belong to an exported name.
 fn surface_of(text: &str, exported: &BTreeSet<String>, surface: &mut BTreeSet<String>) {
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let text = &without_macro(text);
     let mut owner: Option<String> = None;
     let mut offset = 0;
     for line in text.split_inclusive('\n') {

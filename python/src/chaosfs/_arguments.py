@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Union
 
@@ -83,6 +83,11 @@ def whole(name: str, value: object, least: int = 1) -> str:
     if not least <= value.__index__() < 2**64:
         raise WrongValue(wrong)
     return str(value.__index__())
+
+
+def or_that_of(leader: str, check: Callable[[str, object], str]) -> Callable[[str, object], str]:
+    """What ``check`` takes, or the name of the knob whose value it is then to have."""
+    return lambda name, value: leader if value == leader else check(name, value)
 
 
 def seed(name: str, value: object) -> str:

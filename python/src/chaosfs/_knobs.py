@@ -21,28 +21,44 @@ class Knobs(TypedDict, total=False):
     """What can be tuned. What is left out has the value of its variable (``CHAOSFS_META_TTL_MS`` and so on), or else the
     default of ``chaosfs mount``."""
 
-    #: How long attributes, names, absences and listings are believed; 0 asks every time.
+    # From the table of knobs.
+    #: How long fetched attributes, names, absent names and listings are believed; 0 asks every time.
     meta_ttl: Span
-    #: How long data and new files take until others see them; 0 writes through.
+    #: How long attributes are believed, and the bytes that were read with them.
+    attr_ttl: Span
+    #: How long it is believed that a name leads to a file.
+    name_ttl: Span
+    #: How long it is believed that there is nothing of a name.
+    absent_ttl: Span
+    #: How long a listing of a directory is believed.
+    list_ttl: Span
+    #: How long data and new files take to land in the backing directory; 0 writes through.
     write_delay: Delay
-    #: The same for names, directories and attributes.
+    #: How long new files take to land; 0 makes them at once, while their data is late.
+    create_delay: Delay
+    #: How long changes of names, directories and attributes take to land; 0 applies them at once.
     rename_delay: Delay
-    #: The probability, 0 to 1, that an operation fails with EIO.
+    #: The probability that an operation which can fail does so with EIO, before it has any effect.
     drop_prob: float
-    #: Whether a client sees its own changes before they have landed.
+    #: Whether a client sees its own changes before they land.
     read_your_writes: bool
-    #: How many bytes of memory may be in flight before whoever changes something waits.
+    #: How much memory changes in flight may take before programs that make one wait.
     max_in_flight: int
     #: How many changes may be in flight before programs that make one wait.
     max_mutations: int
-    #: How many bytes may be believed before the oldest beliefs are forgotten.
+    #: How much memory beliefs may take before the oldest are forgotten.
     max_belief: int
 
 
 #: What each may be, and how it is written on the command line and on the control socket.
 _TEXTS: dict[str, Callable[[str, object], str]] = {
     "meta_ttl": arguments.span,
+    "attr_ttl": arguments.or_that_of("meta_ttl", arguments.span),
+    "name_ttl": arguments.or_that_of("meta_ttl", arguments.span),
+    "absent_ttl": arguments.or_that_of("meta_ttl", arguments.span),
+    "list_ttl": arguments.or_that_of("meta_ttl", arguments.span),
     "write_delay": arguments.delay,
+    "create_delay": arguments.or_that_of("write_delay", arguments.delay),
     "rename_delay": arguments.delay,
     "drop_prob": arguments.probability,
     "read_your_writes": arguments.switch,

@@ -8,6 +8,7 @@ use std::{env, fmt, time::Duration};
 use chaosfs::knobs::{Delay, Knobs};
 use proptest::{
     collection::vec,
+    option::of,
     prelude::*,
     sample::select,
     test_runner::{Config, RngSeed},
@@ -171,16 +172,35 @@ pub fn program(longest: usize) -> impl Strategy<Value = Program> {
     vec(op(), 1..longest).prop_map(Program)
 }
 
-/// Milliseconds: `meta_ttl`, and the shortest and longest `write_delay` and `rename_delay`.
+/// Milliseconds: `meta_ttl`, the shortest and longest `write_delay` and `rename_delay`, and what does not follow them.
 #[derive(Clone, Copy, PartialEq)]
-pub struct Times(pub u64, pub (u64, u64), pub (u64, u64));
+pub struct Times(pub u64, pub (u64, u64), pub (u64, u64), pub Own);
+
+/// Milliseconds: what has a value of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Own {
+    pub create: Option<u64>,
+    pub attr: Option<u64>,
+    pub name: Option<u64>,
+    pub absent: Option<u64>,
+    pub list: Option<u64>,
+}
+
+/// Everything follows `meta_ttl` and `write_delay`.
+pub const SAME: Own = Own { create: None, attr: None, name: None, absent: None, list: None };
 
 impl Times {
     pub fn knobs(self) -> Knobs {
         let delay = |(min, max)| Delay { min: Duration::from_millis(min), max: Duration::from_millis(max) };
+        let ttl = |millis: Option<u64>| millis.map(Duration::from_millis);
         Knobs {
             meta_ttl: Duration::from_millis(self.0),
+            attr_ttl: ttl(self.3.attr),
+            name_ttl: ttl(self.3.name),
+            absent_ttl: ttl(self.3.absent),
+            list_ttl: ttl(self.3.list),
             write_delay: delay(self.1),
+            create_delay: self.3.create.map(Delay::fixed_millis),
             rename_delay: delay(self.2),
             ..Knobs::default()
         }
@@ -194,8 +214,15 @@ fn delay() -> impl Strategy<Value = (u64, u64)> {
 
 /// Knobs of any kind, without faults.
 pub fn times() -> impl Strategy<Value = Times> {
-    (select(vec![0_u64, 500, 1500]), delay(), delay())
-        .prop_map(|(ttl, write, rename)| Times(ttl, write, rename))
+    (select(vec![0_u64, 500, 1500]), delay(), delay(), own())
+        .prop_map(|(ttl, write, rename, own)| Times(ttl, write, rename, own))
+}
+
+fn own() -> impl Strategy<Value = Own> {
+    let millis = || of(select(vec![0_u64, 400, 1200]));
+    let apart = (millis(), millis(), millis(), millis(), millis());
+    let apart = apart.prop_map(|(create, attr, name, absent, list)| Own { create, attr, name, absent, list });
+    prop_oneof![2 => Just(SAME), 1 => apart]
 }
 
 /// A program as text to paste into a test.
@@ -204,7 +231,7 @@ pub struct Program(pub Vec<Op>);
 
 impl fmt::Debug for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Times({}, {:?}, {:?})", self.0, self.1, self.2)
+        write!(f, "Times({}, {:?}, {:?}, {:?})", self.0, self.1, self.2, self.3)
     }
 }
 

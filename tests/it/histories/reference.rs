@@ -108,9 +108,21 @@ impl Reference {
         reference
     }
 
+    /// How long an answer about an object is believed; about a name, whether there is one or not.
+    fn lifetime(&self, client: usize, object: &Object) -> Duration {
+        let Knobs { meta_ttl, attr_ttl, name_ttl, absent_ttl, list_ttl, .. } = &self.knobs[client];
+        let own = |ttl: &Option<Duration>| ttl.unwrap_or(*meta_ttl);
+        match object {
+            Object::Name(_) => own(name_ttl).max(own(absent_ttl)),
+            Object::Listing(_) => own(list_ttl),
+            Object::Facts(_) | Object::Content(_) => own(attr_ttl),
+        }
+    }
+
     /// The time after which everything that a client has been told is done has landed.
     fn longest_delay(&self, client: usize) -> Duration {
-        self.knobs[client].write_delay.max.max(self.knobs[client].rename_delay.max)
+        let Knobs { write_delay, create_delay, rename_delay, .. } = &self.knobs[client];
+        write_delay.max.max(rename_delay.max).max(create_delay.unwrap_or(*write_delay).max)
     }
 
     fn observe(&mut self) -> State {
@@ -155,7 +167,8 @@ impl Reference {
     /// A client acknowledged an operation at `now`. With `at_once` it may be seen from now on (`fsync`).
     pub fn acknowledge(&mut self, client: usize, now: Time, is_data: bool, touched: Touched) {
         let knobs = &self.knobs[client];
-        let delay = if is_data { knobs.write_delay.min } else { knobs.rename_delay.min };
+        let data = knobs.create_delay.unwrap_or(knobs.write_delay).min.min(knobs.write_delay.min);
+        let delay = if is_data { data } else { knobs.rename_delay.min };
         // What a client touches it has dropped its beliefs about: nothing older than now is shown to it any more.
         let current = self.past.len() - 1;
         let names =
@@ -240,7 +253,7 @@ impl Reference {
         of: impl Fn(&State) -> T,
     ) {
         let floor = self.floors.get(&(client, object.clone())).copied().unwrap_or(0);
-        let ttl = self.knobs[client].meta_ttl;
+        let ttl = self.lifetime(client, &object);
         let alive = |index: &usize| {
             let end = self.past.get(index + 1).map_or(Time::NEVER, |(start, _)| *start);
             end + ttl > now

@@ -10,7 +10,7 @@ use super::{
     host::{Host, HostFile, KERNELS, Kernel},
     machine::{Machine, Step},
     plain::Plain,
-    program::{At, How, Move, Op, Times, cases, op, times},
+    program::{At, How, Move, Op, SAME, Times, cases, op, times},
     reference::{Reference, Touched},
     scratch,
     tree::assert_same,
@@ -284,7 +284,14 @@ fn a_directory_merged_with_somebody_elses_shows_their_times() {
         By(0, Op::Look),
         By(1, Op::Mkdir(At(0, 0))),
     ];
-    run(Case(Times(0, (0, 0), (400, 400)), Times(1500, (100, 1300), (400, 400)), Kernel::Remembers), &steps);
+    run(
+        Case(
+            Times(0, (0, 0), (400, 400), SAME),
+            Times(1500, (100, 1300), (400, 400), SAME),
+            Kernel::Remembers,
+        ),
+        &steps,
+    );
 }
 
 #[test]
@@ -295,7 +302,7 @@ fn a_directory_that_a_merge_left_alone_keeps_the_time_that_was_set() {
         By(1, Op::Mkdir(At(1, 2))),
         By(0, Op::Mkdir(At(1, 2))),
     ];
-    run(Case(Times(0, (0, 0), (0, 0)), Times(0, (0, 0), (400, 400)), Kernel::Remembers), &steps);
+    run(Case(Times(0, (0, 0), (0, 0), SAME), Times(0, (0, 0), (400, 400), SAME), Kernel::Remembers), &steps);
 }
 
 #[test]
@@ -307,7 +314,7 @@ fn a_listing_is_believed_on_after_a_change_of_what_is_listed() {
         By(0, Op::SetMode(At(0, 2), 384)),
         By(0, Op::Advance(1)),
     ];
-    run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), Kernel::Remembers), &steps);
+    run(Case(Times(1500, (0, 0), (0, 0), SAME), Times(0, (0, 0), (0, 0), SAME), Kernel::Remembers), &steps);
 }
 
 #[test]
@@ -322,13 +329,13 @@ fn a_name_is_believed_on_after_what_it_led_to_was_cut() {
         By(0, Op::Open(At(0, 1), How::Truncate)),
         By(0, Op::Advance(1)),
     ];
-    run(Case(Times(1500, (0, 0), (0, 0)), Times(0, (0, 0), (0, 0)), Kernel::Remembers), &steps);
+    run(Case(Times(1500, (0, 0), (0, 0), SAME), Times(0, (0, 0), (0, 0), SAME), Kernel::Remembers), &steps);
 }
 
 #[test]
 fn what_was_moved_here_and_removed_elsewhere_can_be_removed_with_its_directory() {
     use Op::*;
-    let late = Times(0, (500, 500), (500, 500)).knobs();
+    let late = Times(0, (500, 500), (500, 500), SAME).knobs();
     let mut world = World::new([late, Knobs::zero()], Kernel::Forgets);
     let (file, folder, inside) = (At(0, 0), At(0, 1), At(1, 0));
     world.step(&By(1, Open(file, How::Create)));
@@ -349,7 +356,7 @@ fn what_was_moved_here_and_removed_elsewhere_can_be_removed_with_its_directory()
 
 /// Client 0 is late and client 1 is not. What 0 logs of its conflicts, and what is left: paths, in order.
 fn conflicts(before: &[Op], late: &[Op], meanwhile: &[Op]) -> (Vec<String>, String) {
-    let late_knobs = Times(0, (500, 500), (500, 500)).knobs();
+    let late_knobs = Times(0, (500, 500), (500, 500), SAME).knobs();
     let mut world = World::new([late_knobs, Knobs::zero()], Kernel::Remembers);
     before.iter().for_each(|op| world.step(&By(1, *op)));
     late.iter().for_each(|op| world.step(&By(0, *op)));

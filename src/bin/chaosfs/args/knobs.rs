@@ -1,114 +1,20 @@
-//! The flags that tune a client, the same for `mount` and `run`.
-
-use std::time::Duration;
+//! The flags that tune a client, the same for `mount` and `run`. Those of the [table](chaosfs::knobs) come from it.
 
 use chaosfs::{
-    Clock, Delay, Knobs, Refusal,
+    Clock, Knobs, Refusal,
     client::check_lending,
-    knobs::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch},
+    knobs::{Kind, Knob, Topic, Tunable, parse_switch, written_bytes},
     terms::Terms,
 };
-use clap::{ArgAction, Args, Error, error::ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, error::ErrorKind};
 
 use super::{CONSISTENCY, FAULTS};
 
 /// What tunes a client and its chance, the same for every command that mounts.
 #[derive(Clone, Debug, Args)]
 pub struct KnobArgs {
-    /// Believe fetched attributes, names, missing names and listings for this long; 0 asks every time
-    #[arg(
-        long,
-        env = "CHAOSFS_META_TTL_MS",
-        hide_env_values = true,
-        value_name = "TIME",
-        default_value = "1500"
-    )]
-    #[arg(value_parser = parse_span, allow_hyphen_values = true, help_heading = CONSISTENCY)]
-    pub meta_ttl: Duration,
-
-    /// Apply data and new files to the backing directory after this long; 0 applies them at once
-    #[arg(
-        long,
-        env = "CHAOSFS_WRITE_DELAY_MS",
-        hide_env_values = true,
-        value_name = "DELAY",
-        default_value = "800"
-    )]
-    #[arg(value_parser = parse_delay, allow_hyphen_values = true, help_heading = CONSISTENCY)]
-    pub write_delay: Delay,
-
-    /// Apply changes of names, directories and attributes after this long; 0 applies them at once
-    #[arg(
-        long,
-        env = "CHAOSFS_RENAME_DELAY_MS",
-        hide_env_values = true,
-        value_name = "DELAY",
-        default_value = "1200"
-    )]
-    #[arg(value_parser = parse_delay, allow_hyphen_values = true, help_heading = CONSISTENCY)]
-    pub rename_delay: Delay,
-
-    /// Show this client its own changes before they land (true or false)
-    #[arg(
-        long,
-        env = "CHAOSFS_READ_YOUR_WRITES",
-        hide_env_values = true,
-        value_name = "BOOL",
-        default_value = "true"
-    )]
-    #[arg(value_parser = parse_switch, action = ArgAction::Set, allow_hyphen_values = true, help_heading = CONSISTENCY)]
-    pub read_your_writes: bool,
-
-    /// Block whatever changes something while what is in flight takes more memory (bytes, or with KiB, MiB, GiB)
-    ///
-    /// Data, names and symlinks count with their bytes, each change with about 0.6 KiB and each new inode with 2 KiB.
-    #[arg(
-        long,
-        env = "CHAOSFS_MAX_IN_FLIGHT",
-        hide_env_values = true,
-        value_name = "SIZE",
-        default_value = "256MiB"
-    )]
-    #[arg(value_parser = parse_bytes, allow_hyphen_values = true, help_heading = CONSISTENCY)]
-    pub max_in_flight: u64,
-
-    /// Block whatever changes something while this many changes are in flight
-    ///
-    /// A limit on their number, whatever memory they take.
-    #[arg(
-        long,
-        env = "CHAOSFS_MAX_MUTATIONS",
-        hide_env_values = true,
-        value_name = "N",
-        default_value = "1000000"
-    )]
-    #[arg(value_parser = parse_count, allow_hyphen_values = true, help_heading = CONSISTENCY)]
-    pub max_mutations: usize,
-
-    /// Forget the oldest beliefs when all of them take more memory than this (bytes, or with KiB, MiB, GiB)
-    ///
-    /// Beliefs are attributes, names, missing names, listings and the content of files that were read. A forgotten one is
-    /// fetched again when it is needed, as if it had expired.
-    #[arg(
-        long,
-        env = "CHAOSFS_MAX_BELIEF",
-        hide_env_values = true,
-        value_name = "SIZE",
-        default_value = "64MiB"
-    )]
-    #[arg(value_parser = parse_bytes, allow_hyphen_values = true, help_heading = CONSISTENCY)]
-    pub max_belief: u64,
-
-    /// Fail each operation with EIO with this probability (0 to 1, or a percentage)
-    #[arg(
-        long,
-        env = "CHAOSFS_DROP_PROB",
-        hide_env_values = true,
-        value_name = "PROBABILITY",
-        default_value = "0"
-    )]
-    #[arg(value_parser = parse_probability, allow_hyphen_values = true, help_heading = FAULTS)]
-    pub drop_prob: f64,
+    #[command(flatten)]
+    table: TableArgs<Knobs>,
 
     /// Repeat the faults and delays of an earlier run with this seed [default: random, and logged]
     #[arg(long, env = "CHAOSFS_SEED", hide_env_values = true, value_name = "NUMBER")]
@@ -133,16 +39,84 @@ pub struct KnobArgs {
 impl KnobArgs {
     /// The tunables of the client.
     pub fn knobs(&self) -> Knobs {
-        Knobs {
-            meta_ttl: self.meta_ttl,
-            write_delay: self.write_delay,
-            rename_delay: self.rename_delay,
-            drop_prob: self.drop_prob,
-            read_your_writes: self.read_your_writes,
-            max_in_flight: self.max_in_flight,
-            max_mutations: self.max_mutations,
-            max_belief: self.max_belief,
+        self.table.0.clone()
+    }
+}
+
+/// One flag for each knob of a table, and what they set.
+#[derive(Clone, Debug)]
+struct TableArgs<K>(K);
+
+impl<K: Tunable + Send + Sync> Args for TableArgs<K> {
+    fn augment_args(command: Command) -> Command {
+        K::TABLE.iter().fold(command, |command, knob| command.arg(flag(knob)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<K: Tunable> FromArgMatches for TableArgs<K> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut args = TableArgs(K::default());
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        K::TABLE.iter().try_for_each(|knob| match matches.get_one::<String>(knob.name) {
+            Some(text) => knob.set(&mut self.0, text).map_err(super::steer::wrong),
+            None => Ok(()),
+        })
+    }
+}
+
+fn flag<K: Tunable + Send + Sync>(knob: &'static Knob<K>) -> Arg {
+    let checked = |text: &str| knob.set(&mut K::default(), text).map(|()| text.to_string());
+    let flag = Arg::new(knob.name)
+        .long(knob.flag())
+        .env(knob.variable)
+        .hide_env_values(true)
+        .value_name(placeholder(knob.kind))
+        .value_parser(checked)
+        .allow_hyphen_values(true)
+        .help_heading(match knob.topic {
+            Topic::Consistency => CONSISTENCY,
+            Topic::Faults => FAULTS,
+        });
+    let mut summary = knob.summary();
+    let flag = match knob.follows {
+        Some(leader) => {
+            summary += &format!(" [default: that of --{}]", leader.replace('_', "-"));
+            flag
         }
+        None => flag.default_value(written(knob, &K::default())),
+    };
+    let details: Vec<_> = knob.details().into_iter().map(|text| format!("\n\n{text}.")).collect();
+    match details.is_empty() {
+        true => flag.help(summary),
+        false => flag.long_help(format!("{summary}{}", details.concat())).help(summary),
+    }
+}
+
+/// The value of a knob as the help shows it.
+fn written<K>(knob: &Knob<K>, knobs: &K) -> String {
+    let value = knob.value(knobs);
+    match (knob.kind, value.parse()) {
+        (Kind::Bytes, Ok(bytes)) => written_bytes(bytes),
+        _ => value,
+    }
+}
+
+fn placeholder(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Span => "TIME",
+        Kind::Delay => "DELAY",
+        Kind::Probability => "PROBABILITY",
+        Kind::Switch => "BOOL",
+        Kind::Bytes => "SIZE",
+        Kind::Count => "N",
     }
 }
 
@@ -178,5 +152,55 @@ fn parse_clock(text: &str) -> Result<Clock, Refusal> {
         "real" => Ok(Clock::Monotonic),
         "manual" => Ok(Clock::manual()),
         _ => Err(Refusal::new(format!("`{text}` is not a clock; write `real` or `manual`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    chaosfs::knobs! {
+        /// A table that is not ours.
+        pub struct Others {
+            /// How fast it goes.
+            ///
+            /// Faster is not always better.
+            pub speed: u64 = 1 << 20, Faults, "OTHERS_SPEED";
+
+            /// How fast it goes down.
+            pub descent: Option<u64> = None, Consistency, "OTHERS_DESCENT", follows speed;
+        }
+    }
+
+    fn read(words: &[&str]) -> Result<Others, Error> {
+        let command = TableArgs::<Others>::augment_args(Command::new("others").no_binary_name(true));
+        TableArgs::from_arg_matches(&command.try_get_matches_from(words)?).map(|args| args.0)
+    }
+
+    #[test]
+    fn each_entry_of_a_table_is_a_flag() {
+        assert_eq!(read(&[]).unwrap(), Others::default());
+        assert_eq!(read(&["--speed", "2KiB"]).unwrap(), Others { speed: 2048, ..Others::default() });
+        assert_eq!(read(&["--descent", "7"]).unwrap(), Others { descent: Some(7), ..Others::default() });
+        assert_eq!(read(&["--descent", "speed"]).unwrap(), Others::default());
+        let refusal = read(&["--speed", "fast"]).unwrap_err().to_string();
+        assert!(refusal.contains("'--speed <SIZE>': `fast` is not a size"), "{refusal}");
+    }
+
+    #[test]
+    fn the_help_shows_each_entry_with_its_variable_and_default() {
+        let mut command = TableArgs::<Others>::augment_args(Command::new("others"));
+        let help = command.render_long_help().to_string();
+        for part in [
+            "How fast it goes\n",
+            "Faster is not always better.",
+            "[env: OTHERS_SPEED]",
+            "[default: 1MiB]",
+            "--descent <SIZE>",
+            "How fast it goes down [default: that of --speed]",
+            "Faults:",
+        ] {
+            assert!(help.contains(part), "no `{part}` in {help}");
+        }
     }
 }

@@ -11,8 +11,9 @@ use super::{KnobArgs, LOG, PROCESS, is_flag};
 /// Mount one client over a backing directory
 ///
 /// A TIME is a number of milliseconds or has a unit: `1.5s`, `200ms`, `2m`. A DELAY is a TIME or a range, such as
-/// `500..1200` or `0.5s..2s`, from which each change draws its own delay. A flag overrides its variable, and a variable
-/// overrides the default. A CHAOSFS_ variable that does not exist is refused.
+/// `500..1200` or `0.5s..2s`, from which each change draws its own delay. A SIZE is a number of bytes or has a unit: `64MiB`,
+/// `1GiB`. A PROBABILITY is a number from 0 to 1 or a percentage. A flag overrides its variable, and a variable overrides the
+/// default. A CHAOSFS_ variable that does not exist is refused.
 #[derive(Debug, Args)]
 pub struct MountArgs {
     /// Directory shared by all clients

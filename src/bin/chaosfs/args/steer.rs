@@ -133,6 +133,6 @@ impl AdvanceArgs {
     }
 }
 
-fn wrong(refusal: Refusal) -> Error {
+pub fn wrong(refusal: Refusal) -> Error {
     Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n"))
 }
