@@ -87,6 +87,12 @@ failures! {
     QuotaExceeded = 122 "EDQUOT";
 }
 
+impl AsRef<Error> for Error {
+    fn as_ref(&self) -> &Error {
+        self
+    }
+}
+
 impl Error {
     /// Whether time may heal it: a landing that met it is retried (`design`: ENOSPC, EDQUOT, EIO, EROFS).
     pub fn is_passing(self) -> bool {

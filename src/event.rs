@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     error::{Error, Refusal},
     operation::Operation,
+    time::Time,
 };
 
 /// How much an event matters.
@@ -55,10 +56,20 @@ pub enum Event {
     LandingDelayed { mutation: &'static str, path: String, error: String },
     /// A mutation can never land: what it would have changed is lost.
     Lost { mutation: &'static str, path: String, error: String },
-    /// A mutation landed.
-    Landed { mutation: &'static str, path: String, late_us: u64 },
-    /// An operation was answered. `source` says where from, `age_us` how old that was.
-    Operation { operation: Operation, path: String, outcome: String, source: &'static str, age_us: u64 },
+    /// A change was acknowledged and is in flight; it lands when it is `due`.
+    Acknowledged { id: u64, mutation: &'static str, path: String, due: Time },
+    /// The mutation that was acknowledged with this number landed.
+    Landed { id: u64, mutation: &'static str, path: String, late_us: u64 },
+    /// An operation was answered. `source` says where from, `age_us` how old that was, and `until` when it will be asked for
+    /// anew; none if nothing of it is believed.
+    Answered {
+        operation: Operation,
+        path: String,
+        outcome: String,
+        source: &'static str,
+        age_us: u64,
+        until: Option<Time>,
+    },
     /// Knobs have been changed while the client runs: those that differ now, as `name=value` pairs.
     Set { knobs: String },
     /// From here on nothing lands by being due.
@@ -81,7 +92,8 @@ impl Event {
     /// How much it matters.
     pub fn level(&self) -> Level {
         match self {
-            Event::Landed { .. } | Event::Operation { .. } | Event::Advance { .. } => Level::Debug,
+            Event::Acknowledged { .. } | Event::Landed { .. } => Level::Debug,
+            Event::Answered { .. } | Event::Advance { .. } => Level::Debug,
             Event::Start { .. } | Event::Stop { .. } | Event::Fault { .. } | Event::Note { .. } => {
                 Level::Info
             }
@@ -123,14 +135,20 @@ impl fmt::Display for Event {
             Event::Lost { mutation, path, error } => {
                 write!(f, "event=lost mutation={mutation} path={} error={error}", Quoted(path))
             }
-            Event::Landed { mutation, path, late_us } => {
-                write!(f, "event=landed mutation={mutation} path={} late_us={late_us}", Quoted(path))
+            Event::Acknowledged { id, mutation, path, due } => {
+                write!(f, "event=acknowledged mutation={mutation} path={} id={id} due={due}", Quoted(path))
             }
-            Event::Operation { operation, path, outcome, source, age_us } => write!(
-                f,
-                "event=operation op={operation} path={} outcome={outcome} source={source} age_us={age_us}",
-                Quoted(path)
-            ),
+            Event::Landed { id, mutation, path, late_us } => {
+                write!(f, "event=landed mutation={mutation} path={} id={id} late_us={late_us}", Quoted(path))
+            }
+            Event::Answered { operation, path, outcome, source, age_us, until } => {
+                let path = Quoted(path);
+                write!(
+                    f,
+                    "event=operation op={operation} path={path} outcome={outcome} source={source} age_us={age_us}"
+                )?;
+                until.map_or(Ok(()), |until| write!(f, " until={until}"))
+            }
             Event::Set { knobs } => write!(f, "event=set {knobs}"),
             Event::Hold => f.write_str("event=hold"),
             Event::Release => f.write_str("event=release"),
@@ -254,8 +272,26 @@ pub fn readable_size(bytes: u64) -> String {
     format!("{} {}", amount.trim_end_matches(".0"), UNITS[last])
 }
 
-/// Takes the finished lines.
-pub type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
+/// One event, when it happened and on which client. As text it is a line of the log without the wall clock's time and the
+/// level.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The client's time.
+    pub at: Time,
+    /// The client's name.
+    pub client: &'a str,
+    /// What happened.
+    pub event: &'a Event,
+}
+
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client={} t={} {}", Quoted(self.client), self.at, self.event)
+    }
+}
+
+/// Takes what happens, in the order of its times.
+pub type Sink = Arc<dyn Fn(&Record<'_>) + Send + Sync>;
 
 /// The log of one client. Clones write to the same place.
 #[derive(Clone)]
@@ -269,7 +305,7 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// A log of `client` that hands each line to `sink`; with `operations` also those of level debug.
+    /// A log of `client` that hands each event to `sink`; with `operations` also those of level debug.
     pub fn new(client: &str, operations: bool, sink: Sink) -> EventLog {
         EventLog { client: client.into(), operations, sink, place: Place::Program, turn: Arc::default() }
     }
@@ -281,8 +317,9 @@ impl EventLog {
     /// Names the file and what the system said.
     pub fn to_file(path: &Path, client: &str, operations: bool) -> Result<EventLog, Refusal> {
         let file = open_for_appending(path)?;
-        let sink = move |level: Level, event: &str| {
-            let line = format!("time={} level={} {event}\n", Clock::Monotonic.wall(), level.name());
+        let sink = move |record: &Record<'_>| {
+            let level = record.event.level().name();
+            let line = format!("time={} level={level} {record}\n", Clock::Monotonic.wall());
             // A full disk takes the log, not the client.
             let _ = (&file).write_all(line.as_bytes());
         };
@@ -292,18 +329,18 @@ impl EventLog {
 
     /// A log whose lines become `tracing` events of this process.
     pub fn to_tracing(client: &str, operations: bool) -> EventLog {
-        let sink = |level: Level, line: &str| match level {
-            Level::Debug => tracing::debug!("{line}"),
-            Level::Info => tracing::info!("{line}"),
-            Level::Warn => tracing::warn!("{line}"),
-            Level::Error => tracing::error!("{line}"),
+        let sink = |record: &Record<'_>| match record.event.level() {
+            Level::Debug => tracing::debug!("{record}"),
+            Level::Info => tracing::info!("{record}"),
+            Level::Warn => tracing::warn!("{record}"),
+            Level::Error => tracing::error!("{record}"),
         };
         EventLog { place: Place::Tracing, ..EventLog::new(client, operations, Arc::new(sink)) }
     }
 
     /// A log that forgets everything.
     pub fn silent() -> EventLog {
-        EventLog { place: Place::Nowhere, ..EventLog::new("client", false, Arc::new(|_, _| {})) }
+        EventLog { place: Place::Nowhere, ..EventLog::new("client", false, Arc::new(|_| {})) }
     }
 
     /// Where its lines can be read, in words.
@@ -320,8 +357,7 @@ impl EventLog {
     pub(crate) fn record(&self, clock: &Clock, event: &Event) {
         if event.level() > Level::Debug || self.operations {
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = clock.now();
-            (self.sink)(event.level(), &format!("client={} t={now} {event}", Quoted(&self.client)));
+            (self.sink)(&Record { at: clock.now(), client: &self.client, event });
         }
     }
 }
@@ -373,15 +409,15 @@ mod tests {
     fn operations_are_written_only_when_wanted() {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();
-        let sink: Sink = Arc::new(move |_, line| sink.lock().unwrap().push(line.to_string()));
-        let landed = Event::Landed { mutation: "write", path: "/f".into(), late_us: 1 };
+        let sink: Sink = Arc::new(move |record| sink.lock().unwrap().push(record.to_string()));
+        let landed = Event::Landed { id: 7, mutation: "write", path: "/f".into(), late_us: 1 };
         let clock = Clock::manual();
         EventLog::new("a", false, sink.clone()).record(&clock, &landed);
         clock.advance(Duration::from_millis(500));
         EventLog::new("a", true, sink).record(&clock, &landed);
         assert_eq!(
             *lines.lock().unwrap(),
-            ["client=a t=1.500000 event=landed mutation=write path=/f late_us=1"]
+            ["client=a t=1.500000 event=landed mutation=write path=/f id=7 late_us=1"]
         );
     }
 }

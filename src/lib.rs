@@ -60,19 +60,19 @@
 //!
 //! # Four walks through it
 //!
-//! A **write** is decoded in `fuse/requests.rs` and waits there if there is no room for it. `client/file_io/write.rs` has it
-//! judged and logged (`client/operation.rs`) and hands it to `Client::submit` (`client/changes.rs`), which asks
-//! `consistency/route.rs` when it reaches the backing directory. If that is now, it is one system call of `backing/sys.rs`. If
+//! A **write** is decoded in `fuse/requests.rs`, and `client/file_io/write.rs` makes a `Call` of it. The call goes through its
+//! life in `client/call.rs`: a verdict, room, the operation itself, and at the end the log and the answer. The operation hands
+//! its change to `Client::submit` (`client/changes.rs`), which asks `consistency/route.rs` when it reaches the backing directory. If that is now, it is one system call of `backing/sys.rs`. If
 //! it is later, it goes into `consistency/in_flight.rs`, from which `client/lander.rs` takes it when it is due, and
 //! `client/store/inodes.rs` carries it out.
 //!
 //! A **rename** is the same but for two files: `client/namespace/rename.rs` refuses what a plain directory would refuse, in
 //! the view of this client, and `client/store/names.rs` carries it out and settles conflicts.
 //!
-//! A **fault** is decided before a call has any effect: `Client::judge` in `client/operation.rs` asks `fault.rs`, which draws
-//! from `dice.rs`. Nothing else knows of faults.
+//! A **fault** is the first stage in the life of a call (`client/call.rs`), before it has any effect: the verdict asks
+//! `fault.rs`, which draws from `dice.rs`. Nothing else knows of faults.
 //!
-//! A **knob** is a field of `knobs.rs`, with its flag in `bin/chaosfs/args/knobs.rs`. What decides what is seen becomes a
+//! A **knob** is an entry of the table in `knobs.rs`, from which come its flag, its variable and all else. What decides what is seen becomes a
 //! field of `consistency/policy.rs`, which the core reads (`consistency/core.rs`): it knows no knobs.
 //!
 //! What is documented here is what other programs may use. The modules are there for chaosfs's own command line and
@@ -112,7 +112,7 @@ pub use backing::prepare_process;
 pub use client::{Farewell, InFlightStatus, Status};
 pub use clock::Clock;
 pub use error::Refusal;
-pub use event::{EventLog, Level, Sink};
+pub use event::{Event, EventLog, Level, Record, Sink};
 pub use knobs::{Delay, Knobs};
 pub use mount::{
     Clients, ClientsBuilder, Mount, MountOptions, RemoteClient, Unmounted, check_client_id, dual_mount,

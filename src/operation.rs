@@ -103,6 +103,28 @@ impl Operation {
         }
     }
 
+    /// Whether such a call can change something.
+    pub fn can_change(self) -> bool {
+        matches!(
+            self,
+            Operation::Write
+                | Operation::Open
+                | Operation::Create
+                | Operation::Unlink
+                | Operation::Rename
+                | Operation::Setattr
+                | Operation::Mkdir
+                | Operation::Rmdir
+                | Operation::Link
+                | Operation::Symlink
+                | Operation::Mknod
+                | Operation::Setxattr
+                | Operation::Removexattr
+                | Operation::Fallocate
+                | Operation::CopyFileRange
+        )
+    }
+
     /// Whether programs alone make such calls. The kernel makes the others by itself as well, or instead: GETATTR for
     /// its permission checks and before it reads, ACCESS only where it checks no permissions. How many there are, and
     /// when, then depends on who runs the program and on what the kernel remembers, so nothing is drawn for them.

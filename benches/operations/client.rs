@@ -63,7 +63,7 @@ impl Bench {
     }
 
     fn make(&self, number: u64) -> Ino {
-        let made = self.client.mknod(&CALLER, ROOT, name(number).as_bytes(), REGULAR, 0, 0);
+        let made = self.client.mknod(&CALLER, ROOT, name(number).as_bytes(), REGULAR, 0, 0).now();
         made.expect("it goes in flight").ino
     }
 }
@@ -81,7 +81,10 @@ fn getattr(size: usize) -> Run {
     let (bench, inodes) = Bench::with_files(size);
     let mut keys = Keys::among(size);
     Box::new(move || {
-        black_box(bench.client.getattr(inodes[keys.next() as usize]).expect("it is known"));
+        let getattr = bench.client.getattr(&CALLER, inodes[keys.next() as usize]);
+        getattr.serve(|shown| {
+            black_box(shown.expect("it is known"));
+        });
     })
 }
 
@@ -89,8 +92,9 @@ fn lookup(size: usize) -> Run {
     let (bench, _) = Bench::with_files(size);
     let mut keys = Keys::among(size);
     Box::new(move || {
-        let entry = bench.client.lookup(ROOT, name(keys.next()).as_bytes()).expect("it is there");
-        bench.client.forget(entry.ino, 1);
+        let client = bench.client.clone();
+        let lookup = bench.client.lookup(&CALLER, ROOT, name(keys.next()).as_bytes());
+        lookup.serve(move |found| client.forget(found.expect("it is there").ino, 1));
     })
 }
 
@@ -100,7 +104,8 @@ fn absent(size: usize) -> Run {
     let gone: Vec<String> = (0..64).map(|key| name(size as u64 + key)).collect();
     let mut keys = Keys::among(gone.len());
     let ask = move |key: u64| {
-        assert!(bench.client.lookup(ROOT, gone[key as usize].as_bytes()).is_err());
+        let lookup = bench.client.lookup(&CALLER, ROOT, gone[key as usize].as_bytes());
+        lookup.serve(|found| assert!(found.is_err()));
     };
     (0..64).for_each(&ask);
     Box::new(move || ask(keys.next()))
@@ -110,13 +115,15 @@ fn read(size: usize) -> Run {
     const PIECE: u64 = 100;
     let bench = Bench::new();
     let (_, handle) =
-        bench.client.create(&CALLER, ROOT, b"file", REGULAR, 0, NEW).expect("it goes in flight");
+        bench.client.create(&CALLER, ROOT, b"file", REGULAR, 0, NEW).now().expect("it goes in flight");
     for piece in 0..size as u64 {
-        let written = bench.client.write(&CALLER, handle, Offset::At(piece * PIECE), &[7; PIECE as usize]);
+        let written =
+            bench.client.write(&CALLER, handle, Offset::At(piece * PIECE), &[7; PIECE as usize]).now();
         written.expect("it goes in flight");
     }
     let mut keys = Keys::among(size.saturating_sub(40));
     Box::new(move || {
-        black_box(bench.client.read(handle, keys.next() * PIECE, 4096).expect("bytes"));
+        let read = bench.client.read(&CALLER, handle, keys.next() * PIECE, 4096);
+        read.serve(|bytes| drop(black_box(bytes.expect("they are there"))));
     })
 }

@@ -40,15 +40,15 @@ impl Bench {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();
         let log =
-            EventLog::new("a", true, Arc::new(move |_, line| sink.lock().unwrap().push(line.to_string())));
+            EventLog::new("a", true, Arc::new(move |record| sink.lock().unwrap().push(record.to_string())));
         let client = Client::open(options, Clock::manual(), log).expect("a client");
         Bench { folder, client, lines }
     }
 
     pub fn create(&self, name: &str, data: &[u8]) -> (Ino, u64) {
-        let made = self.client.create(&CALLER, ROOT, name.as_bytes(), 0o100_644, 0, READ_WRITE);
+        let made = self.client.create(&CALLER, ROOT, name.as_bytes(), 0o100_644, 0, READ_WRITE).now();
         let (entry, handle) = made.expect("it is made");
-        self.client.write(&CALLER, handle, Offset::At(0), data).expect("it is written");
+        self.client.write(&CALLER, handle, Offset::At(0), data).now().expect("it is written");
         (entry.ino, handle)
     }
 
@@ -57,7 +57,7 @@ impl Bench {
     }
 
     pub fn seen(&self, name: &str) -> bool {
-        self.client.lookup(ROOT, name.as_bytes()).is_ok()
+        self.client.lookup(&CALLER, ROOT, name.as_bytes()).now().is_ok()
     }
 
     pub fn advance(&self, millis: u64) -> u64 {

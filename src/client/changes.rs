@@ -8,31 +8,23 @@ use crate::{
     consistency::{Change, Provenance, Route},
     dice::Purpose,
     error::Error,
+    event::{Event, readable},
     time::{Delay, Timestamp},
 };
 
 impl Client {
     /// Whether one more mutation with this much data may go in flight now. A mutation larger than the whole bound goes
     /// alone.
-    pub fn has_room(&self, bytes: usize) -> bool {
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.lock().has_room(&self.in_force().knobs, bytes)
     }
 
     /// Calls `done` when there may be room for so many bytes, or with EINTR when the waiting thread has been killed.
-    pub fn wait_for_room(&self, bytes: usize, thread: u32, done: Done) {
+    pub(super) fn wait_for_room(&self, bytes: usize, thread: u32, done: Done) {
         let mut state = self.lock();
         state.waits.for_room(bytes, thread, done);
         drop(state);
         self.work.notify_all();
-    }
-
-    /// A copy of what a program that waits for room will write.
-    ///
-    /// # Errors
-    /// ENOMEM if this process may not have the memory.
-    pub fn copy_to_wait(data: &[u8]) -> Result<Vec<u8>, Error> {
-        sys::expect_memory(data.len())?;
-        Ok(data.to_vec())
     }
 
     /// When this change reaches the backing directory, as far as can be said now.
@@ -127,7 +119,11 @@ impl Client {
         }
         state.belief.changed(&change);
         sys::IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
-        state.in_flight.add(change, stamp, self.now() + span);
+        let (due, mutation) = (self.now() + span, change.verb());
+        let path = self.log.wants_operations().then(|| self.path_of_change(&change));
+        let id = state.in_flight.add(change, stamp, due);
+        let acknowledged = |path: Vec<u8>| Event::Acknowledged { id, mutation, path: readable(&path), due };
+        state.acknowledged.extend(path.map(acknowledged));
         self.wake_lander(state);
         Ok(())
     }

@@ -24,7 +24,6 @@ use crate::{
 };
 
 const TRUNCATING: i32 = READ_WRITE | 0o1000;
-const NO_THREAD: u32 = 0;
 
 /// Two names of one file.
 const LINKED: [&str; 2] = ["d/f", "d/linked"];
@@ -76,7 +75,13 @@ impl Program {
     fn find(&self, path: &str) -> Result<Ino, Error> {
         let mut ino = ROOT;
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            ino = self.bench.client.lookup(ino, name.as_bytes()).map_err(|missing| missing.error)?.ino;
+            ino = self
+                .bench
+                .client
+                .lookup(&CALLER, ino, name.as_bytes())
+                .now()
+                .map_err(|missing| missing.error)?
+                .ino;
         }
         Ok(ino)
     }
@@ -87,24 +92,28 @@ impl Program {
     }
 
     fn make_directory(&mut self, path: &str) {
-        let made =
-            self.place(path).and_then(|(at, name)| self.bench.client.mkdir(&CALLER, at, name, 0o40_755, 0));
+        let made = self
+            .place(path)
+            .and_then(|(at, name)| self.bench.client.mkdir(&CALLER, at, name, 0o40_755, 0).now());
         self.told.note(made.is_ok(), &[(path, Some(Vec::new()))]);
     }
 
     fn remove_directory(&mut self, path: &str) {
-        let removed = self.place(path).and_then(|(at, name)| self.bench.client.rmdir(at, name));
+        let removed =
+            self.place(path).and_then(|(at, name)| self.bench.client.rmdir(&CALLER, at, name).now());
         self.told.note(removed.is_ok(), &[(path, None)]);
     }
 
     fn unlink(&mut self, path: &str) {
-        let removed = self.place(path).and_then(|(at, name)| self.bench.client.unlink(at, name));
+        let removed =
+            self.place(path).and_then(|(at, name)| self.bench.client.unlink(&CALLER, at, name).now());
         self.told.note(removed.is_ok(), &[(path, None)]);
     }
 
     fn symlink(&mut self, path: &str) {
-        let made =
-            self.place(path).and_then(|(at, name)| self.bench.client.symlink(&CALLER, at, name, b"target"));
+        let made = self
+            .place(path)
+            .and_then(|(at, name)| self.bench.client.symlink(&CALLER, at, name, b"target").now());
         self.told.note(made.is_ok(), &[(path, Some(b"target".to_vec()))]);
     }
 
@@ -112,7 +121,7 @@ impl Program {
         let content = self.told.content(from);
         let linked = self.find(from).and_then(|ino| {
             let (at, name) = self.place(to)?;
-            self.bench.client.link(ino, at, name)
+            self.bench.client.link(&CALLER, ino, at, name).now()
         });
         self.told.note(linked.is_ok(), &[(to, Some(content))]);
     }
@@ -121,9 +130,9 @@ impl Program {
     fn rename(&mut self, from: &str, to: &str) {
         let content = self.told.content(from);
         let doubtful = self.told.doubtful.contains(from);
-        let moved = self
-            .place(from)
-            .and_then(|from| self.bench.client.rename(from, self.place(to)?, RenameHow::Replace));
+        let moved = self.place(from).and_then(|from| {
+            self.bench.client.rename(&CALLER, from, self.place(to)?, RenameHow::Replace).now()
+        });
         self.told.note(moved.is_ok() && !doubtful, &[(from, None), (to, Some(content))]);
         self.told.moves.push((from.to_string(), to.to_string()));
     }
@@ -133,17 +142,17 @@ impl Program {
         let names = self.names_of(path);
         let opened = match how {
             Write::New => self.place(path).and_then(|(at, name)| {
-                self.bench.client.create(&CALLER, at, name, 0o100_644, 0, READ_WRITE).map(|made| made.1)
+                self.bench.client.create(&CALLER, at, name, 0o100_644, 0, READ_WRITE).now().map(|made| made.1)
             }),
             Write::Append => {
-                self.find(path).and_then(|ino| self.bench.client.open_file(&CALLER, ino, READ_WRITE))
+                self.find(path).and_then(|ino| self.bench.client.open_file(&CALLER, ino, READ_WRITE).now())
             }
             Write::Whole => {
-                self.find(path).and_then(|ino| self.bench.client.open_file(&CALLER, ino, TRUNCATING))
+                self.find(path).and_then(|ino| self.bench.client.open_file(&CALLER, ino, TRUNCATING).now())
             }
         };
         let written = opened.and_then(|handle| {
-            let written = self.bench.client.write(&CALLER, handle, Offset::End, data);
+            let written = self.bench.client.write(&CALLER, handle, Offset::End, data).now();
             let closed = self.close(path, handle);
             written.and_then(|length| closed.map(|()| length))
         });
@@ -163,7 +172,7 @@ impl Program {
     }
 
     fn close(&mut self, path: &str, handle: u64) -> Result<(), Error> {
-        let closed = self.bench.client.flush(handle);
+        let closed = self.bench.client.flush(&CALLER, handle).now();
         self.bench.client.release(handle);
         if closed.is_err() {
             self.reported.insert(path.to_string());
@@ -177,14 +186,15 @@ impl Program {
         run: impl FnOnce(&Bench, u64) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let ino = self.find(path)?;
-        let handle = self.bench.client.open_file(&CALLER, ino, READ_WRITE)?;
+        let handle = self.bench.client.open_file(&CALLER, ino, READ_WRITE).now()?;
         let result = run(&self.bench, handle);
         self.close(path, handle).and(result)
     }
 
     fn read(&mut self, path: &str) {
         let content = self.told.content(path);
-        let read = self.with_file(path, |bench, handle| Ok(bench.client.read(handle, 0, 100)?.to_vec()));
+        let read = self
+            .with_file(path, |bench, handle| Ok(bench.client.read(&CALLER, handle, 0, 100).now()?.to_vec()));
         if let Ok(read) = read
             && !self.told.doubtful.contains(path)
         {
@@ -195,13 +205,11 @@ impl Program {
     fn copy(&mut self, from: &str, to: &str) {
         let content = self.told.content(from);
         let copied = self.find(from).and_then(|ino| {
-            let from = self.bench.client.open_file(&CALLER, ino, READ_WRITE)?;
+            let from = self.bench.client.open_file(&CALLER, ino, READ_WRITE).now()?;
             let length = content.len() as u64;
             let copied = self.with_file(to, |bench, to| {
                 let copy = Copy { from, from_offset: 0, to, to_offset: 0, length };
-                let (says, said) = channel();
-                bench.client.copy_range(&CALLER, &copy, move |copied| says.send(copied).unwrap());
-                said.recv().expect("an answer")
+                bench.client.copy_range(&CALLER, copy).now()
             });
             self.bench.client.release(from);
             copied
@@ -213,15 +221,14 @@ impl Program {
         let mut content = self.told.content(path);
         content.resize(64, 0);
         let allocated =
-            self.with_file(path, |bench, handle| bench.client.fallocate(&CALLER, handle, 0, 0, 64));
+            self.with_file(path, |bench, handle| bench.client.fallocate(&CALLER, handle, 0, 0, 64).now());
         self.told.note(allocated.is_ok(), &[(path, Some(content))]);
     }
 
     fn sync(&mut self, path: &str) {
         let (hears, heard) = channel();
         let synced = self.with_file(path, |bench, handle| {
-            let done = Box::new(move |result| hears.send(result).unwrap());
-            bench.client.fsync(handle, false, NO_THREAD, done);
+            bench.client.fsync(&CALLER, handle, false).serve(move |result| hears.send(result).unwrap());
             bench.client.land_due();
             // It may run in a thread of its own while others are slow, also those of other tests.
             heard.recv_timeout(Duration::from_secs(20)).expect("fsync returns")
@@ -234,19 +241,16 @@ impl Program {
     fn set(&mut self, path: &str) {
         let _ = self.find(path).and_then(|ino| {
             let client = &self.bench.client;
-            client.setxattr(&CALLER, ino, b"user.key", b"value", 0)?;
-            client.setattr(
-                &CALLER,
-                ino,
-                &SetAttributes { permissions: Some(0o600), ..SetAttributes::default() },
-            )
+            client.setxattr(&CALLER, ino, b"user.key", b"value", 0).now()?;
+            let wanted = SetAttributes { permissions: Some(0o600), ..SetAttributes::default() };
+            client.setattr(&CALLER, ino, wanted).now()
         });
     }
 
     fn list(&mut self, path: &str) {
         let _ = self.find(path).and_then(|ino| {
-            let handle = self.bench.client.opendir(ino)?;
-            let listed = self.bench.client.readdir(handle, 0);
+            let handle = self.bench.client.opendir(&CALLER, ino).now()?;
+            let listed = self.bench.client.readdir(&CALLER, handle, 0).now();
             self.bench.client.releasedir(handle);
             listed
         });

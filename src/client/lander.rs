@@ -281,22 +281,22 @@ impl Client {
         }
         state.unsynced.extend(mutation.change.places().iter().map(|place| place.directory));
         // What is known of its place may go with it.
-        let path = self.log.wants_operations().then(|| readable(&self.landed_path(mutation)));
+        let path = self.log.wants_operations().then(|| readable(&self.path_of_change(&mutation.change)));
         // Before it is gone: whoever sees that it has landed counts it, too.
         self.counters.landed.fetch_add(1, Ordering::Relaxed);
         self.settle(state, std::slice::from_ref(mutation), Ok(()));
         if let Some(path) = path {
             let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
-            let event = Event::Landed { mutation: mutation.change.verb(), path, late_us };
+            let event = Event::Landed { id: mutation.id, mutation: mutation.change.verb(), path, late_us };
             self.log.record(&self.clock, &event);
         }
     }
 
-    /// Where what has landed is now, or was: of a move where it went.
-    fn landed_path(&self, mutation: &Mutation) -> Vec<u8> {
-        match mutation.change.places().last() {
+    /// Where what is changed is then, or was: of a move where it goes.
+    pub(super) fn path_of_change(&self, change: &Change) -> Vec<u8> {
+        match change.places().last() {
             Some(place) => self.path_of(place),
-            None => self.table.path(mutation.change.subject()),
+            None => self.table.path(change.subject()),
         }
     }
 

@@ -183,9 +183,9 @@ mod tests {
 
     /// Reads a file as `cat` does, after which the kernel forgets it.
     fn read_and_forget(bench: &Bench, name: &str) -> Option<Vec<u8>> {
-        let entry = bench.client.lookup(ROOT, name.as_bytes()).ok()?;
-        let handle = bench.client.open_file(&CALLER, entry.ino, READ_ONLY).ok()?;
-        let content = bench.client.read(handle, 0, 100).ok()?.to_vec();
+        let entry = bench.client.lookup(&CALLER, ROOT, name.as_bytes()).now().ok()?;
+        let handle = bench.client.open_file(&CALLER, entry.ino, READ_ONLY).now().ok()?;
+        let content = bench.client.read(&CALLER, handle, 0, 100).now().ok()?.to_vec();
         bench.client.release(handle);
         bench.client.forget(entry.ino, 1);
         Some(content)
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_file_made_here_keeps_its_number_and_its_times_when_it_has_landed_and_is_forgotten() {
         let bench = Bench::new(Knobs::default());
-        let made = bench.client.create(&CALLER, ROOT, b"f", 0o100_644, 0, READ_WRITE).unwrap();
+        let made = bench.client.create(&CALLER, ROOT, b"f", 0o100_644, 0, READ_WRITE).now().unwrap();
         bench.client.release(made.1);
         let shown = |entry: crate::client::Entry| (entry.ino, entry.attributes.mtime, entry.attributes.ctime);
         let expected = shown(made.0);
@@ -215,7 +215,7 @@ mod tests {
             bench.client.forget(expected.0, 1);
             bench.advance(5_000);
             bench.client.end_expired_lingering();
-            assert_eq!(shown(bench.client.lookup(ROOT, b"f").unwrap()), expected);
+            assert_eq!(shown(bench.client.lookup(&CALLER, ROOT, b"f").now().unwrap()), expected);
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
         let (made, handle) = bench.create("ours", b"text");
         bench.client.release(handle);
         bench.advance(5_000);
-        let theirs = bench.client.lookup(ROOT, b"theirs").unwrap();
+        let theirs = bench.client.lookup(&CALLER, ROOT, b"theirs").now().unwrap();
         bench.client.forget(theirs.ino, 1);
         bench.client.forget(made, 1);
         bench.client.end_expired_lingering();

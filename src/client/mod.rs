@@ -6,7 +6,7 @@
 //! | `changes.rs` | what goes through, what goes in flight, who waits for room |
 //! | `known.rs`, `lingering.rs` | which inodes are in use, and which are known all the same |
 //! | `state.rs` | what its one lock protects |
-//! | `operation.rs` | how one operation goes: faults and the log |
+//! | `call.rs` | the life of a call: verdict, room, run, sync, answer |
 //! | `view.rs` | what this client sees: names, attributes, listings |
 //! | `namespace/` | operations on names and attributes |
 //! | `file_io/` | operations on open files |
@@ -29,6 +29,7 @@
 
 #[cfg(test)]
 mod bench;
+mod call;
 mod changes;
 mod descriptors;
 #[cfg(test)]
@@ -41,7 +42,6 @@ mod lingering;
 mod losses;
 mod namespace;
 mod open_files;
-mod operation;
 mod progress;
 mod setid;
 mod state;
@@ -61,13 +61,13 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
 };
 
+pub use call::{Call, Run};
 pub use file_io::{Bytes, Copy, O_SYNC, Offset};
 pub use lander::Farewell;
 pub use lending::{Lease, check_lending};
 pub use namespace::SetAttributes;
 pub use status::{InFlightStatus, Status};
 pub use steer::Advanced;
-pub use sync::Sync;
 pub use view::{Entry, Missing, Shown};
 pub use waits::Done;
 
@@ -114,9 +114,9 @@ use crate::{
     terms::Terms,
     time::Time,
 };
+use call::{OperationCounts, Subject};
 use known::Looked;
 use open_files::OpenFiles;
-use operation::OperationCounts;
 use progress::Progress;
 use state::{State, Version, Watched};
 
@@ -358,8 +358,10 @@ impl Client {
     ///
     /// # Errors
     /// What `fstatvfs(3)` answers.
-    pub fn figures(&self) -> Result<backing::FsFigures, Error> {
-        self.operate(Operation::Statfs, || b"/".to_vec(), |_| backing::figures(&self.table))
+    pub fn figures(self: &Arc<Self>, caller: &Caller) -> Call<'_, impl Run<backing::FsFigures>> {
+        Call::new(self, Operation::Statfs, caller, Subject::Everything, |client, _, _| {
+            backing::figures(&client.table)
+        })
     }
 }
 
@@ -375,9 +377,9 @@ mod tests {
     fn no_symlink_leads_out_of_the_backing_directory() {
         let (bench, outside) = (bench::Bench::new(Knobs::default()), tempfile::tempdir().expect("a folder"));
         let (client, shared) = (&bench.client, bench.folder.path());
-        let ino = client.mkdir(&bench::CALLER, ROOT, b"d", 0o755, 0).expect("a directory").ino;
+        let ino = client.mkdir(&bench::CALLER, ROOT, b"d", 0o755, 0).now().expect("a directory").ino;
         bench.advance(2_000);
-        let make = |name: &[u8]| client.mkdir(&bench::CALLER, ino, name, 0o755, 0).map(drop);
+        let make = |name: &[u8]| client.mkdir(&bench::CALLER, ino, name, 0o755, 0).now().map(drop);
         make(b"late").expect("it goes in flight");
         // Others put a link to somewhere else in its place.
         std::fs::rename(shared.join("d"), shared.join("moved")).expect("they can");
@@ -411,9 +413,9 @@ mod tests {
         let client = Client::open(options, Clock::manual(), EventLog::silent()).expect("a client");
         let caller = Caller { uid: 0, gid: 0, thread: 0 };
         for name in [&b""[..], b".", b"..", b"../x", b"a/b"] {
-            assert_eq!(client.lookup(ROOT, name).unwrap_err().error, Error::Invalid);
-            assert_eq!(client.mkdir(&caller, ROOT, name, 0o755, 0).unwrap_err(), Error::Invalid);
-            assert_eq!(client.unlink(ROOT, name).unwrap_err(), Error::Invalid);
+            assert_eq!(client.lookup(&caller, ROOT, name).now().unwrap_err().error, Error::Invalid);
+            assert_eq!(client.mkdir(&caller, ROOT, name, 0o755, 0).now().unwrap_err(), Error::Invalid);
+            assert_eq!(client.unlink(&caller, ROOT, name).now().unwrap_err(), Error::Invalid);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     consistency::{Attributes, Belief, Core, InFlight, Ino, Policy},
     error::Error,
+    event::Event,
     hashing::{HashMap, HashSet},
     knobs::Knobs,
     time::Timestamp,
@@ -44,6 +45,8 @@ pub(super) struct State {
     /// What others have made impossible or invisible, conflict by conflict.
     pub(super) overtaken: Losses,
     pub(super) stopping: bool,
+    /// What is to be logged as acknowledged, if that is wanted.
+    pub(super) acknowledged: Vec<Event>,
 }
 
 /// What tells whether anybody else has changed a file's data: another name or mode changes neither.
@@ -105,6 +108,7 @@ impl State {
             lost: Losses::default(),
             overtaken: Losses::default(),
             stopping: false,
+            acknowledged: Vec::new(),
         }
     }
 

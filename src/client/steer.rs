@@ -278,8 +278,9 @@ mod tests {
     use crate::{
         backing::ROOT,
         client::{
-            ClientOptions, Offset, Sync,
-            bench::{Bench, CALLER},
+            ClientOptions, Offset,
+            bench::{Bench, CALLER, READ_WRITE},
+            sync::Sync,
         },
         clock::Clock,
         event::EventLog,
@@ -292,7 +293,7 @@ mod tests {
     fn a_clock_moved_by_hand_lands_what_is_due_by_then_and_nothing_else() {
         let bench = Bench::new(Knobs::default());
         bench.create("f", b"text");
-        bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).unwrap();
+        bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).now().unwrap();
         assert_eq!((bench.advance(799), bench.landed("f")), (0, false));
         let moved = bench.client.advance(Duration::from_millis(1)).unwrap();
         assert_eq!((moved.landed, moved.next_due), (2, Some(Duration::from_millis(400))));
@@ -361,7 +362,7 @@ mod tests {
         let bench = Bench::new(Knobs { rename_delay: Delay::fixed_millis(100), ..Knobs::zero() });
         bench.client.hold();
         let (ino, _) = bench.create("through", b"text");
-        bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).unwrap();
+        bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).now().unwrap();
         assert_eq!((bench.advance(5_000), bench.landed("through"), bench.landed("d")), (0, false, false));
         assert!(bench.seen("through") && bench.client.status(bench.folder.path()).held);
         let (says, synced) = channel();
@@ -386,7 +387,7 @@ mod tests {
         assert!(bench.landed("f") && bench.client.status(bench.folder.path()).held);
         // Only the store knows that these are no capabilities.
         let (made, _) = bench.create("g", b"text");
-        bench.client.setxattr(&CALLER, made, b"security.capability", b"none", 0).unwrap();
+        bench.client.setxattr(&CALLER, made, b"security.capability", b"none", 0).now().unwrap();
         let refusal = bench.client.land_everything().unwrap_err().0;
         assert!(refusal.starts_with("1 change could not land: /g: setxattr (4 bytes): "), "{refusal}");
         assert_eq!(bench.client.in_flight(), (0, 0));
@@ -408,17 +409,17 @@ mod tests {
     fn what_is_lost_is_named_and_never_was() {
         let bench = Bench::new(Knobs::default());
         fs::write(bench.folder.path().join("old"), "old").unwrap();
-        let known = bench.client.lookup(ROOT, b"old").unwrap().ino;
+        let known = bench.client.lookup(&CALLER, ROOT, b"old").now().unwrap().ino;
         let (_, new) = bench.create("new", b"text");
-        bench.client.rename((ROOT, b"old"), (ROOT, b"moved"), RenameHow::Replace).unwrap();
-        bench.client.rename((ROOT, b"moved"), (ROOT, b"twice"), RenameHow::Replace).unwrap();
+        bench.client.rename(&CALLER, (ROOT, b"old"), (ROOT, b"moved"), RenameHow::Replace).now().unwrap();
+        bench.client.rename(&CALLER, (ROOT, b"moved"), (ROOT, b"twice"), RenameHow::Replace).now().unwrap();
         let named = ["/new: create", "/new: write", "/old: rename", "/moved: rename"];
         assert_eq!(bench.client.lose(), named);
         assert!(bench.client.lock().in_flight.is_pristine());
         assert!(!bench.seen("new") && !bench.seen("twice") && bench.seen("old"));
-        assert_eq!(bench.client.write(&CALLER, new, Offset::At(0), b"more"), Err(Error::Stale));
-        assert_eq!(bench.client.read(new, 0, 4).unwrap_err(), Error::Stale);
-        assert_eq!(bench.client.lookup(ROOT, b"old").unwrap().ino, known);
+        assert_eq!(bench.client.write(&CALLER, new, Offset::At(0), b"more").now(), Err(Error::Stale));
+        assert_eq!(bench.client.read(&CALLER, new, 0, 4).now().unwrap_err(), Error::Stale);
+        assert_eq!(bench.client.lookup(&CALLER, ROOT, b"old").now().unwrap().ino, known);
         assert_eq!(bench.client.table.path(known), b"/old");
         assert_eq!(
             (bench.advance(5_000), bench.logged("event=lost"), bench.logged("event=lose dropped=4")),
@@ -432,13 +433,11 @@ mod tests {
         let bench = Bench::new(Knobs::default());
         let (_, handle) = bench.create("f", b"old");
         bench.advance(800);
-        bench.client.write(&CALLER, handle, Offset::At(0), b"new").unwrap();
+        bench.client.write(&CALLER, handle, Offset::At(0), b"new").now().unwrap();
         assert_eq!(bench.client.lose(), ["/f: write"]);
-        let (says, said) = channel();
-        bench.client.fsync(handle, false, 0, Box::new(move |result| says.send(result).unwrap()));
-        assert_eq!(said.recv(), Ok(Err(Error::InputOutput)));
-        assert_eq!(*bench.client.read(handle, 0, 9).unwrap(), *b"old");
-        bench.client.write(&CALLER, handle, Offset::At(0), b"newer").unwrap();
+        assert_eq!(bench.client.fsync(&CALLER, handle, false).now(), Err(Error::InputOutput));
+        assert_eq!(*bench.client.read(&CALLER, handle, 0, 9).now().unwrap(), *b"old");
+        bench.client.write(&CALLER, handle, Offset::At(0), b"newer").now().unwrap();
         bench.advance(800);
         assert_eq!(fs::read(bench.folder.path().join("f")).unwrap(), b"newer");
     }
@@ -446,16 +445,15 @@ mod tests {
     #[test]
     fn of_those_who_wait_for_room_no_more_get_in_at_once_than_there_is_room_for() {
         let bench = Bench::new(Knobs { max_in_flight: 10, ..Knobs::default() });
-        let (_, handle) = bench.create("f", b"");
-        let (_, other) = bench.create("other", b"");
-        bench.advance(800);
-        for offset in 0..10 {
-            bench.client.write(&CALLER, handle, Offset::At(offset), b"x").unwrap();
-        }
+        let [handle, other] = [b"f", b"o"].map(|name| {
+            let made = bench.client.create(&CALLER, ROOT, name, 0o100_644, 0, READ_WRITE).now();
+            bench.advance(800);
+            made.unwrap().1
+        });
+        bench.client.write(&CALLER, handle, Offset::At(0), b"x").now().unwrap();
         for _ in 0..3 {
-            let client = bench.client.clone();
-            let write = move |_| assert!(client.write(&CALLER, other, Offset::At(0), b"12345678").is_ok());
-            bench.client.wait_for_room(8, 0, Box::new(write));
+            let write = bench.client.write(&CALLER, other, Offset::At(0), b"12345678");
+            write.serve(|written| assert_eq!(written, Ok(8)));
         }
         bench.client.lose();
         assert_eq!(bench.client.in_flight(), (1, 8));
@@ -464,11 +462,11 @@ mod tests {
     #[test]
     fn nothing_can_be_made_in_a_directory_that_was_lost() {
         let bench = Bench::new(Knobs::default());
-        let made = bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).unwrap();
+        let made = bench.client.mkdir(&CALLER, ROOT, b"d", 0o40_755, 0).now().unwrap();
         bench.client.lose();
-        assert_eq!(bench.client.mkdir(&CALLER, made.ino, b"e", 0o40_755, 0).unwrap_err(), Error::Stale);
+        assert_eq!(bench.client.mkdir(&CALLER, made.ino, b"e", 0o40_755, 0).now().unwrap_err(), Error::Stale);
         let change = crate::client::SetAttributes { permissions: Some(0o700), ..Default::default() };
-        assert_eq!(bench.client.setattr(&CALLER, made.ino, &change).unwrap_err(), Error::Stale);
+        assert_eq!(bench.client.setattr(&CALLER, made.ino, change).now().unwrap_err(), Error::Stale);
         assert!(bench.client.lock().in_flight.is_pristine());
     }
 

@@ -9,7 +9,13 @@ use std::{
     },
 };
 
-use super::{Client, State, locked, store::Manner, waits::Done};
+use super::{
+    Caller, Client, State,
+    call::{Call, Run, Subject},
+    locked,
+    store::Manner,
+    waits::Done,
+};
 use crate::{
     backing::{ROOT, sys},
     consistency::{Ino, MutationId},
@@ -25,39 +31,50 @@ static SLOW_CALLS: AtomicUsize = AtomicUsize::new(0);
 
 /// What is to be synced, and for whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Sync {
+pub(super) struct Sync {
     /// A file, or a directory as one.
-    pub ino: Ino,
+    pub(super) ino: Ino,
     /// As `fdatasync(2)`.
-    pub data_only: bool,
+    pub(super) data_only: bool,
     /// The program's thread, whose death ends the wait.
-    pub thread: u32,
+    pub(super) thread: u32,
+}
+
+impl Sync {
+    /// A whole inode, as `fsync(2)`.
+    pub(super) fn of(ino: Ino, caller: &Caller) -> Sync {
+        Sync { ino, data_only: false, thread: caller.thread }
+    }
 }
 
 impl Client {
-    /// Calls `done` when an open file, its name and its directories are in the backing directory and synced there, or with
-    /// what went wrong: the error of an earlier landing, once; whatever the backing directory answers.
-    pub fn fsync(self: &Arc<Self>, handle: u64, data_only: bool, thread: u32, done: Done) {
-        let file = match self.files.get(handle) {
-            Ok(file) => file,
-            Err(error) => return done(Err(error)),
-        };
-        let (client, open) = (self.clone(), file.clone());
-        let report = move |result: Result<(), Error>| {
-            if result.is_err() {
-                // It has just reported the latest landing error.
-                let _ = client.report_late_error(&open);
-            }
-            done(result);
-        };
-        let sync = Sync { ino: file.ino, data_only, thread };
-        let late = |_: &mut _| self.report_late_error(&file);
-        self.operate_to_disk(Operation::Fsync, || file.path(), sync, late, report);
+    /// Puts an open file, its name and its directories where they survive a crash: it is over when they are in the backing
+    /// directory and synced there.
+    ///
+    /// # Errors
+    /// EBADF; the error of an earlier landing, once; whatever the backing directory answers.
+    pub fn fsync(self: &Arc<Self>, caller: &Caller, handle: u64, data_only: bool) -> Call<'_, impl Run<()>> {
+        let file = self.files.get(handle);
+        let sync = file.as_ref().ok().map(|file| Sync { data_only, ..Sync::of(file.ino, caller) });
+        let fsync =
+            Call::new(self, Operation::Fsync, caller, Subject::File(file.clone()), move |client, _, _| {
+                client.report_late_error(&*file?)
+            });
+        fsync.until_synced(sync)
     }
 
     /// The same for a directory.
-    pub fn fsync_directory(self: &Arc<Self>, sync: Sync, done: Done) {
-        self.operate_to_disk(Operation::Fsync, || self.table.path(sync.ino), sync, |_| Ok(()), done);
+    ///
+    /// # Errors
+    /// Whatever the backing directory answers.
+    pub fn fsync_directory(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ino: Ino,
+        data_only: bool,
+    ) -> Call<'_, impl Run<()>> {
+        let fsync = Call::new(self, Operation::Fsync, caller, Subject::Inode(ino), |_, _, _| Ok(()));
+        fsync.until_synced(Some(Sync { data_only, ..Sync::of(ino, caller) }))
     }
 
     /// Calls `done` when an inode, its name and its directories are in the backing directory and synced there.

@@ -32,7 +32,6 @@ const DIRECTORY: u32 = 0o040_777;
 const FIFO: u32 = 0o010_666;
 const UMASK: u32 = 0o022;
 const XATTR: &[u8] = b"user.kept";
-const NO_THREAD: u32 = 0;
 
 /// More often nothing fails in one call.
 const MOST_TRIES: usize = 12;
@@ -91,7 +90,7 @@ impl Scene {
 
     fn lookup(&mut self, directory: Ino, name: &str) -> Ino {
         let entry = self.again(&format!("lookup of {name}"), |scene| {
-            scene.client().lookup(directory, name.as_bytes()).map_err(|missing| missing.error)
+            scene.client().lookup(&CALLER, directory, name.as_bytes()).now().map_err(|missing| missing.error)
         });
         self.known.push(entry.ino);
         entry.ino
@@ -106,7 +105,7 @@ impl Scene {
         (self.node(directory), name.as_bytes())
     }
 
-    fn make(&mut self, path: &str, call: impl Fn(&Client, Ino, &[u8]) -> Result<Ino, Error>) -> Ino {
+    fn make(&mut self, path: &str, call: impl Fn(&Arc<Client>, Ino, &[u8]) -> Result<Ino, Error>) -> Ino {
         let (directory, name) = self.place(path);
         let made = self.done_already(&format!("making {path}"), Some(Error::Exists), |scene| {
             call(scene.client(), directory, name)
@@ -122,14 +121,14 @@ impl Scene {
 
     fn mkdir(&mut self, path: &str) -> Ino {
         self.make(path, |client, directory, name| {
-            client.mkdir(&CALLER, directory, name, DIRECTORY, UMASK).map(|entry| entry.ino)
+            client.mkdir(&CALLER, directory, name, DIRECTORY, UMASK).now().map(|entry| entry.ino)
         })
     }
 
     fn create(&mut self, path: &str) -> u64 {
         let (directory, name) = self.place(path);
         let made = self.done_already(&format!("creating {path}"), Some(Error::Exists), |scene| {
-            scene.client().create(&CALLER, directory, name, FILE, UMASK, READ_WRITE | EXCLUSIVE)
+            scene.client().create(&CALLER, directory, name, FILE, UMASK, READ_WRITE | EXCLUSIVE).now()
         });
         match made {
             Some((entry, handle)) => {
@@ -142,21 +141,25 @@ impl Scene {
 
     fn open(&mut self, path: &str) -> u64 {
         let ino = self.node(path);
-        self.again(&format!("opening {path}"), |scene| scene.client().open_file(&CALLER, ino, READ_WRITE))
+        self.again(&format!("opening {path}"), |scene| {
+            scene.client().open_file(&CALLER, ino, READ_WRITE).now()
+        })
     }
 
     fn write(&mut self, handle: u64, offset: u64, data: &[u8]) {
-        let written =
-            self.again("write", |scene| scene.client().write(&CALLER, handle, Offset::At(offset), data));
+        let written = self
+            .again("write", |scene| scene.client().write(&CALLER, handle, Offset::At(offset), data).now());
         assert_eq!(written, data.len());
     }
 
     fn read(&mut self, handle: u64, length: usize) -> Vec<u8> {
-        self.again("read", |scene| scene.client().read(handle, 0, length).map(|bytes| bytes.to_vec()))
+        self.again("read", |scene| {
+            scene.client().read(&CALLER, handle, 0, length).now().map(|bytes| bytes.to_vec())
+        })
     }
 
     fn close(&mut self, handle: u64) {
-        self.again("close", |scene| scene.client().flush(handle));
+        self.again("close", |scene| scene.client().flush(&CALLER, handle).now());
         self.client().release(handle);
     }
 
@@ -164,7 +167,7 @@ impl Scene {
         self.again("fsync", |scene| {
             let (sender, answer) = channel();
             let done = move |result| sender.send(result).expect("somebody waits");
-            scene.client().fsync(handle, false, NO_THREAD, Box::new(done));
+            scene.client().fsync(&CALLER, handle, false).serve(done);
             scene.client().land_due();
             answer.recv_timeout(Duration::from_secs(20)).expect("fsync returns")
         });
@@ -172,10 +175,10 @@ impl Scene {
 
     fn set(&mut self, path: &str, asked: SetAttributes) {
         let ino = self.node(path);
-        self.again(&format!("setattr of {path}"), |scene| scene.client().setattr(&CALLER, ino, &asked));
+        self.again(&format!("setattr of {path}"), |scene| scene.client().setattr(&CALLER, ino, asked).now());
     }
 
-    fn remove(&mut self, path: &str, call: impl Fn(&Client, Ino, &[u8]) -> Result<(), Error>) {
+    fn remove(&mut self, path: &str, call: impl Fn(&Arc<Client>, Ino, &[u8]) -> Result<(), Error>) {
         let (directory, name) = self.place(path);
         self.node(path);
         self.done_already(&format!("removing {path}"), Some(Error::NotFound), |scene| {
@@ -184,14 +187,14 @@ impl Scene {
     }
 
     fn unlink(&mut self, path: &str) {
-        self.remove(path, |client, directory, name| client.unlink(directory, name));
+        self.remove(path, |client, directory, name| client.unlink(&CALLER, directory, name).now());
     }
 
     fn rename(&mut self, from: &str, to: &str, how: RenameHow) {
         let (source, target) = (self.place(from), self.place(to));
         self.node(from);
         self.done_already(&format!("renaming {from}"), Some(Error::NotFound), |scene| {
-            scene.client().rename(source, target, how)
+            scene.client().rename(&CALLER, source, target, how).now()
         });
     }
 
@@ -238,10 +241,10 @@ impl Scene {
         self.write(file, 0, b"some bytes");
         self.write(file, 5, b"more bytes than before");
         self.make("d/link", |client, directory, name| {
-            client.symlink(&CALLER, directory, name, b"f").map(|entry| entry.ino)
+            client.symlink(&CALLER, directory, name, b"f").now().map(|entry| entry.ino)
         });
         self.make("d/fifo", |client, directory, name| {
-            client.mknod(&CALLER, directory, name, FIFO, UMASK, 0).map(|entry| entry.ino)
+            client.mknod(&CALLER, directory, name, FIFO, UMASK, 0).now().map(|entry| entry.ino)
         });
         self.sync(file);
         self.close(file);
@@ -256,37 +259,36 @@ impl Scene {
         let file = self.open("d/f");
         assert_eq!(self.read(file, 100), b"some more bytes than before");
         self.write(file, 100, b"far out");
-        self.again("fallocate", |scene| scene.client().fallocate(&CALLER, file, 0, 0, 5000));
+        self.again("fallocate", |scene| scene.client().fallocate(&CALLER, file, 0, 0, 5000).now());
         let other = self.open("d/e/one");
         let copy = Copy { from: file, from_offset: 0, to: other, to_offset: 3, length: 4 };
-        self.again("copy", |scene| {
-            let (sender, answer) = channel();
-            let done = move |result| sender.send(result).expect("somebody waits");
-            scene.client().copy_range(&CALLER, &copy, done);
-            answer.recv_timeout(Duration::from_secs(20)).expect("it is copied")
-        });
-        self.again("seek", |scene| scene.client().seek(file, 0, 4));
+        self.again("copy", |scene| scene.client().copy_range(&CALLER, copy).now());
+        self.again("seek", |scene| scene.client().seek(&CALLER, file, 0, 4).now());
         self.close(other);
         let ino = self.node("d/f");
         let times = Some(Timestamp { seconds: 1_000, nanos: 5 });
         self.set("d/f", SetAttributes { size: Some(300), ..SetAttributes::default() });
         self.set("d/f", SetAttributes { permissions: Some(0o640), ..SetAttributes::default() });
         self.set("d/e", SetAttributes { permissions: Some(0o2700), ..SetAttributes::default() });
-        self.again("setxattr", |scene| scene.client().setxattr(&CALLER, ino, XATTR, b"value", 0));
-        assert_eq!(self.again("getxattr", |scene| scene.client().getxattr(ino, XATTR)), b"value");
-        self.again("listxattr", |scene| scene.client().listxattr(&CALLER, ino));
+        self.again("setxattr", |scene| scene.client().setxattr(&CALLER, ino, XATTR, b"value", 0).now());
+        assert_eq!(
+            self.again("getxattr", |scene| scene.client().getxattr(&CALLER, ino, XATTR).now()),
+            b"value"
+        );
+        self.again("listxattr", |scene| scene.client().listxattr(&CALLER, ino).now());
         self.rename("d/e/one", "d/renamed", RenameHow::Replace);
         self.rename("d/e/two", "d/e/three", RenameHow::Replace);
         let linked = self.node("d/renamed");
         let (directory, name) = self.place("d/second");
-        let made = self
-            .done_already("link", Some(Error::Exists), |scene| scene.client().link(linked, directory, name));
+        let made = self.done_already("link", Some(Error::Exists), |scene| {
+            scene.client().link(&CALLER, linked, directory, name).now()
+        });
         self.known.extend(made.map(|entry| entry.ino));
         self.unlink("d/fifo");
         self.mkdir("gone");
-        self.remove("gone", |client, directory, name| client.rmdir(directory, name));
+        self.remove("gone", |client, directory, name| client.rmdir(&CALLER, directory, name).now());
         self.set("d/f", SetAttributes { mtime: times, atime: times, ..SetAttributes::default() });
-        self.again("statfs", |scene| scene.client().figures());
+        self.again("statfs", |scene| scene.client().figures(&CALLER).now());
         self.close(file);
         self.look();
         self.rename("d/e", "moved", RenameHow::Replace);
@@ -323,7 +325,7 @@ impl Scene {
         let file = self.create("last/file");
         self.write(file, 0, &[b'x'; 10_000]);
         let ino = self.node("last/file");
-        self.again("setxattr", |scene| scene.client().setxattr(&CALLER, ino, XATTR, b"late", 0));
+        self.again("setxattr", |scene| scene.client().setxattr(&CALLER, ino, XATTR, b"late", 0).now());
         self.close(file);
         self.rename("d/link", "last/link", RenameHow::Replace);
         self.unlink("d/second");
@@ -337,8 +339,8 @@ impl Scene {
     }
 
     fn look_inside(&mut self, path: &str, directory: Ino, tree: &mut Tree) {
-        let handle = self.again("opendir", |scene| scene.client().opendir(directory));
-        let snapshot = self.again("readdir", |scene| scene.client().readdir(handle, 0));
+        let handle = self.again("opendir", |scene| scene.client().opendir(&CALLER, directory).now());
+        let snapshot = self.again("readdir", |scene| scene.client().readdir(&CALLER, handle, 0).now());
         self.client().releasedir(handle);
         let names: Vec<Vec<u8>> = snapshot
             .starting_at(0)
@@ -349,7 +351,7 @@ impl Scene {
             let name = String::from_utf8(name).expect("these names");
             let path = format!("{path}/{name}");
             let ino = self.lookup(directory, &name);
-            let shown = self.again("getattr", |scene| scene.client().getattr(ino)).attributes;
+            let shown = self.again("getattr", |scene| scene.client().getattr(&CALLER, ino).now()).attributes;
             let mode = shown.kind.mode_bits() | shown.permissions;
             let content = match mode & 0o170_000 {
                 0o040_000 => {
@@ -357,12 +359,12 @@ impl Scene {
                     Vec::new()
                 }
                 0o100_000 => {
-                    let handle = self.again("open", |scene| scene.client().open_file(&CALLER, ino, 0));
+                    let handle = self.again("open", |scene| scene.client().open_file(&CALLER, ino, 0).now());
                     let content = self.read(handle, 1 << 20);
                     self.close(handle);
                     content
                 }
-                0o120_000 => self.again("readlink", |scene| scene.client().readlink(ino)),
+                0o120_000 => self.again("readlink", |scene| scene.client().readlink(&CALLER, ino).now()),
                 _ => Vec::new(),
             };
             tree.insert(path, described(mode, &content));

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Client, Lease, Looked, State};
+use super::{
+    Caller, Client, Lease, Looked, State,
+    call::{Call, Run, Subject},
+};
 use crate::{
     backing::{NodeId, Stat, sys},
     consistency::{
@@ -44,6 +47,18 @@ pub struct Missing {
     pub lease: Duration,
 }
 
+impl From<Error> for Missing {
+    fn from(error: Error) -> Missing {
+        Missing { error, lease: Duration::ZERO }
+    }
+}
+
+impl AsRef<Error> for Missing {
+    fn as_ref(&self) -> &Error {
+        &self.error
+    }
+}
+
 /// How often a name is looked up anew because its inode is not known any more by the time it was to be held.
 const MOST_TRIES: usize = 100;
 
@@ -77,21 +92,18 @@ impl Client {
     ///
     /// # Errors
     /// ENOENT if the name is absent in this client's view; ENAMETOOLONG; whatever the backing directory answers.
-    pub fn lookup(&self, directory: Ino, name: &[u8]) -> Result<Entry, Missing> {
+    pub fn lookup(
+        self: &Arc<Self>,
+        caller: &Caller,
+        directory: Ino,
+        name: &[u8],
+    ) -> Call<'_, impl Run<Entry, Missing>> {
         let place = Place::new(directory, name);
-        let mut lease = Duration::ZERO;
-        let found = self.operate(
-            Operation::Lookup,
-            || self.path_of(&place),
-            |provenance| {
-                let found = self.entry(&place, Hold::Yes, provenance);
-                if found.is_err() {
-                    lease = self.lease(provenance, None).name;
-                }
-                found
-            },
-        );
-        found.map_err(|error| Missing { error, lease })
+        let subject = Subject::Name(place.clone());
+        Call::new(self, Operation::Lookup, caller, subject, move |client, _, provenance| {
+            let found = client.entry(&place, Hold::Yes, provenance);
+            found.map_err(|error| Missing { error, lease: client.lease(provenance, None).name })
+        })
     }
 
     /// The same for one entry of a listing.
@@ -264,8 +276,10 @@ impl Client {
     ///
     /// # Errors
     /// ESTALE if it is gone; whatever the backing directory answers.
-    pub fn getattr(&self, ino: Ino) -> Result<Shown, Error> {
-        self.operate(Operation::Getattr, || self.table.path(ino), |provenance| self.show(ino, provenance))
+    pub fn getattr(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<Shown>> {
+        Call::new(self, Operation::Getattr, caller, Subject::Inode(ino), move |client, _, provenance| {
+            client.show(ino, provenance)
+        })
     }
 
     /// The attributes of an inode in this client's view, for the kernel.

@@ -83,6 +83,11 @@ impl Provenance {
         part.oldest.into_iter().for_each(|origin| self.add(origin));
     }
 
+    /// When the answer will be asked for anew; none if nothing of it is believed.
+    pub fn until(&self) -> Option<Time> {
+        self.name_until.into_iter().chain(self.attributes_until).min()
+    }
+
     /// Where the oldest part came from.
     pub fn origin(&self) -> Origin {
         self.oldest.unwrap_or(Origin::Backing)

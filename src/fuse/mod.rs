@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | how a request runs, at once or when there is room |
+//! | `mod.rs` | the adapter |
 //! | `requests.rs` | each request: decode, call, reply |
 //! | `listing.rs` | the entries of a directory |
 //! | `wire.rs` | what FUSE says in the client's words, and back |
@@ -27,15 +27,11 @@ use std::{
     time::Duration,
 };
 
-use fuser::{Errno, FileHandle, Generation, ReplyWrite, Request};
+use fuser::Generation;
 
-use crate::{
-    client::{Caller, Client, Offset},
-    error::Error,
-};
+use crate::client::Client;
 pub use loops::{Loops, Served};
 use passthrough::{Opener, Passthrough};
-use wire::{errno, reply_written};
 
 /// How long the kernel may keep what nobody asks for: not at all.
 const DO_NOT_KEEP: Duration = Duration::ZERO;
@@ -55,67 +51,12 @@ impl Adapter {
         Adapter { client, passthrough: Arc::default() }
     }
 
-    /// Runs an operation. One that panics answers EIO and leaves the mount alive.
-    fn run<T>(
-        client: &Arc<Client>,
-        operation: impl FnOnce(&Arc<Client>) -> Result<T, Error>,
-    ) -> Result<T, Errno> {
-        catch_unwind(AssertUnwindSafe(|| operation(client))).unwrap_or(Err(Error::InputOutput)).map_err(errno)
-    }
-
-    fn ask<T>(&self, operation: impl FnOnce(&Arc<Client>) -> Result<T, Error>) -> Result<T, Errno> {
-        Adapter::run(&self.client, operation)
-    }
-
-    /// Starts something that will answer by itself. If it panics it drops its reply unanswered, for which fuser says EIO.
-    fn begin(client: &Arc<Client>, operation: impl FnOnce(&Arc<Client>)) {
-        let _ = catch_unwind(AssertUnwindSafe(|| operation(client)));
-    }
-
-    /// Runs an operation that may put a change in flight. While there is no room it waits, and whoever makes room runs
-    /// it.
-    fn change<T, R: Send + 'static>(
-        &self,
-        request: &Request,
-        reply: R,
-        operation: impl FnOnce(&Arc<Client>) -> Result<T, Error> + Send + 'static,
-        answer: impl FnOnce(R, Result<T, Errno>) + Send + 'static,
-    ) {
-        self.with_room(request, move |client, room| match room {
-            Ok(()) => answer(reply, Adapter::run(client, operation)),
-            Err(error) => answer(reply, Err(errno(error))),
-        });
-    }
-
-    /// Starts something that may put a change in flight, when there is room; with EINTR if its program is killed before.
-    fn with_room(
-        &self,
-        request: &Request,
-        start: impl FnOnce(&Arc<Client>, Result<(), Error>) + Send + 'static,
-    ) {
-        if self.client.has_room(0) {
-            return Adapter::begin(&self.client, |client| start(client, Ok(())));
-        }
-        let client = self.client.clone();
-        self.client.wait_for_room(0, request.pid(), Box::new(move |room| start(&client, room)));
-    }
-
     fn opener(&self, flags: i32) -> Opener {
         Opener { client: self.client.clone(), passthrough: self.passthrough.clone(), flags }
     }
+}
 
-    fn write(
-        client: &Arc<Client>,
-        (caller, handle, place, synced): (Caller, FileHandle, Offset, bool),
-        data: &[u8],
-        reply: ReplyWrite,
-    ) {
-        if synced {
-            let done = move |result: Result<usize, Error>| reply_written(reply, result.map_err(errno));
-            return Adapter::begin(client, |client| {
-                client.write_synced(&caller, handle.0, place, data, done);
-            });
-        }
-        reply_written(reply, Adapter::run(client, |client| client.write(&caller, handle.0, place, data)));
-    }
+/// Does what has no answer that could fail; a panic in it leaves the mount alive.
+fn quietly(run: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(run));
 }

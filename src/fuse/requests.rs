@@ -1,51 +1,42 @@
 //! What each request of the kernel asks of the client, and how it is answered.
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
 use fuser::{
-    AccessFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, CopyFileRangeFlags, FileHandle, FopenFlags, INodeNo, LockOwner, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::{
-    Adapter, DO_NOT_KEEP, GENERATION,
+    Adapter, GENERATION,
+    listing::{list, list_with_attributes},
+    quietly,
     wire::{
         asked_time, caller, errno, file_attr, is_synced, reply_attr, reply_data, reply_empty, reply_entry,
         reply_lookup, reply_written, reply_xattr,
     },
 };
 use crate::{
-    client::{Client, Copy, Entry, Missing, Offset, RenameHow, SetAttributes, Sync},
+    client::{Copy, Entry, Offset, RenameHow, SetAttributes},
     error::Error,
 };
 
 const O_APPEND: i32 = 0o2000;
-const O_TRUNC: i32 = 0o1000;
 
 impl fuser::Filesystem for Adapter {
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = catch_unwind(AssertUnwindSafe(|| self.client.lookup(parent.0, name.as_bytes())));
-        let failed = Missing { error: Error::InputOutput, lease: DO_NOT_KEEP };
-        reply_lookup(reply, found.unwrap_or(Err(failed)));
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let lookup = self.client.lookup(&caller(request), parent.0, name.as_bytes());
+        lookup.serve(|found| reply_lookup(reply, found));
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
-        let _ = self.ask(|client| {
-            client.forget(ino.0, count);
-            Ok(())
-        });
+        quietly(|| self.client.forget(ino.0, count));
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        reply_attr(reply, self.client.shown_number(ino.0), self.ask(|client| client.getattr(ino.0)));
+    fn getattr(&self, request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        let shown = self.client.shown_number(ino.0);
+        self.client.getattr(&caller(request), ino.0).serve(move |result| reply_attr(reply, shown, result));
     }
 
     fn setattr(
@@ -66,21 +57,16 @@ impl fuser::Filesystem for Adapter {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let caller = caller(request);
         let (atime, mtime) = (asked_time(atime), asked_time(mtime));
-        let asked =
-            SetAttributes { permissions: mode.map(|mode| mode & 0o7777), uid, gid, size, atime, mtime };
+        let permissions = mode.map(|mode| mode & 0o7777);
+        let wanted = SetAttributes { permissions, uid, gid, size, atime, mtime };
         let shown = self.client.shown_number(ino.0);
-        self.change(
-            request,
-            reply,
-            move |client| client.setattr(&caller, ino.0, &asked),
-            move |reply, result| reply_attr(reply, shown, result),
-        );
+        let setattr = self.client.setattr(&caller(request), ino.0, wanted);
+        setattr.serve(move |result| reply_attr(reply, shown, result));
     }
 
-    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        reply_data(reply, self.ask(|client| client.readlink(ino.0)));
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        self.client.readlink(&caller(request), ino.0).serve(|target| reply_data(reply, target));
     }
 
     fn mknod(
@@ -93,11 +79,9 @@ impl fuser::Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let (caller, name) = (caller(request), name.to_owned());
-        let make = move |client: &Arc<Client>| {
-            client.mknod(&caller, parent.0, name.as_bytes(), mode, umask, rdev.into())
-        };
-        self.change(request, reply, make, reply_entry);
+        let name = name.as_bytes();
+        let mknod = self.client.mknod(&caller(request), parent.0, name, mode, umask, rdev.into());
+        mknod.serve(|made| reply_entry(reply, made));
     }
 
     fn mkdir(
@@ -109,26 +93,24 @@ impl fuser::Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let (caller, name) = (caller(request), name.to_owned());
-        let make = move |client: &Arc<Client>| client.mkdir(&caller, parent.0, name.as_bytes(), mode, umask);
-        self.change(request, reply, make, reply_entry);
+        let mkdir = self.client.mkdir(&caller(request), parent.0, name.as_bytes(), mode, umask);
+        mkdir.serve(|made| reply_entry(reply, made));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let name = name.to_owned();
-        self.change(request, reply, move |client| client.unlink(parent.0, name.as_bytes()), reply_empty);
+        let unlink = self.client.unlink(&caller(request), parent.0, name.as_bytes());
+        unlink.serve(|done| reply_empty(reply, done));
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let name = name.to_owned();
-        self.change(request, reply, move |client| client.rmdir(parent.0, name.as_bytes()), reply_empty);
+        let rmdir = self.client.rmdir(&caller(request), parent.0, name.as_bytes());
+        rmdir.serve(|done| reply_empty(reply, done));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let (caller, name, target) = (caller(request), name.to_owned(), target.as_os_str().to_owned());
-        let make =
-            move |client: &Arc<Client>| client.symlink(&caller, parent.0, name.as_bytes(), target.as_bytes());
-        self.change(request, reply, make, reply_entry);
+        let (name, target) = (name.as_bytes(), target.as_os_str().as_bytes());
+        let symlink = self.client.symlink(&caller(request), parent.0, name, target);
+        symlink.serve(|made| reply_entry(reply, made));
     }
 
     fn rename(
@@ -147,36 +129,27 @@ impl fuser::Filesystem for Adapter {
             2 => RenameHow::Exchange,
             _ => return reply.error(errno(Error::Invalid)),
         };
-        let (name, new_name) = (name.to_owned(), new_name.to_owned());
-        let rename = move |client: &Arc<Client>| {
-            client.rename((parent.0, name.as_bytes()), (new_parent.0, new_name.as_bytes()), how)
-        };
-        self.change(request, reply, rename, reply_empty);
+        let (from, to) = ((parent.0, name.as_bytes()), (new_parent.0, new_name.as_bytes()));
+        self.client.rename(&caller(request), from, to, how).serve(|done| reply_empty(reply, done));
     }
 
     fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.to_owned();
-        self.change(request, reply, move |client| client.link(ino.0, parent.0, name.as_bytes()), reply_entry);
+        let link = self.client.link(&caller(request), ino.0, parent.0, name.as_bytes());
+        link.serve(|made| reply_entry(reply, made));
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (caller, opener) = (caller(request), self.opener(flags.0));
-        let open = move |client: &Arc<Client>| client.open_file(&caller, ino.0, flags.0);
-        let answer = move |reply: ReplyOpen, result: Result<u64, Errno>| {
-            let handle = match result {
+        let opener = self.opener(flags.0);
+        self.client.open_file(&caller(request), ino.0, flags.0).serve(move |opened| {
+            let handle = match opened {
                 Ok(handle) => handle,
-                Err(error) => return reply.error(error),
+                Err(error) => return reply.error(errno(error)),
             };
             match opener.settle(ino.0, handle, |file| reply.open_backing(file)) {
                 (flags, None) => reply.opened(FileHandle(handle), flags),
                 (flags, Some(to)) => reply.opened_passthrough(FileHandle(handle), flags, &to),
             }
-        };
-        // Only what cuts the file can add a change.
-        if flags.0 & O_TRUNC == 0 {
-            return answer(reply, self.ask(open));
-        }
-        self.change(request, reply, open, answer);
+        });
     }
 
     fn create(
@@ -189,33 +162,28 @@ impl fuser::Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (caller, name) = (caller(request), name.to_owned());
         let opener = self.opener(flags);
-        self.change(
-            request,
-            reply,
-            move |client| client.create(&caller, parent.0, name.as_bytes(), mode, umask, flags),
-            move |reply, result| {
-                let (Entry { ino, attributes, lease }, handle) = match result {
-                    Ok(made) => made,
-                    Err(error) => return reply.error(error),
-                };
-                let (attr, lease) = (file_attr(ino, &attributes), lease.both());
-                let opened = opener.settle(ino, handle, |file| reply.open_backing(file));
-                let handle = FileHandle(handle);
-                match opened {
-                    (flags, None) => reply.created(&lease, &attr, GENERATION, handle, flags),
-                    (flags, Some(to)) => {
-                        reply.created_passthrough(&lease, &attr, GENERATION, handle, flags, &to);
-                    }
+        let create = self.client.create(&caller(request), parent.0, name.as_bytes(), mode, umask, flags);
+        create.serve(move |made| {
+            let (Entry { ino, attributes, lease }, handle) = match made {
+                Ok(made) => made,
+                Err(error) => return reply.error(errno(error)),
+            };
+            let (attr, lease) = (file_attr(ino, &attributes), lease.both());
+            let opened = opener.settle(ino, handle, |file| reply.open_backing(file));
+            let handle = FileHandle(handle);
+            match opened {
+                (flags, None) => reply.created(&lease, &attr, GENERATION, handle, flags),
+                (flags, Some(to)) => {
+                    reply.created_passthrough(&lease, &attr, GENERATION, handle, flags, &to);
                 }
-            },
-        );
+            }
+        });
     }
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -224,7 +192,8 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        reply_data(reply, self.ask(|client| client.read(handle.0, offset, size as usize)));
+        let read = self.client.read(&caller(request), handle.0, offset, size as usize);
+        read.serve(|bytes| reply_data(reply, bytes));
     }
 
     fn write(
@@ -239,37 +208,28 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let caller = caller(request);
         // Pages that a shared mapping has changed go where they belong, whoever's file brings them. The flags are those
         // of this write: fcntl(2) may have changed O_APPEND since the file was opened, and pwritev2(2) may ask for
         // RWF_SYNC or RWF_DSYNC.
         let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let place = if flags.0 & O_APPEND != 0 && !from_cache { Offset::End } else { Offset::At(offset) };
-        let write = (caller, handle, place, !from_cache && is_synced(flags.0));
-        if self.client.has_room(data.len()) {
-            return Adapter::write(&self.client, write, data, reply);
+        let (caller, answer) = (caller(request), |written| reply_written(reply, written));
+        if !from_cache && is_synced(flags.0) {
+            self.client.write_synced(&caller, handle.0, place, data).serve(answer);
+        } else {
+            self.client.write(&caller, handle.0, place, data).serve(answer);
         }
-        let data = match Client::copy_to_wait(data) {
-            Ok(copied) => copied,
-            Err(error) => return reply.error(errno(error)),
-        };
-        let (client, wanted) = (self.client.clone(), data.len());
-        let retry = move |room: Result<(), Error>| match room {
-            Ok(()) => Adapter::write(&client, write, &data, reply),
-            Err(error) => reply.error(errno(error)),
-        };
-        self.client.wait_for_room(wanted, request.pid(), Box::new(retry));
     }
 
     fn flush(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        reply_empty(reply, self.ask(|client| client.flush(handle.0)));
+        self.client.flush(&caller(request), handle.0).serve(|done| reply_empty(reply, done));
     }
 
     fn release(
@@ -282,12 +242,11 @@ impl fuser::Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let released = self.ask(|client| {
-            client.release(handle.0);
-            self.passthrough.release(client, ino.0);
-            Ok(())
+        quietly(|| {
+            self.client.release(handle.0);
+            self.passthrough.release(&self.client, ino.0);
         });
-        reply_empty(reply, released);
+        reply.ok();
     }
 
     fn fsync(
@@ -298,39 +257,41 @@ impl fuser::Filesystem for Adapter {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        let done = move |result: Result<(), Error>| reply_empty(reply, result.map_err(errno));
-        Adapter::begin(&self.client, |client| {
-            client.fsync(handle.0, data_only, request.pid(), Box::new(done));
-        });
+        let fsync = self.client.fsync(&caller(request), handle.0, data_only);
+        fsync.serve(|done| reply_empty(reply, done));
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.ask(|client| client.opendir(ino.0)) {
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.client.opendir(&caller(request), ino.0).serve(|opened| match opened {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
-            Err(error) => reply.error(error),
-        }
+            Err(error) => reply.error(errno(error)),
+        });
     }
 
     fn readdir(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.list(ino, handle, offset, reply);
+        let client = self.client.clone();
+        let readdir = self.client.readdir(&caller(request), handle.0, offset);
+        readdir.serve(move |listing| list(&client, (ino, offset), listing, reply));
     }
 
     fn readdirplus(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.list_with_attributes(ino, handle, offset, reply);
+        let client = self.client.clone();
+        let readdir = self.client.readdir(&caller(request), handle.0, offset);
+        readdir.serve(move |listing| list_with_attributes(&client, (ino, offset), listing, reply));
     }
 
     fn releasedir(
@@ -341,11 +302,8 @@ impl fuser::Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let released = self.ask(|client| {
-            client.releasedir(handle.0);
-            Ok(())
-        });
-        reply_empty(reply, released);
+        quietly(|| self.client.releasedir(handle.0));
+        reply.ok();
     }
 
     fn fsyncdir(
@@ -356,13 +314,12 @@ impl fuser::Filesystem for Adapter {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        let done = move |result: Result<(), Error>| reply_empty(reply, result.map_err(errno));
-        let sync = Sync { ino: ino.0, data_only, thread: request.pid() };
-        Adapter::begin(&self.client, |client| client.fsync_directory(sync, Box::new(done)));
+        let fsync = self.client.fsync_directory(&caller(request), ino.0, data_only);
+        fsync.serve(|done| reply_empty(reply, done));
     }
 
-    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        match self.ask(|client| client.figures()) {
+    fn statfs(&self, request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.client.figures(&caller(request)).serve(|figures| match figures {
             Ok(figures) => reply.statfs(
                 figures.blocks,
                 figures.blocks_free,
@@ -373,8 +330,8 @@ impl fuser::Filesystem for Adapter {
                 figures.name_max,
                 figures.fragment_size,
             ),
-            Err(error) => reply.error(error),
-        }
+            Err(error) => reply.error(errno(error)),
+        });
     }
 
     fn setxattr(
@@ -387,28 +344,28 @@ impl fuser::Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let (caller, name, value) = (caller(request), name.to_owned(), value.to_vec());
-        let set = move |client: &Arc<Client>| client.setxattr(&caller, ino.0, name.as_bytes(), &value, flags);
-        self.change(request, reply, set, reply_empty);
+        let set = self.client.setxattr(&caller(request), ino.0, name.as_bytes(), value, flags);
+        set.serve(|done| reply_empty(reply, done));
     }
 
-    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        reply_xattr(reply, size, self.ask(|client| client.getxattr(ino.0, name.as_bytes())));
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let get = self.client.getxattr(&caller(request), ino.0, name.as_bytes());
+        get.serve(move |value| reply_xattr(reply, size, value));
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let caller = caller(request);
-        reply_xattr(reply, size, self.ask(|client| client.listxattr(&caller, ino.0)));
+        let list = self.client.listxattr(&caller(request), ino.0);
+        list.serve(move |names| reply_xattr(reply, size, names));
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (caller, name) = (caller(request), name.to_owned());
-        let remove = move |client: &Arc<Client>| client.removexattr(&caller, ino.0, name.as_bytes());
-        self.change(request, reply, remove, reply_empty);
+        let remove = self.client.removexattr(&caller(request), ino.0, name.as_bytes());
+        remove.serve(|done| reply_empty(reply, done));
     }
 
-    fn access(&self, _request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        reply_empty(reply, self.ask(|client| client.access(ino.0, mask.bits())));
+    fn access(&self, request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let access = self.client.access(&caller(request), ino.0, mask.bits());
+        access.serve(|done| reply_empty(reply, done));
     }
 
     fn fallocate(
@@ -421,24 +378,23 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let caller = caller(request);
-        let allocate = move |client: &Arc<Client>| client.fallocate(&caller, handle.0, mode, offset, length);
-        self.change(request, reply, allocate, reply_empty);
+        let allocate = self.client.fallocate(&caller(request), handle.0, mode, offset, length);
+        allocate.serve(|done| reply_empty(reply, done));
     }
 
     fn lseek(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        match self.ask(|client| client.seek(handle.0, offset, whence)) {
+        self.client.seek(&caller(request), handle.0, offset, whence).serve(|found| match found {
             Ok(offset) => reply.offset(offset),
-            Err(error) => reply.error(error),
-        }
+            Err(error) => reply.error(errno(error)),
+        });
     }
 
     fn copy_file_range(
@@ -454,11 +410,7 @@ impl fuser::Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let caller = caller(request);
         let copy = Copy { from: from.0, from_offset, to: to.0, to_offset, length };
-        self.with_room(request, move |client, room| match room {
-            Ok(()) => client.copy_range(&caller, &copy, |copied| reply_written(reply, copied.map_err(errno))),
-            Err(error) => reply.error(errno(error)),
-        });
+        self.client.copy_range(&caller(request), copy).serve(|copied| reply_written(reply, copied));
     }
 }

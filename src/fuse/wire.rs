@@ -88,13 +88,13 @@ pub(super) fn asked_time(time: Option<TimeOrNow>) -> Option<Timestamp> {
     })
 }
 
-pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Entry, Errno>) {
+pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Entry, Error>) {
     match result {
         Ok(Entry { ino, attributes, lease }) => {
             let attr = file_attr(ino, &attributes);
             reply.entry_with_ttls(&lease.attributes, &lease.name, &attr, GENERATION);
         }
-        Err(error) => reply.error(error),
+        Err(error) => reply.error(errno(error)),
     }
 }
 
@@ -106,45 +106,45 @@ pub(super) fn reply_lookup(reply: ReplyEntry, result: Result<Entry, Missing>) {
             let nothing = Attributes::new(Kind::File, 0, (0, 0), 0, 0, Timestamp::default());
             reply.entry_with_ttls(&DO_NOT_KEEP, &lease, &file_attr(0, &nothing), GENERATION);
         }
-        result => reply_entry(reply, result.map_err(|missing| errno(missing.error))),
+        result => reply_entry(reply, result.map_err(|missing| missing.error)),
     }
 }
 
-pub(super) fn reply_attr(reply: ReplyAttr, shown: Ino, result: Result<Shown, Errno>) {
+pub(super) fn reply_attr(reply: ReplyAttr, shown: Ino, result: Result<Shown, Error>) {
     match result {
         Ok(Shown { attributes, lease }) => reply.attr(&lease, &file_attr(shown, &attributes)),
-        Err(error) => reply.error(error),
+        Err(error) => reply.error(errno(error)),
     }
 }
 
-pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
+pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), Error>) {
     match result {
         Ok(()) => reply.ok(),
-        Err(error) => reply.error(error),
+        Err(error) => reply.error(errno(error)),
     }
 }
 
-pub(super) fn reply_written(reply: ReplyWrite, result: Result<usize, Errno>) {
+pub(super) fn reply_written(reply: ReplyWrite, result: Result<usize, Error>) {
     match result {
         Ok(count) => reply.written(count as u32),
-        Err(error) => reply.error(error),
+        Err(error) => reply.error(errno(error)),
     }
 }
 
-pub(super) fn reply_data(reply: ReplyData, result: Result<impl Deref<Target = [u8]>, Errno>) {
+pub(super) fn reply_data(reply: ReplyData, result: Result<impl Deref<Target = [u8]>, Error>) {
     match result {
         Ok(data) => reply.data(&data),
-        Err(error) => reply.error(error),
+        Err(error) => reply.error(errno(error)),
     }
 }
 
 /// An attribute's value, its size if `room` is 0, or ERANGE (`getxattr(2)`).
-pub(super) fn reply_xattr(reply: ReplyXattr, room: u32, result: Result<Vec<u8>, Errno>) {
+pub(super) fn reply_xattr(reply: ReplyXattr, room: u32, result: Result<Vec<u8>, Error>) {
     match result {
         Ok(data) if room == 0 => reply.size(data.len() as u32),
         Ok(data) if data.len() > room as usize => reply.error(errno(Error::OutOfRange)),
         Ok(data) => reply.data(&data),
-        Err(error) => reply.error(error),
+        Err(error) => reply.error(errno(error)),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use chaosfs::{Delay, EventLog, Knobs, Level, Mount, MountOptions, mount};
+use chaosfs::{Delay, EventLog, Knobs, Mount, MountOptions, Record, mount};
 use tempfile::TempDir;
 
 /// A client in this process whose log panics for lines that `explodes` says.
@@ -20,7 +20,10 @@ fn mounted(knobs: Knobs, explodes: impl Fn(&str) -> bool + Send + Sync + 'static
     for name in ["shared", "view"] {
         fs::create_dir(folder.path().join(name)).expect("a folder");
     }
-    let sink = move |_: Level, line: &str| assert!(!explodes(line), "as the test wants: {line}");
+    let sink = move |record: &Record<'_>| {
+        let line = record.to_string();
+        assert!(!explodes(&line), "as the test wants: {line}");
+    };
     let mut options = MountOptions::new(folder.path().join("shared"), folder.path().join("view"));
     options.client_id = Some("library".to_string());
     options.knobs = knobs;

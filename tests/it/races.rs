@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chaosfs::{Delay, EventLog, Knobs, Level, Mount, MountOptions, mount};
+use chaosfs::{Delay, EventLog, Knobs, Mount, MountOptions, Record, mount};
 use nix::{
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
     sys::stat::Mode,
@@ -32,7 +32,7 @@ fn client(folder: &Path, id: &str, lines: &Lines) -> Mount {
     options.client_id = Some(id.to_string());
     options.knobs = knobs();
     let lines = lines.clone();
-    let sink = move |_: Level, line: &str| lines.lock().expect("no panic").push(line.to_string());
+    let sink = move |record: &Record<'_>| lines.lock().expect("no panic").push(record.to_string());
     options.log = Some(EventLog::new(id, false, Arc::new(sink)));
     mount(options).expect("a mount")
 }

@@ -374,7 +374,7 @@ fn a_writer_that_waits_for_room_goes_on_when_the_clock_is_moved() {
         (0..3).try_for_each(|_| file.write_all(&[b'x'; 48 << 10]))
     });
     let waits = || {
-        status(&sandbox, "a").in_flight.bytes == 48 << 10 && status(&sandbox, "a").operations["write"] == 1
+        status(&sandbox, "a").in_flight.bytes == 48 << 10 && status(&sandbox, "a").operations["write"] == 2
     };
     eventually("a full queue", waits, |waits| *waits);
     // Each step makes room for one more.

@@ -11,13 +11,20 @@ mod read;
 mod seek;
 mod write;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
 
 pub use read::Bytes;
 pub use write::{Copy, Offset};
 
 use crate::{
-    client::{Caller, Client, Provenance, State, Version, Watched, open_files::OpenFile},
+    client::{
+        Caller, Client, Provenance, State, Version, Watched,
+        call::{Call, Run, Subject},
+        open_files::OpenFile,
+    },
     consistency::{Change, Ino, Route},
     error::Error,
     operation::Operation,
@@ -32,12 +39,15 @@ impl Client {
     ///
     /// # Errors
     /// ESTALE if the inode is gone (the kernel then looks the name up again); whatever the backing directory answers.
-    pub fn open_file(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {
-        self.operate(
+    pub fn open_file(self: &Arc<Self>, caller: &Caller, ino: Ino, flags: i32) -> Call<'_, impl Run<u64>> {
+        let open = Call::new(
+            self,
             Operation::Open,
-            || self.table.path(ino),
-            |provenance| self.open_known(caller, ino, flags, provenance),
-        )
+            caller,
+            Subject::Inode(ino),
+            move |client, asked, provenance| client.open_known(asked.caller, ino, flags, provenance),
+        );
+        open.adds_nothing_if(flags & O_TRUNC == 0)
     }
 
     pub(super) fn open_known(
@@ -89,9 +99,11 @@ impl Client {
     ///
     /// # Errors
     /// The error of an earlier landing, once.
-    pub fn flush(&self, handle: u64) -> Result<(), Error> {
-        let file = self.files.get(handle)?;
-        self.operate(Operation::Flush, || file.path(), |_| self.report_late_error(&file))
+    pub fn flush(self: &Arc<Self>, caller: &Caller, handle: u64) -> Call<'_, impl Run<()>> {
+        let file = self.files.get(handle);
+        Call::new(self, Operation::Flush, caller, Subject::File(file.clone()), move |client, _, _| {
+            client.report_late_error(&*file?)
+        })
     }
 
     /// Closes an open file for good.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::{Client, OpenFile, Provenance};
+use super::{Call, Caller, Client, OpenFile, Provenance, Run, Subject};
 use crate::{
     backing::sys, client::locked, consistency::inquiry::ReadPlan, error::Error, operation::Operation,
 };
@@ -71,13 +71,17 @@ impl Client {
     ///
     /// # Errors
     /// EBADF; whatever the backing directory answers.
-    pub fn read(&self, handle: u64, offset: u64, size: usize) -> Result<Bytes, Error> {
-        let file = self.files.get(handle)?;
-        self.operate(
-            Operation::Read,
-            || file.path(),
-            |provenance| self.read_from(&file, offset, size, provenance),
-        )
+    pub fn read(
+        self: &Arc<Self>,
+        caller: &Caller,
+        handle: u64,
+        offset: u64,
+        size: usize,
+    ) -> Call<'_, impl Run<Bytes>> {
+        let file = self.files.get(handle);
+        Call::new(self, Operation::Read, caller, Subject::File(file.clone()), move |client, _, provenance| {
+            client.read_from(&*file?, offset, size, provenance)
+        })
     }
 
     pub(super) fn read_from(

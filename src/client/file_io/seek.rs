@@ -1,8 +1,8 @@
 //! Finding data and holes.
 
-use std::{ops::Range, os::fd::AsFd};
+use std::{ops::Range, os::fd::AsFd, sync::Arc};
 
-use super::{Client, OpenFile, Provenance};
+use super::{Call, Caller, Client, OpenFile, Provenance, Run, Subject};
 use crate::{backing::sys, consistency::extents::Layout, error::Error, operation::Operation};
 
 /// `ENXIO`: what `lseek(2)` answers past the last data or hole.
@@ -16,22 +16,31 @@ impl Client {
     /// # Errors
     /// ENXIO past the end, or past the last data; EINVAL for anything else to look for; whatever the backing directory
     /// answers.
-    pub fn seek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, Error> {
-        let file = self.files.get(handle)?;
-        self.operate(
+    pub fn seek(
+        self: &Arc<Self>,
+        caller: &Caller,
+        handle: u64,
+        offset: i64,
+        whence: i32,
+    ) -> Call<'_, impl Run<i64>> {
+        let file = self.files.get(handle);
+        Call::new(
+            self,
             Operation::Lseek,
-            || file.path(),
-            |provenance| {
-                let wanted = match whence {
-                    SEEK_DATA => Layout::Data,
-                    SEEK_HOLE => Layout::Hole,
+            caller,
+            Subject::File(file.clone()),
+            move |client, _, provenance| {
+                let (file, wanted) = match whence {
+                    SEEK_DATA => (file?, Layout::Data),
+                    SEEK_HOLE => (file?, Layout::Hole),
                     _ => return Err(Error::Invalid),
                 };
-                if !self.lock().in_flight.overlay().has_data(file.ino) && self.table.has_landed(file.ino) {
-                    return sys::seek(self.real_file(&file)?.as_fd(), offset, whence);
+                if !client.lock().in_flight.overlay().has_data(file.ino) && client.table.has_landed(file.ino)
+                {
+                    return sys::seek(client.real_file(&file)?.as_fd(), offset, whence);
                 }
                 let offset = u64::try_from(offset).map_err(|_| Error::System(ENXIO))?;
-                let found = self.seek_view(&file, offset, wanted, provenance)?;
+                let found = client.seek_view(&file, offset, wanted, provenance)?;
                 Ok(i64::try_from(found).unwrap_or(i64::MAX))
             },
         )

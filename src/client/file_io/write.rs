@@ -5,7 +5,10 @@ use std::{os::fd::AsFd, sync::Arc};
 use super::{Caller, Client, O_SYNC, OpenFile, Provenance, State, Version, Watched};
 use crate::{
     backing::sys,
-    client::Sync,
+    client::{
+        call::{Call, Run, Subject},
+        sync::Sync,
+    },
     consistency::{
         Attributes, Change, Ino, Route,
         mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
@@ -46,31 +49,34 @@ impl Client {
     ///
     /// # Errors
     /// EBADF; the error of an earlier landing, once; whatever the backing directory answers, where it goes through.
-    pub fn write(&self, caller: &Caller, handle: u64, place: Offset, data: &[u8]) -> Result<usize, Error> {
-        let file = self.files.get(handle)?;
-        self.operate(
-            Operation::Write,
-            || file.path(),
-            |provenance| self.write_to(&file, caller, place, data, provenance),
-        )
-    }
-
-    /// The same for a write that is over when it has been synced (`O_SYNC`, `O_DSYNC`, `RWF_SYNC`, `RWF_DSYNC`).
-    pub fn write_synced(
-        self: &Arc<Self>,
+    pub fn write<'a>(
+        self: &'a Arc<Self>,
         caller: &Caller,
         handle: u64,
         place: Offset,
-        data: &[u8],
-        done: impl FnOnce(Result<usize, Error>) + Send + 'static,
-    ) {
-        let file = match self.files.get(handle) {
-            Ok(file) => file,
-            Err(error) => return done(Err(error)),
-        };
-        let sync = Sync { ino: file.ino, data_only: false, thread: caller.thread };
-        let write = |provenance: &mut _| self.write_to(&file, caller, place, data, provenance);
-        self.operate_to_disk(Operation::Write, || file.path(), sync, write, done);
+        data: &'a [u8],
+    ) -> Call<'a, impl Run<usize>> {
+        let file = self.files.get(handle);
+        let subject = Subject::File(file.clone());
+        let write = Call::new(self, Operation::Write, caller, subject, move |client, asked, provenance| {
+            client.write_to(&*file?, asked.caller, place, asked.data, provenance)
+        });
+        write.with_data(data)
+    }
+
+    /// The same for a write that is over when it has been synced (`O_SYNC`, `O_DSYNC`, `RWF_SYNC`, `RWF_DSYNC`).
+    ///
+    /// # Errors
+    /// As for any write, and as for `fsync(2)`.
+    pub fn write_synced<'a>(
+        self: &'a Arc<Self>,
+        caller: &Caller,
+        handle: u64,
+        place: Offset,
+        data: &'a [u8],
+    ) -> Call<'a, impl Run<usize>> {
+        let sync = self.files.get(handle).ok().map(|file| Sync::of(file.ino, caller));
+        self.write(caller, handle, place, data).until_synced(sync)
     }
 
     fn write_to(
@@ -199,34 +205,32 @@ impl Client {
     /// EOPNOTSUPP for other modes; ENOSPC if the backing file system has less room than asked for; whatever it
     /// answers, where it goes through.
     pub fn fallocate(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         handle: u64,
         mode: i32,
         offset: u64,
         length: u64,
-    ) -> Result<(), Error> {
-        let file = self.files.get(handle)?;
-        self.operate(
-            Operation::Fallocate,
-            || file.path(),
-            |provenance| {
-                self.report_late_error(&file)?;
-                if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
-                    return Err(Error::NotSupported);
+    ) -> Call<'_, impl Run<()>> {
+        let file = self.files.get(handle);
+        let subject = Subject::File(file.clone());
+        Call::new(self, Operation::Fallocate, caller, subject, move |client, asked, provenance| {
+            let file = file?;
+            client.report_late_error(&file)?;
+            if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
+                return Err(Error::NotSupported);
+            }
+            let clears = client.setid_lost(asked.caller, file.ino, provenance)?;
+            let change = Change::Allocate { ino: file.ino, mode, offset, length, clears };
+            let late = |provenance: &mut _| {
+                client.check_size(offset.saturating_add(length))?;
+                if mode & PUNCH_HOLE == 0 {
+                    client.check_free_space(length)?;
                 }
-                let clears = self.setid_lost(caller, file.ino, provenance)?;
-                let change = Change::Allocate { ino: file.ino, mode, offset, length, clears };
-                let late = |provenance: &mut _| {
-                    self.check_size(offset.saturating_add(length))?;
-                    if mode & PUNCH_HOLE == 0 {
-                        self.check_free_space(length)?;
-                    }
-                    self.change_data_late(&change, provenance)
-                };
-                self.submit(&change, provenance, |_| self.apply(&change).map(drop), late)
-            },
-        )
+                client.change_data_late(&change, provenance)
+            };
+            client.submit(&change, provenance, |_| client.apply(&change).map(drop), late)
+        })
     }
 
     fn check_free_space(&self, length: u64) -> Result<(), Error> {
@@ -235,28 +239,21 @@ impl Client {
         if length > available { Err(Error::NoSpace) } else { Ok(()) }
     }
 
-    /// Copies between two open files; calls `done` with how much, where the target was opened with `O_SYNC` or `O_DSYNC`
+    /// Copies between two open files; returns how much. Where the target was opened with `O_SYNC` or `O_DSYNC` it is over
     /// when that has been synced.
     ///
     /// # Errors
     /// As for reading and writing.
-    pub fn copy_range(
-        self: &Arc<Self>,
-        caller: &Caller,
-        copy: &Copy,
-        done: impl FnOnce(Result<usize, Error>) + Send + 'static,
-    ) {
-        let (from, to) = match self.files.get(copy.from).and_then(|from| Ok((from, self.files.get(copy.to)?)))
-        {
-            Ok(files) => files,
-            Err(error) => return done(Err(error)),
-        };
-        let run = |provenance: &mut _| self.copy_between(caller, (&from, &to), copy, provenance);
-        if to.flags & O_SYNC == 0 {
-            return done(self.operate(Operation::CopyFileRange, || to.path(), run));
-        }
-        let sync = Sync { ino: to.ino, data_only: false, thread: caller.thread };
-        self.operate_to_disk(Operation::CopyFileRange, || to.path(), sync, run, done);
+    pub fn copy_range(self: &Arc<Self>, caller: &Caller, copy: Copy) -> Call<'_, impl Run<usize>> {
+        let (from, to) = (self.files.get(copy.from), self.files.get(copy.to));
+        let synced = to.as_ref().ok().filter(|to| to.flags & O_SYNC != 0);
+        let sync = synced.map(|to| Sync::of(to.ino, caller));
+        let subject = Subject::File(to.clone());
+        let run =
+            Call::new(self, Operation::CopyFileRange, caller, subject, move |client, asked, provenance| {
+                client.copy_between(asked.caller, (&*from?, &*to?), &copy, provenance)
+            });
+        run.until_synced(sync)
     }
 
     /// The backing file system copies where both files are simply its own, else this process does.

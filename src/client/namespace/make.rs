@@ -9,6 +9,7 @@ use crate::{
     backing::{self, sys},
     client::{
         Caller, Client, Entry, Looked, Provenance,
+        call::{Call, Run, Subject},
         store::Manner,
         view::{Hold, attributes_of},
     },
@@ -31,12 +32,18 @@ const O_EXCL: i32 = 0o200;
 const SETGID: u32 = 0o2000;
 
 /// What a new inode is to be.
-struct NewInode<'a> {
+struct NewInode {
     kind: Kind,
     mode: u32,
     umask: u32,
     rdev: u64,
-    target: &'a [u8],
+    target: Arc<[u8]>,
+}
+
+impl NewInode {
+    fn of(kind: Kind, mode: u32, umask: u32) -> NewInode {
+        NewInode { kind, mode, umask, rdev: 0, target: Arc::default() }
+    }
 }
 
 impl Client {
@@ -45,15 +52,15 @@ impl Client {
     /// # Errors
     /// EEXIST, ENAMETOOLONG, EROFS; whatever the backing directory answers, where it goes through.
     pub fn mkdir(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         directory: Ino,
         name: &[u8],
         mode: u32,
         umask: u32,
-    ) -> Result<Entry, Error> {
-        let new = NewInode { kind: Kind::Directory, mode, umask, rdev: 0, target: b"" };
-        self.make(Operation::Mkdir, caller, Place::new(directory, name), &new)
+    ) -> Call<'_, impl Run<Entry>> {
+        let new = NewInode::of(Kind::Directory, mode, umask);
+        self.make(Operation::Mkdir, caller, Place::new(directory, name), new)
     }
 
     /// Makes a file, fifo, socket or device; `mode` says which.
@@ -61,16 +68,16 @@ impl Client {
     /// # Errors
     /// As for a directory.
     pub fn mknod(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         directory: Ino,
         name: &[u8],
         mode: u32,
         umask: u32,
         rdev: u64,
-    ) -> Result<Entry, Error> {
-        let new = NewInode { kind: Kind::of_mode(mode), mode, umask, rdev, target: b"" };
-        self.make(Operation::Mknod, caller, Place::new(directory, name), &new)
+    ) -> Call<'_, impl Run<Entry>> {
+        let new = NewInode { rdev, ..NewInode::of(Kind::of_mode(mode), mode, umask) };
+        self.make(Operation::Mknod, caller, Place::new(directory, name), new)
     }
 
     /// Makes a symlink.
@@ -78,31 +85,29 @@ impl Client {
     /// # Errors
     /// As for a directory.
     pub fn symlink(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         directory: Ino,
         name: &[u8],
         target: &[u8],
-    ) -> Result<Entry, Error> {
-        let new = NewInode { kind: Kind::Symlink, mode: 0o777, umask: 0, rdev: 0, target };
-        self.make(Operation::Symlink, caller, Place::new(directory, name), &new)
+    ) -> Call<'_, impl Run<Entry>> {
+        let new = NewInode { target: target.into(), ..NewInode::of(Kind::Symlink, 0o777, 0) };
+        self.make(Operation::Symlink, caller, Place::new(directory, name), new)
     }
 
     fn make(
-        &self,
+        self: &Arc<Self>,
         operation: Operation,
         caller: &Caller,
         place: Place,
-        new: &NewInode<'_>,
-    ) -> Result<Entry, Error> {
-        self.operate(
-            operation,
-            || self.path_of(&place),
-            |provenance| {
-                let (looked, attributes, _) = self.make_inode(caller, &place, new, O_EXCL, provenance)?;
-                Ok(self.entry_of(looked, attributes, provenance))
-            },
-        )
+        new: NewInode,
+    ) -> Call<'_, impl Run<Entry>> {
+        let subject = Subject::Name(place.clone());
+        Call::new(self, operation, caller, subject, move |client, asked, provenance| {
+            let (looked, attributes, _) =
+                client.make_inode(asked.caller, &place, &new, O_EXCL, provenance)?;
+            Ok(client.entry_of(looked, attributes, provenance))
+        })
     }
 
     /// Makes a regular file and opens it; without `O_EXCL` one that is there is opened.
@@ -110,53 +115,62 @@ impl Client {
     /// # Errors
     /// As for a directory, and as for opening a file.
     pub fn create(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         directory: Ino,
         name: &[u8],
         mode: u32,
         umask: u32,
         flags: i32,
-    ) -> Result<(Entry, u64), Error> {
+    ) -> Call<'_, impl Run<(Entry, u64)>> {
         let place = Place::new(directory, name);
-        let new = NewInode { kind: Kind::File, mode, umask, rdev: 0, target: b"" };
-        self.operate(
-            Operation::Create,
-            || self.path_of(&place),
-            |provenance| match self.make_inode(caller, &place, &new, flags, provenance) {
-                Ok((looked, attributes, opened)) => {
-                    let handle = self.open_new(looked.ino(), flags, opened);
-                    Ok((self.entry_of(looked, attributes, provenance), handle))
-                }
-                Err(error) if error.is(Error::Exists) && flags & O_EXCL == 0 => {
-                    // Somebody else has made it since the kernel looked.
-                    self.lock().belief.distrust_name(&place);
-                    let looked = self.find(&place, Hold::Yes, provenance)?.ok_or(Error::Stale)?;
-                    let handle = self.open_known(caller, looked.ino(), flags, provenance)?;
-                    let attributes = self.view(looked.ino(), provenance)?;
-                    Ok((self.entry_of(looked, attributes, provenance), handle))
-                }
-                Err(error) => Err(error),
-            },
-        )
+        let new = NewInode::of(Kind::File, mode, umask);
+        let subject = Subject::Name(place.clone());
+        Call::new(self, Operation::Create, caller, subject, move |client, asked, provenance| {
+            client.create_file(asked.caller, &place, &new, flags, provenance)
+        })
+    }
+
+    fn create_file(
+        &self,
+        caller: &Caller,
+        place: &Place,
+        new: &NewInode,
+        flags: i32,
+        provenance: &mut Provenance,
+    ) -> Result<(Entry, u64), Error> {
+        match self.make_inode(caller, place, new, flags, provenance) {
+            Ok((looked, attributes, opened)) => {
+                let handle = self.open_new(looked.ino(), flags, opened);
+                Ok((self.entry_of(looked, attributes, provenance), handle))
+            }
+            Err(error) if error.is(Error::Exists) && flags & O_EXCL == 0 => {
+                // Somebody else has made it since the kernel looked.
+                self.lock().belief.distrust_name(place);
+                let looked = self.find(place, Hold::Yes, provenance)?.ok_or(Error::Stale)?;
+                let handle = self.open_known(caller, looked.ino(), flags, provenance)?;
+                let attributes = self.view(looked.ino(), provenance)?;
+                Ok((self.entry_of(looked, attributes, provenance), handle))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn make_inode(
         &self,
         caller: &Caller,
         place: &Place,
-        new: &NewInode<'_>,
+        new: &NewInode,
         flags: i32,
         provenance: &mut Provenance,
     ) -> Result<Made<'_>, Error> {
         self.check_name(&place.name)?;
         let (attributes, inherited) = self.new_attributes(caller, place.directory, new, provenance)?;
-        let target: Arc<[u8]> = new.target.into();
         let change = |ino| Change::Make {
             place: place.clone(),
             ino,
             attributes,
-            target: target.clone(),
+            target: new.target.clone(),
             inherited: inherited.clone(),
         };
         match self.route(&change(0)) {
@@ -223,7 +237,7 @@ impl Client {
         &self,
         caller: &Caller,
         directory: Ino,
-        new: &NewInode<'_>,
+        new: &NewInode,
         provenance: &mut Provenance,
     ) -> Result<(Attributes, Inherited), Error> {
         let (mut permissions, inherited) = self.inheritance(directory, new)?;
@@ -249,7 +263,7 @@ impl Client {
     }
 
     /// The permission bits of a new inode, and the ACLs that the directory's default ACL leaves to it (`acl(5)`).
-    fn inheritance(&self, directory: Ino, new: &NewInode<'_>) -> Result<(u32, Inherited), Error> {
+    fn inheritance(&self, directory: Ino, new: &NewInode) -> Result<(u32, Inherited), Error> {
         let mode = new.mode & 0o7777;
         if new.kind == Kind::Symlink {
             return Ok((mode, Inherited::default()));
@@ -273,22 +287,25 @@ impl Client {
     ///
     /// # Errors
     /// EEXIST, ENOENT, EROFS; whatever the backing directory answers, where it goes through.
-    pub fn link(&self, ino: Ino, directory: Ino, name: &[u8]) -> Result<Entry, Error> {
+    pub fn link(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ino: Ino,
+        directory: Ino,
+        name: &[u8],
+    ) -> Call<'_, impl Run<Entry>> {
         let place = Place::new(directory, name);
-        self.operate(
-            Operation::Link,
-            || self.path_of(&place),
-            |provenance| {
-                self.check_name(&place.name)?;
-                let kind = Kind::of_mode(self.table.kind(ino).ok_or(Error::Stale)?);
-                let change = Change::Link { ino, kind, place: place.clone() };
-                let late = |provenance: &mut _| self.link_late(&change, &place, provenance);
-                self.submit(&change, provenance, |_| self.apply(&change).map(drop), late)?;
-                let looked = self.look_up(ino).ok_or(Error::Stale)?;
-                let attributes = self.view(ino, provenance)?;
-                Ok(self.entry_of(looked, attributes, provenance))
-            },
-        )
+        let subject = Subject::Name(place.clone());
+        Call::new(self, Operation::Link, caller, subject, move |client, _, provenance| {
+            client.check_name(&place.name)?;
+            let kind = Kind::of_mode(client.table.kind(ino).ok_or(Error::Stale)?);
+            let change = Change::Link { ino, kind, place: place.clone() };
+            let late = |provenance: &mut _| client.link_late(&change, &place, provenance);
+            client.submit(&change, provenance, |_| client.apply(&change).map(drop), late)?;
+            let looked = client.look_up(ino).ok_or(Error::Stale)?;
+            let attributes = client.view(ino, provenance)?;
+            Ok(client.entry_of(looked, attributes, provenance))
+        })
     }
 
     fn link_late(&self, change: &Change, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {

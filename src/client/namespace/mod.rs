@@ -9,11 +9,14 @@ mod make;
 mod remove;
 mod rename;
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
     backing::sys,
-    client::{Caller, Client, Provenance, Shown},
+    client::{
+        Caller, Client, Provenance, Shown,
+        call::{Call, Run, Subject},
+    },
     consistency::{AttributeChange, Change, Ino, Kind, Place, Snapshot, belief::Grounds, inquiry::Entering},
     error::Error,
     operation::Operation,
@@ -44,32 +47,43 @@ impl Client {
     ///
     /// # Errors
     /// What the backing directory answers, where the change goes through.
-    pub fn setattr(&self, caller: &Caller, ino: Ino, asked: &SetAttributes) -> Result<Shown, Error> {
-        self.operate(
-            Operation::Setattr,
-            || self.table.path(ino),
-            |provenance| {
-                if let Some(size) = asked.size {
-                    self.check_size(size)?;
-                    let clears = self.setid_lost(caller, ino, provenance)?;
-                    let change = Change::Resize { ino, size, clears };
-                    self.change_data(&change, provenance)?;
-                }
-                let change = AttributeChange {
-                    permissions: self.permissions_asked(caller, ino, asked, provenance)?,
-                    uid: asked.uid,
-                    gid: asked.gid,
-                    atime: asked.atime,
-                    mtime: asked.mtime,
-                };
-                // chown(-1, -1) asks for nothing and still updates ctime.
-                if !change.is_empty() || asked.size.is_none() {
-                    let owner = self.owner_to_ask(caller, ino, provenance)?;
-                    self.change_attributes(ino, change, owner)?;
-                }
-                self.show(ino, provenance)
-            },
-        )
+    pub fn setattr(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ino: Ino,
+        wanted: SetAttributes,
+    ) -> Call<'_, impl Run<Shown>> {
+        Call::new(self, Operation::Setattr, caller, Subject::Inode(ino), move |client, asked, provenance| {
+            client.set_attributes(asked.caller, ino, &wanted, provenance)?;
+            client.show(ino, provenance)
+        })
+    }
+
+    fn set_attributes(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        wanted: &SetAttributes,
+        provenance: &mut Provenance,
+    ) -> Result<(), Error> {
+        if let Some(size) = wanted.size {
+            self.check_size(size)?;
+            let clears = self.setid_lost(caller, ino, provenance)?;
+            self.change_data(&Change::Resize { ino, size, clears }, provenance)?;
+        }
+        let change = AttributeChange {
+            permissions: self.permissions_asked(caller, ino, wanted, provenance)?,
+            uid: wanted.uid,
+            gid: wanted.gid,
+            atime: wanted.atime,
+            mtime: wanted.mtime,
+        };
+        // chown(-1, -1) asks for nothing and still updates ctime.
+        if change.is_empty() && wanted.size.is_some() {
+            return Ok(());
+        }
+        let owner = self.owner_to_ask(caller, ino, provenance)?;
+        self.change_attributes(ino, change, owner)
     }
 
     pub(in crate::client) fn change_attributes(
@@ -99,17 +113,13 @@ impl Client {
     ///
     /// # Errors
     /// EINVAL if it is none; whatever the backing directory answers.
-    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>, Error> {
-        self.operate(
-            Operation::Readlink,
-            || self.table.path(ino),
-            |_| {
-                if let Some(target) = self.lock().in_flight.overlay().target(ino) {
-                    return Ok(target.to_vec());
-                }
-                sys::read_link(self.descriptor(ino)?.as_fd())
-            },
-        )
+    pub fn readlink(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<Vec<u8>>> {
+        Call::new(self, Operation::Readlink, caller, Subject::Inode(ino), move |client, _, _| {
+            if let Some(target) = client.lock().in_flight.overlay().target(ino) {
+                return Ok(target.to_vec());
+            }
+            sys::read_link(client.descriptor(ino)?.as_fd())
+        })
     }
 
     /// Puts a change in flight if the grounds of the decision for it still stand; `false` if it has to be made anew.
@@ -164,32 +174,24 @@ impl Client {
     ///
     /// # Errors
     /// EACCES.
-    pub fn access(&self, ino: Ino, mask: i32) -> Result<(), Error> {
+    pub fn access(self: &Arc<Self>, caller: &Caller, ino: Ino, mask: i32) -> Call<'_, impl Run<()>> {
         const X_OK: i32 = 1;
-        self.operate(
-            Operation::Access,
-            || self.table.path(ino),
-            |provenance| {
-                let attributes = self.view(ino, provenance)?;
-                let executable = attributes.kind == Kind::Directory || attributes.permissions & 0o111 != 0;
-                if mask & X_OK != 0 && !executable { Err(Error::AccessDenied) } else { Ok(()) }
-            },
-        )
+        Call::new(self, Operation::Access, caller, Subject::Inode(ino), move |client, _, provenance| {
+            let attributes = client.view(ino, provenance)?;
+            let executable = attributes.kind == Kind::Directory || attributes.permissions & 0o111 != 0;
+            if mask & X_OK != 0 && !executable { Err(Error::AccessDenied) } else { Ok(()) }
+        })
     }
 
     /// Opens a directory.
     ///
     /// # Errors
     /// An injected fault.
-    pub fn opendir(&self, ino: Ino) -> Result<u64, Error> {
-        self.operate(
-            Operation::Opendir,
-            || self.table.path(ino),
-            |_| {
-                self.pin(ino);
-                Ok(self.files.add_directory(ino))
-            },
-        )
+    pub fn opendir(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<u64>> {
+        Call::new(self, Operation::Opendir, caller, Subject::Inode(ino), move |client, _, _| {
+            client.pin(ino);
+            Ok(client.files.add_directory(ino))
+        })
     }
 
     /// What a directory handle shows, without `.` and `..`: the directory is listed when reading starts at offset 0, and
@@ -197,13 +199,18 @@ impl Client {
     ///
     /// # Errors
     /// EBADF; whatever the backing directory answers.
-    pub fn readdir(&self, handle: u64, offset: u64) -> Result<Snapshot, Error> {
-        let open = self.files.directory(handle)?;
-        self.operate(
-            Operation::Readdir,
-            || self.table.path(open.ino),
-            |provenance| open.snapshot(offset == 0, || self.listing(open.ino, provenance)),
-        )
+    pub fn readdir(
+        self: &Arc<Self>,
+        caller: &Caller,
+        handle: u64,
+        offset: u64,
+    ) -> Call<'_, impl Run<Snapshot>> {
+        let open = self.files.directory(handle);
+        let subject = open.as_ref().map_or(Subject::Everything, |open| Subject::Inode(open.ino));
+        Call::new(self, Operation::Readdir, caller, subject, move |client, _, provenance| {
+            let open = open?;
+            open.snapshot(offset == 0, || client.listing(open.ino, provenance))
+        })
     }
 
     /// Closes a directory.

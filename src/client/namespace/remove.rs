@@ -1,7 +1,13 @@
 //! Removing names.
 
+use std::sync::Arc;
+
 use crate::{
-    client::{Client, Looked, Provenance, view::Hold},
+    client::{
+        Caller, Client, Looked, Provenance,
+        call::{Call, Run, Subject},
+        view::Hold,
+    },
     consistency::{Change, Ino, Place},
     error::Error,
     operation::Operation,
@@ -12,26 +18,24 @@ impl Client {
     ///
     /// # Errors
     /// ENOENT, EROFS; whatever the backing directory answers, where it goes through.
-    pub fn unlink(&self, directory: Ino, name: &[u8]) -> Result<(), Error> {
+    pub fn unlink(self: &Arc<Self>, caller: &Caller, directory: Ino, name: &[u8]) -> Call<'_, impl Run<()>> {
         let place = Place::new(directory, name);
-        self.operate(
-            Operation::Unlink,
-            || self.path_of(&place),
-            |provenance| self.remove(&place, provenance, |place, ino| Change::Unlink { place, ino }),
-        )
+        let subject = Subject::Name(place.clone());
+        Call::new(self, Operation::Unlink, caller, subject, move |client, _, provenance| {
+            client.remove(&place, provenance, |place, ino| Change::Unlink { place, ino })
+        })
     }
 
     /// Removes an empty directory.
     ///
     /// # Errors
     /// ENOENT, ENOTEMPTY, EROFS; whatever the backing directory answers, where it goes through.
-    pub fn rmdir(&self, directory: Ino, name: &[u8]) -> Result<(), Error> {
+    pub fn rmdir(self: &Arc<Self>, caller: &Caller, directory: Ino, name: &[u8]) -> Call<'_, impl Run<()>> {
         let place = Place::new(directory, name);
-        self.operate(
-            Operation::Rmdir,
-            || self.path_of(&place),
-            |provenance| self.remove(&place, provenance, |place, ino| Change::RemoveDirectory { place, ino }),
-        )
+        let subject = Subject::Name(place.clone());
+        Call::new(self, Operation::Rmdir, caller, subject, move |client, _, provenance| {
+            client.remove(&place, provenance, |place, ino| Change::RemoveDirectory { place, ino })
+        })
     }
 
     fn remove(

@@ -1,10 +1,14 @@
 //! Moving names.
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
     backing::sys,
-    client::{Client, Looked, Provenance, view::Hold},
+    client::{
+        Caller, Client, Looked, Provenance,
+        call::{Call, Run, Subject},
+        view::Hold,
+    },
     consistency::{Change, Ino, Kind, Place, RenameHow, belief::Grounds},
     error::Error,
     operation::Operation,
@@ -15,17 +19,20 @@ impl Client {
     ///
     /// # Errors
     /// ENOENT, EEXIST, ENOTEMPTY, EROFS; whatever the backing directory answers, where it goes through.
-    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), how: RenameHow) -> Result<(), Error> {
+    pub fn rename(
+        self: &Arc<Self>,
+        caller: &Caller,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        how: RenameHow,
+    ) -> Call<'_, impl Run<()>> {
         let (from, to) = (Place::new(from.0, from.1), Place::new(to.0, to.1));
-        self.operate(
-            Operation::Rename,
-            || self.path_of(&from),
-            |provenance| {
-                self.check_name(&to.name)?;
-                while !self.try_rename(&from, &to, how, provenance)? {}
-                Ok(())
-            },
-        )
+        let subject = Subject::Name(from.clone());
+        Call::new(self, Operation::Rename, caller, subject, move |client, _, provenance| {
+            client.check_name(&to.name)?;
+            while !client.try_rename(&from, &to, how, provenance)? {}
+            Ok(())
+        })
     }
 
     /// One try; `false` if what it was based on has changed meanwhile.

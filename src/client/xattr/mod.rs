@@ -6,7 +6,11 @@ use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
     backing::{self, Traits, sys},
-    client::{Caller, Client, Provenance, store},
+    client::{
+        Caller, Client, Provenance,
+        call::{Asked, Call, Run, Subject},
+        store,
+    },
     consistency::{
         AttributeChange, Change, Ino, Kind, Name,
         acl::{ACCESS_ACL, Acl, DEFAULT_ACL},
@@ -36,23 +40,24 @@ impl Client {
     /// # Errors
     /// EEXIST, ENODATA by the flags; EOPNOTSUPP for an unknown kind of name; EACCES for a default ACL of anything but a
     /// directory; EINVAL for a torn ACL; whatever the backing directory answers, where it goes through.
-    pub fn setxattr(
-        &self,
+    pub fn setxattr<'a>(
+        self: &'a Arc<Self>,
         caller: &Caller,
         ino: Ino,
         name: &[u8],
-        value: &[u8],
+        value: &'a [u8],
         flags: i32,
-    ) -> Result<(), Error> {
-        self.operate(
-            Operation::Setxattr,
-            || self.table.path(ino),
-            |provenance| match name {
-                ACCESS_ACL => self.set_access_acl(caller, ino, value, provenance),
-                DEFAULT_ACL => self.set_default_acl(caller, ino, value, provenance),
-                _ => self.set_plain(caller, ino, name, value, flags, provenance),
-            },
-        )
+    ) -> Call<'a, impl Run<()>> {
+        let (name, subject) = (name.to_vec(), Subject::Inode(ino));
+        let set = Call::new(self, Operation::Setxattr, caller, subject, move |client, asked, provenance| {
+            let Asked { caller, data: value } = asked;
+            match name.as_slice() {
+                ACCESS_ACL => client.set_access_acl(caller, ino, value, provenance),
+                DEFAULT_ACL => client.set_default_acl(caller, ino, value, provenance),
+                name => client.set_plain(caller, ino, name, value, flags, provenance),
+            }
+        });
+        set.with_data(value)
     }
 
     fn set_plain(
@@ -141,11 +146,12 @@ impl Client {
     ///
     /// # Errors
     /// ENODATA; whatever the backing directory answers.
-    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
-        if is_asked_by_kernel(name) {
-            return self.answer(Operation::Getxattr, || self.table.path(ino), |_| self.xattr(ino, name));
-        }
-        self.operate(Operation::Getxattr, || self.table.path(ino), |_| self.xattr(ino, name))
+    pub fn getxattr(self: &Arc<Self>, caller: &Caller, ino: Ino, name: &[u8]) -> Call<'_, impl Run<Vec<u8>>> {
+        let (can_be_the_kernels, name) = (is_asked_by_kernel(name), name.to_vec());
+        let get = Call::new(self, Operation::Getxattr, caller, Subject::Inode(ino), move |client, _, _| {
+            client.xattr(ino, &name)
+        });
+        get.can_be_the_kernels_if(can_be_the_kernels)
     }
 
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
@@ -182,19 +188,15 @@ impl Client {
     ///
     /// # Errors
     /// Whatever the backing directory answers.
-    pub fn listxattr(&self, caller: &Caller, ino: Ino) -> Result<Vec<u8>, Error> {
-        self.operate(
-            Operation::Listxattr,
-            || self.table.path(ino),
-            |_| {
-                let mut names = self.xattr_names(ino)?;
-                let hidden = |name: &Vec<u8>| name.starts_with(TRUSTED);
-                if names.iter().any(hidden) && !caller.administers() {
-                    names.retain(|name| !hidden(name));
-                }
-                Ok(names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect())
-            },
-        )
+    pub fn listxattr(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<Vec<u8>>> {
+        Call::new(self, Operation::Listxattr, caller, Subject::Inode(ino), move |client, asked, _| {
+            let mut names = client.xattr_names(ino)?;
+            let hidden = |name: &Vec<u8>| name.starts_with(TRUSTED);
+            if names.iter().any(hidden) && !asked.caller.administers() {
+                names.retain(|name| !hidden(name));
+            }
+            Ok(names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect())
+        })
     }
 
     fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>, Error> {
@@ -219,22 +221,19 @@ impl Client {
     ///
     /// # Errors
     /// ENODATA; whatever the backing directory answers, where it goes through.
-    pub fn removexattr(&self, caller: &Caller, ino: Ino, name: &[u8]) -> Result<(), Error> {
-        self.operate(
-            Operation::Removexattr,
-            || self.table.path(ino),
-            |provenance| {
-                let owner = match name {
-                    // The kernel asks by itself to remove them, for whoever writes.
-                    CAPABILITIES => None,
-                    _ => self.owner_to_ask(caller, ino, provenance)?,
-                };
-                let change = Change::SetXattr { ino, name: name.into(), value: None, owner };
-                let through = |_: &mut _| store::remove_xattr(self.descriptor(ino)?.as_fd(), name, owner);
-                let late = |_: &mut _| self.remove_xattr_late(&change, ino, name);
-                self.submit(&change, provenance, through, late)
-            },
-        )
+    pub fn removexattr(self: &Arc<Self>, caller: &Caller, ino: Ino, name: &[u8]) -> Call<'_, impl Run<()>> {
+        let (name, subject) = (name.to_vec(), Subject::Inode(ino));
+        Call::new(self, Operation::Removexattr, caller, subject, move |client, asked, provenance| {
+            let owner = match name.as_slice() {
+                // The kernel asks by itself to remove them, for whoever writes.
+                CAPABILITIES => None,
+                _ => client.owner_to_ask(asked.caller, ino, provenance)?,
+            };
+            let change = Change::SetXattr { ino, name: name.as_slice().into(), value: None, owner };
+            let through = |_: &mut _| store::remove_xattr(client.descriptor(ino)?.as_fd(), &name, owner);
+            let late = |_: &mut _| client.remove_xattr_late(&change, ino, &name);
+            client.submit(&change, provenance, through, late)
+        })
     }
 
     fn remove_xattr_late(&self, change: &Change, ino: Ino, name: &[u8]) -> Result<(), Error> {

@@ -150,14 +150,10 @@ impl Machine for Host {
                 if flags & libc::O_CREAT == 0 {
                     return Err(Error::NotFound);
                 }
-                let (entry, handle) = self.client.create(
-                    &root_caller(),
-                    directory.ino,
-                    name,
-                    libc::S_IFREG | 0o666,
-                    UMASK,
-                    flags,
-                )?;
+                let (entry, handle) = self
+                    .client
+                    .create(&root_caller(), directory.ino, name, libc::S_IFREG | 0o666, UMASK, flags)
+                    .now()?;
                 self.renamed(directory.ino, name);
                 drop(self.known(directory.ino, name, entry));
                 return Ok(HostFile { handle, ino: entry.ino, flags, directories: directory.keep() });
@@ -169,8 +165,10 @@ impl Machine for Host {
                 Kind::Symlink => return Err(Error::System(libc::ELOOP)),
                 _ => {}
             }
-            let handle =
-                self.client.open_file(&root_caller(), found.ino, flags & !(libc::O_CREAT | libc::O_EXCL))?;
+            let handle = self
+                .client
+                .open_file(&root_caller(), found.ino, flags & !(libc::O_CREAT | libc::O_EXCL))
+                .now()?;
             if flags & libc::O_TRUNC != 0 {
                 self.changed(&[found.ino]);
             }
@@ -179,7 +177,7 @@ impl Machine for Host {
     }
 
     fn close(&self, file: HostFile) -> Answer {
-        let flushed = self.client.flush(file.handle).map(done).map_err(Error::errno);
+        let flushed = self.client.flush(&root_caller(), file.handle).now().map(done).map_err(Error::errno);
         self.client.release(file.handle);
         file.directories.into_iter().for_each(|ino| self.give_back(ino));
         flushed
@@ -191,14 +189,18 @@ impl Machine for Host {
         }
         let place = if file.flags & libc::O_APPEND != 0 { Offset::End } else { Offset::At(offset) };
         self.changed(&[file.ino]);
-        self.client.write(&root_caller(), file.handle, place, data).map(count).map_err(Error::errno)
+        self.client.write(&root_caller(), file.handle, place, data).now().map(count).map_err(Error::errno)
     }
 
     fn read(&self, file: &HostFile, offset: u64, length: usize) -> Answer {
         if !file.is_readable() {
             return Err(libc::EBADF);
         }
-        self.client.read(file.handle, offset, length).map(|bytes| bytes.to_vec()).map_err(Error::errno)
+        self.client
+            .read(&root_caller(), file.handle, offset, length)
+            .now()
+            .map(|bytes| bytes.to_vec())
+            .map_err(Error::errno)
     }
 
     fn set_file_length(&self, file: &HostFile, size: u64) -> Answer {
@@ -217,6 +219,7 @@ impl Machine for Host {
         let mode = if punch { libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE } else { 0 };
         self.client
             .fallocate(&root_caller(), file.handle, mode, offset, length)
+            .now()
             .map(done)
             .map_err(Error::errno)
     }
@@ -236,10 +239,7 @@ impl Machine for Host {
         self.changed(&[to.0.ino]);
         let copy =
             Copy { from: from.0.handle, from_offset: from.1, to: to.0.handle, to_offset: to.1, length };
-        let (sender, receiver) = channel();
-        let done = move |copied| sender.send(copied).expect("somebody waits");
-        self.client.copy_range(&root_caller(), &copy, done);
-        receiver.recv().expect("an answer").map(count).map_err(Error::errno)
+        self.client.copy_range(&root_caller(), copy).now().map(count).map_err(Error::errno)
     }
 
     /// `fsync(2)`: nothing runs by itself here, so what it hurries is landed at once.
@@ -271,7 +271,7 @@ impl Machine for Host {
 
     fn mkdir(&self, path: &str) -> Answer {
         self.make(path, |client, directory, name| {
-            client.mkdir(&root_caller(), directory, name, libc::S_IFDIR | 0o777, UMASK)
+            client.mkdir(&root_caller(), directory, name, libc::S_IFDIR | 0o777, UMASK).now()
         })
     }
 
@@ -282,7 +282,12 @@ impl Machine for Host {
             if !found.is_directory() {
                 return Err(Error::NotDirectory);
             }
-            self.removed(self.client.rmdir(directory.ino, name), directory.ino, name, found.ino)
+            self.removed(
+                self.client.rmdir(&root_caller(), directory.ino, name).now(),
+                directory.ino,
+                name,
+                found.ino,
+            )
         })
     }
 
@@ -293,19 +298,24 @@ impl Machine for Host {
             if found.is_directory() {
                 return Err(Error::IsDirectory);
             }
-            self.removed(self.client.unlink(directory.ino, name), directory.ino, name, found.ino)
+            self.removed(
+                self.client.unlink(&root_caller(), directory.ino, name).now(),
+                directory.ino,
+                name,
+                found.ino,
+            )
         })
     }
 
     fn symlink(&self, path: &str, target: &str) -> Answer {
         self.make(path, |client, directory, name| {
-            client.symlink(&root_caller(), directory, name, target.as_bytes())
+            client.symlink(&root_caller(), directory, name, target.as_bytes()).now()
         })
     }
 
     fn mkfifo(&self, path: &str) -> Answer {
         self.make(path, |client, directory, name| {
-            client.mknod(&root_caller(), directory, name, libc::S_IFIFO | 0o666, UMASK, 0)
+            client.mknod(&root_caller(), directory, name, libc::S_IFIFO | 0o666, UMASK, 0).now()
         })
     }
 
@@ -318,7 +328,7 @@ impl Machine for Host {
                 None if source.is_directory() => return Err(Error::NotPermitted),
                 None => {}
             }
-            let entry = self.client.link(source.ino, directory.ino, name)?;
+            let entry = self.client.link(&root_caller(), source.ino, directory.ino, name).now()?;
             self.renamed(directory.ino, name);
             drop(self.known(directory.ino, name, entry));
             Ok(Vec::new())
@@ -362,7 +372,7 @@ impl Host {
         let log = EventLog::new(
             id,
             true,
-            Arc::new(move |_, line| sink.lock().expect("no panic").push(line.to_string())),
+            Arc::new(move |record| sink.lock().expect("no panic").push(record.to_string())),
         );
         let client = Client::open(options, clock.clone(), log).expect("a backing directory");
         Host {
@@ -428,7 +438,7 @@ impl Host {
         if let Some((attributes, _)) = self.kept().attributes.get(&ino).filter(|(_, until)| now < *until) {
             return Ok(*attributes);
         }
-        let Shown { attributes, lease } = self.client.getattr(ino)?;
+        let Shown { attributes, lease } = self.client.getattr(&root_caller(), ino).now()?;
         self.keep_attributes(ino, attributes, lease);
         Ok(attributes)
     }
@@ -444,7 +454,7 @@ impl Host {
             }
             None => {}
         }
-        match self.client.lookup(directory, name) {
+        match self.client.lookup(&root_caller(), directory, name).now() {
             Ok(entry) => Ok(self.known(directory, name, entry)),
             Err(Missing { error, lease }) => {
                 self.keep_name(directory, name, None, lease);
@@ -529,7 +539,7 @@ impl Host {
     fn start_sync(&self, handle: u64) -> Receiver<Result<(), Error>> {
         let (sender, receiver) = channel();
         let done = move |result| sender.send(result).expect("somebody waits");
-        self.client.fsync(handle, false, 0, Box::new(done));
+        self.client.fsync(&root_caller(), handle, false).serve(done);
         receiver
     }
 
@@ -549,7 +559,7 @@ impl Host {
     }
 
     fn set_node_attributes(&self, ino: u64, asked: &SetAttributes) -> Result<(), Error> {
-        let Shown { attributes, lease } = self.client.setattr(&root_caller(), ino, asked)?;
+        let Shown { attributes, lease } = self.client.setattr(&root_caller(), ino, *asked).now()?;
         self.keep_attributes(ino, attributes, lease);
         Ok(())
     }
@@ -568,7 +578,7 @@ impl Host {
         if node.attributes.kind == Kind::Symlink { Err(Error::NotFound) } else { Ok(node) }
     }
 
-    fn make(&self, path: &str, make: impl Fn(&Client, u64, &[u8]) -> Result<Entry, Error>) -> Answer {
+    fn make(&self, path: &str, make: impl Fn(&Arc<Client>, u64, &[u8]) -> Result<Entry, Error>) -> Answer {
         self.retrying(|| {
             let (directory, name, found) = self.place(path)?;
             if found.is_some() {
@@ -611,7 +621,10 @@ impl Host {
             Move::NoReplace => RenameHow::NoReplace,
             Move::Exchange => RenameHow::Exchange,
         };
-        let renamed = self.client.rename((old_directory.ino, old_name), (new_directory.ino, new_name), how);
+        let renamed = self
+            .client
+            .rename(&root_caller(), (old_directory.ino, old_name), (new_directory.ino, new_name), how)
+            .now();
         // What is known of the inode at its old name is known of it at its new one (d_move).
         let moved = self.kept().names.get(&(old_directory.ino, old_name.to_vec())).copied();
         for (directory, name) in [(old_directory.ino, old_name), (new_directory.ino, new_name)] {
@@ -632,8 +645,10 @@ impl Host {
     fn look_at(&self, path: &str, node: &Node<'_>, tree: &mut Tree) {
         let attributes = &node.attributes;
         let target = (attributes.kind == Kind::Symlink).then(|| {
-            String::from_utf8(self.client.readlink(node.ino).expect("a symlink has a target"))
-                .expect("a target in UTF-8")
+            String::from_utf8(
+                self.client.readlink(&root_caller(), node.ino).now().expect("a symlink has a target"),
+            )
+            .expect("a target in UTF-8")
         });
         let seen = Seen {
             kind: attributes.kind,
@@ -657,17 +672,25 @@ impl Host {
     }
 
     fn content(&self, node: &Node<'_>) -> Vec<u8> {
-        let handle =
-            self.client.open_file(&root_caller(), node.ino, libc::O_RDONLY).expect("a file can be opened");
-        let content =
-            self.client.read(handle, 0, node.attributes.size as usize + 10).expect("a file can be read");
+        let handle = self
+            .client
+            .open_file(&root_caller(), node.ino, libc::O_RDONLY)
+            .now()
+            .expect("a file can be opened");
+        let content = self
+            .client
+            .read(&root_caller(), handle, 0, node.attributes.size as usize + 10)
+            .now()
+            .expect("a file can be read");
         self.client.release(handle);
         content.to_vec()
     }
 
     fn look_inside(&self, path: &str, directory: &Node<'_>, tree: &mut Tree) {
-        let handle = self.client.opendir(directory.ino).expect("a directory can be opened");
-        let snapshot = self.client.readdir(handle, 0).expect("a directory can be listed");
+        let handle =
+            self.client.opendir(&root_caller(), directory.ino).now().expect("a directory can be opened");
+        let snapshot =
+            self.client.readdir(&root_caller(), handle, 0).now().expect("a directory can be listed");
         self.client.releasedir(handle);
         let mut listed: Vec<&[u8]> = snapshot.starting_at(0).map(|(_, (name, ..))| name).collect();
         listed.sort_unstable();
@@ -741,8 +764,8 @@ impl Host {
 
     fn walk_below(&self, directory: &Node<'_>, show: &mut impl FnMut(&SeenInside)) {
         let number = self.client.shown_number(directory.ino);
-        let Ok(handle) = self.client.opendir(directory.ino) else { return };
-        let snapshot = self.client.readdir(handle, 0);
+        let Ok(handle) = self.client.opendir(&root_caller(), directory.ino).now() else { return };
+        let snapshot = self.client.readdir(&root_caller(), handle, 0).now();
         self.client.releasedir(handle);
         let Ok(snapshot) = snapshot else { return };
         let names = snapshot.starting_at(0).map(|(_, (name, ..))| name);

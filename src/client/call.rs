@@ -1,0 +1,389 @@
+//! The life of a call, from the request to the answer:
+//!
+//! 1. **verdict**: the fault injector lets it pass or fails it, before it has any effect;
+//! 2. **room**: one that can add a change waits while too much is in flight;
+//! 3. **run**: the operation itself, which answers from the client's view or makes a change;
+//! 4. **sync**: one that promises safety waits until what it changed has landed and is synced;
+//! 5. **answer**: it is logged and answered.
+//!
+//! A call that waits holds no thread: what is left of its life is kept in [`Waits`](super::waits::Waits) and goes on when its
+//! wait is over. A call that panics answers EIO and leaves the client alive.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use super::{Caller, Client, open_files::OpenFile, sync::Sync};
+use crate::{
+    backing::sys,
+    consistency::{Ino, Origin, Place, Provenance},
+    error::Error,
+    event::{Event, readable},
+    fault::Verdict,
+    operation::Operation,
+};
+
+/// What a call is about, for faults, delays and the log.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// An inode, by whichever name it was found.
+    Inode(Ino),
+    /// A name, whatever there is of it.
+    Name(Place),
+    /// An open file, by the name under which it was opened; or why there is none.
+    File(Result<Arc<OpenFile>, Error>),
+    /// The file system as a whole.
+    Everything,
+}
+
+impl Subject {
+    fn path(&self, client: &Client) -> Vec<u8> {
+        match self {
+            Subject::Inode(ino) => client.table.path(*ino),
+            Subject::Name(place) => client.path_of(place),
+            Subject::File(Ok(file)) => file.path(),
+            Subject::File(Err(_)) | Subject::Everything => b"/".to_vec(),
+        }
+    }
+}
+
+/// What a running operation is told of its call.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The program behind it.
+    pub caller: &'a Caller,
+    /// The bytes that came with it.
+    pub data: &'a [u8],
+}
+
+/// The operation that a call runs.
+pub trait Run<T, E = Error>:
+    FnOnce(&Arc<Client>, Asked<'_>, &mut Provenance) -> Result<T, E> + Send + 'static
+{
+}
+
+impl<T, E, F> Run<T, E> for F where
+    F: FnOnce(&Arc<Client>, Asked<'_>, &mut Provenance) -> Result<T, E> + Send + 'static
+{
+}
+
+/// What a call can fail with: an error, perhaps with more about it.
+pub trait Failure: From<Error> + AsRef<Error> + Send + 'static {}
+
+impl<E: From<Error> + AsRef<Error> + Send + 'static> Failure for E {}
+
+/// One call of a program, ready to be served.
+#[must_use = "a call does nothing until it is served"]
+pub struct Call<'a, R> {
+    client: &'a Arc<Client>,
+    data: &'a [u8],
+    can_add: bool,
+    work: Work<R>,
+}
+
+/// What a call takes along while it waits.
+struct Work<R> {
+    about: About,
+    sync: Option<Sync>,
+    run: R,
+}
+
+struct About {
+    operation: Operation,
+    subject: Subject,
+    caller: Caller,
+    can_be_the_kernels: bool,
+}
+
+impl<'a, R> Call<'a, R> {
+    /// A call of this operation for `caller`. What it runs is told of it.
+    pub(super) fn new<T, E>(
+        client: &'a Arc<Client>,
+        operation: Operation,
+        caller: &Caller,
+        subject: Subject,
+        run: R,
+    ) -> Call<'a, R>
+    where
+        R: FnOnce(&Arc<Client>, Asked<'_>, &mut Provenance) -> Result<T, E> + Send + 'static,
+    {
+        let can_be_the_kernels = !operation.is_only_programs();
+        let about = About { operation, subject, caller: *caller, can_be_the_kernels };
+        Call { client, data: &[], can_add: operation.can_change(), work: Work { about, sync: None, run } }
+    }
+
+    /// With bytes, which count towards the room that it needs.
+    pub(super) fn with_data(self, data: &'a [u8]) -> Self {
+        Call { data, ..self }
+    }
+
+    /// One that adds nothing to what is in flight, unlike others of its operation.
+    pub(super) fn adds_nothing_if(mut self, adds_nothing: bool) -> Self {
+        self.can_add &= !adds_nothing;
+        self
+    }
+
+    /// One that the kernel may make by itself, unlike others of its operation: no fault is drawn for it.
+    pub(super) fn can_be_the_kernels_if(mut self, can_be: bool) -> Self {
+        self.work.about.can_be_the_kernels |= can_be;
+        self
+    }
+
+    /// One that is over only when this has landed and is synced.
+    pub(super) fn until_synced(mut self, sync: Option<Sync>) -> Self {
+        self.work.sync = sync;
+        self
+    }
+}
+
+impl<R> Call<'_, R> {
+    /// Leads the call through its life; `answer` gets what comes of it, here or wherever its last wait ends. If that panics
+    /// it drops its reply unanswered, for which fuser says EIO.
+    pub fn serve<T, E>(self, answer: impl FnOnce(Result<T, E>) + Send + 'static)
+    where
+        R: Run<T, E>,
+        T: Send + 'static,
+        E: Failure,
+    {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let about = &self.work.about;
+            self.client.operations.count(about.operation);
+            match about.verdict(self.client) {
+                Ok(()) => self.find_room(answer),
+                Err(error) => about.fail(self.client, error, answer),
+            }
+        }));
+    }
+
+    /// The same for a test, which waits for the answer in its own thread.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub fn now<T, E>(self) -> Result<T, E>
+    where
+        R: Run<T, E>,
+        T: Send + 'static,
+        E: Failure,
+    {
+        let (sender, answer) = mpsc::sync_channel(1);
+        self.serve(move |result| {
+            let _ = sender.send(result);
+        });
+        answer.recv().unwrap_or_else(|_| Err(Error::InputOutput.into()))
+    }
+
+    fn find_room<T, E>(self, answer: impl FnOnce(Result<T, E>) + Send + 'static)
+    where
+        R: Run<T, E>,
+        T: Send + 'static,
+        E: Failure,
+    {
+        let Call { client, data, can_add, work } = self;
+        if !can_add || client.has_room(data.len()) {
+            return work.run(client, data, answer);
+        }
+        let data = match sys::expect_memory(data.len()) {
+            Ok(()) => data.to_vec(),
+            Err(error) => return work.about.fail(client, error, answer),
+        };
+        let (later, wanted, thread) = (client.clone(), data.len(), work.about.caller.thread);
+        let go_on = move |room: Result<(), Error>| match room {
+            Ok(()) => work.run(&later, &data, answer),
+            Err(error) => work.about.fail(&later, error, answer),
+        };
+        client.wait_for_room(wanted, thread, Box::new(go_on));
+    }
+}
+
+impl<R> Work<R> {
+    fn run<T, E>(self, client: &Arc<Client>, data: &[u8], answer: impl FnOnce(Result<T, E>) + Send + 'static)
+    where
+        R: Run<T, E>,
+        T: Send + 'static,
+        E: Failure,
+    {
+        let Work { about, sync, run } = self;
+        let mut provenance = Provenance::default();
+        let asked = Asked { caller: &about.caller, data };
+        let ran = catch_unwind(AssertUnwindSafe(|| run(client, asked, &mut provenance)));
+        match (sync, ran.unwrap_or_else(|_| Err(Error::InputOutput.into()))) {
+            (Some(sync), Ok(value)) => about.sync(client, sync, (provenance, value), answer),
+            (_, result) => about.over(client, &provenance, result, answer),
+        }
+    }
+}
+
+impl About {
+    fn verdict(&self, client: &Client) -> Result<(), Error> {
+        if self.can_be_the_kernels {
+            return Ok(());
+        }
+        let injector = &client.in_force().injector;
+        if !injector.is_armed() {
+            return Ok(());
+        }
+        let (operation, path) = (self.operation, self.subject.path(client));
+        match injector.judge(&client.dice, operation, &path) {
+            Verdict::Pass => Ok(()),
+            Verdict::Fail { error, nth } => {
+                client.counters.faults.fetch_add(1, Ordering::Relaxed);
+                let event = Event::Fault { operation, path: readable(&path), nth, error: error.symbol() };
+                client.log.record(&client.clock, &event);
+                Err(error)
+            }
+        }
+    }
+
+    fn sync<T, E>(
+        self,
+        client: &Arc<Client>,
+        sync: Sync,
+        (provenance, value): (Provenance, T),
+        answer: impl FnOnce(Result<T, E>) + Send + 'static,
+    ) where
+        T: Send + 'static,
+        E: Failure,
+    {
+        let later = client.clone();
+        let done = move |synced: Result<(), Error>| {
+            if let (Err(_), Subject::File(Ok(file))) = (synced, &self.subject) {
+                // It has just reported the latest landing error.
+                let _ = later.report_late_error(file);
+            }
+            self.over(&later, &provenance, synced.map(|()| value).map_err(E::from), answer);
+        };
+        client.publish(sync, Box::new(done));
+    }
+
+    fn fail<T, E: Failure>(&self, client: &Client, error: Error, answer: impl FnOnce(Result<T, E>)) {
+        self.over(client, &Provenance::default(), Err(error.into()), answer);
+    }
+
+    fn over<T, E: Failure>(
+        &self,
+        client: &Client,
+        provenance: &Provenance,
+        result: Result<T, E>,
+        answer: impl FnOnce(Result<T, E>),
+    ) {
+        if client.log.wants_operations() {
+            let error = result.as_ref().err().map(AsRef::as_ref);
+            client.log_answer(self, error, provenance);
+        }
+        answer(result);
+    }
+}
+
+impl Client {
+    /// Writes down something that a person should know.
+    pub fn note(&self, text: String) {
+        self.log.record(&self.clock, &Event::Note { text });
+    }
+
+    fn log_answer(&self, about: &About, error: Option<&Error>, provenance: &Provenance) {
+        self.log_acknowledged();
+        let now = self.now();
+        let (source, age) = match provenance.origin() {
+            Origin::Backing => ("backing", Duration::ZERO),
+            Origin::InFlight => ("in-flight", Duration::ZERO),
+            Origin::Belief(fetched) => ("belief", now.since(fetched)),
+        };
+        let event = Event::Answered {
+            operation: about.operation,
+            path: readable(&about.subject.path(self)),
+            outcome: error.map_or_else(|| "ok".to_string(), |error| error.symbol()),
+            source,
+            age_us: u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
+            until: provenance.until(),
+        };
+        self.log.record(&self.clock, &event);
+    }
+
+    /// Logs what has been acknowledged since the last time. Not as it is: nothing is written under the state's lock.
+    fn log_acknowledged(&self) {
+        let acknowledged = std::mem::take(&mut self.lock().acknowledged);
+        acknowledged.iter().for_each(|event| self.log.record(&self.clock, event));
+    }
+}
+
+/// How often each operation was asked for.
+#[derive(Debug, Default)]
+pub(super) struct OperationCounts([AtomicU64; Operation::ALL.len()]);
+
+impl OperationCounts {
+    pub(super) fn count(&self, operation: Operation) {
+        self.0[operation as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The operations that were asked for and how often.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let named = Operation::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        named.map(|(operation, count)| (operation.to_string(), count)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backing::ROOT,
+        client::bench::{Bench, CALLER},
+        knobs::Knobs,
+    };
+
+    fn call<T: Send + 'static>(bench: &Bench, run: impl Run<T>) -> Result<T, Error> {
+        Call::new(&bench.client, Operation::Statfs, &CALLER, Subject::Everything, run).now()
+    }
+
+    #[test]
+    fn a_call_that_panics_answers_eio_and_is_logged_and_the_next_one_is_served() {
+        let bench = Bench::new(Knobs::default());
+        assert_eq!(call::<()>(&bench, |_, _, _| panic!("on purpose")), Err(Error::InputOutput));
+        assert_eq!(bench.logged("event=operation op=statfs path=/ outcome=EIO"), 1);
+        assert_eq!(call(&bench, |_, _, _| Ok(7)), Ok(7));
+    }
+
+    #[test]
+    fn a_fault_strikes_before_the_operation_runs_but_not_what_the_kernel_may_ask_by_itself() {
+        let bench = Bench::new(Knobs { drop_prob: 1.0, ..Knobs::default() });
+        assert_eq!(call::<()>(&bench, |_, _, _| panic!("it must not run")), Err(Error::InputOutput));
+        assert_eq!((bench.logged("event=fault"), bench.logged("event=operation")), (1, 1));
+        let (operation, subject) = (Operation::Statfs, Subject::Everything);
+        let asked = Call::new(&bench.client, operation, &CALLER, subject, |_, _, _| Ok::<_, Error>(()));
+        assert_eq!(asked.can_be_the_kernels_if(true).now(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_logged_with_its_due_time_and_its_number_when_it_lands() {
+        let bench = Bench::new(Knobs::default());
+        bench.create("f", b"data");
+        bench.advance(800);
+        for line in [
+            "event=acknowledged mutation=create path=/f id=1 due=1.800000",
+            "event=acknowledged mutation=write path=/f id=2 due=1.800000",
+            "event=landed mutation=create path=/f id=1 late_us=0",
+            "event=landed mutation=write path=/f id=2 late_us=0",
+        ] {
+            assert_eq!(bench.logged(line), 1, "{line} in {:#?}", bench.lines.lock());
+        }
+    }
+
+    #[test]
+    fn an_answer_is_logged_with_the_time_until_which_it_is_believed() {
+        let bench = Bench::new(Knobs::default());
+        let missing = || bench.client.lookup(&CALLER, ROOT, b"f").now().map(drop);
+        assert!(missing().is_err());
+        bench.advance(500);
+        assert!(missing().is_err());
+        let line = "op=lookup path=/f outcome=ENOENT source=belief age_us=500000 until=2.500000";
+        assert_eq!(bench.logged(line), 1, "{:#?}", bench.lines.lock());
+    }
+}
