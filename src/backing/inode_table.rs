@@ -19,7 +19,10 @@ use super::{
     share::Share,
     sys::{self, FileHandle, Identity, Result, Stat},
 };
-use crate::hashing::{HashMap, Hasher};
+use crate::{
+    error::Error,
+    hashing::{HashMap, Hasher},
+};
 
 /// The number by which the kernel and programs know an inode.
 pub type Ino = u64;
@@ -203,8 +206,11 @@ impl InodeTable {
     }
 
     /// The type bits of a node's mode.
-    pub fn kind(&self, ino: Ino) -> Option<u32> {
-        self.lock().nodes.get(&ino).map(|node| node.kind)
+    ///
+    /// # Errors
+    /// ESTALE if nothing is known under this number.
+    pub fn kind(&self, ino: Ino) -> Result<u32> {
+        self.lock().known(ino).map(|node| node.kind)
     }
 
     /// The node of an inode found at `name`, made if it is new, with one more lookup. `descriptor` becomes its handle
@@ -346,8 +352,11 @@ impl InodeTable {
     }
 
     /// The name by which programs know the node, and the directory it is in.
-    pub fn place(&self, ino: Ino) -> Option<(Ino, Box<[u8]>)> {
-        self.lock().nodes.get(&ino).map(|node| (node.place.directory, node.place.name.clone()))
+    ///
+    /// # Errors
+    /// ESTALE if nothing is known under this number.
+    pub fn place(&self, ino: Ino) -> Result<(Ino, Box<[u8]>)> {
+        self.lock().known(ino).map(|node| (node.place.directory, node.place.name.clone()))
     }
 
     /// Whether the node has a real inode.
@@ -360,9 +369,9 @@ impl InodeTable {
         self.lock().find(identity)
     }
 
-    /// The real inode behind a node.
+    /// The real inode behind a node; none while it has not landed.
     pub fn identity(&self, ino: Ino) -> Option<Identity> {
-        self.lock().nodes.get(&ino)?.identity
+        self.lock().landed(ino).ok()
     }
 
     /// The directory in which programs know the node.
@@ -447,6 +456,16 @@ impl Inner {
         let is_it = |ino: &Ino| self.nodes.get(ino).is_some_and(|node| node.identity == Some(*identity));
         let private = || self.by_number.get(&number_of(identity)).copied();
         Some(identity.ino).filter(is_it).or_else(|| private().filter(is_it))
+    }
+
+    /// The node behind a number, the one place where a number is found to lead nowhere.
+    fn known(&self, ino: Ino) -> Result<&Node> {
+        self.nodes.get(&ino).map(Box::as_ref).ok_or(Error::Stale)
+    }
+
+    /// The real inode behind a number, the one place where it is found to have none (yet).
+    fn landed(&self, ino: Ino) -> Result<Identity> {
+        self.known(ino)?.identity.ok_or(Error::Stale)
     }
 
     fn node(&mut self, ino: Ino) -> &mut Node {

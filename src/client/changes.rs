@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use super::{Client, State, store, store::Manner, waits::Done};
+use super::{Client, State, records::Fate, store, store::Manner, waits::Done, whereabouts::Progressed};
 use crate::{
     backing::sys,
     consistency::{Change, Provenance, Route},
@@ -80,11 +80,7 @@ impl Client {
     fn forget_beliefs(&self, change: &Change) {
         let mut state = self.lock();
         state.belief.changed(change);
-        if !state.watched.is_empty() {
-            for ino in change.inodes() {
-                state.watched.remove(&ino);
-            }
-        }
+        change.inodes().into_iter().for_each(|ino| state.records.unwatch(ino));
     }
 
     /// Puts a change in flight: from here on this client's programs see it.
@@ -102,11 +98,7 @@ impl Client {
             return Err(Error::InputOutput);
         }
         let made = if let Change::Make { ino, .. } = &change { Some(*ino) } else { None };
-        let is_there = |ino| {
-            made == Some(ino)
-                || state.in_flight.overlay().unlanded(ino).is_some()
-                || self.table.has_landed(ino)
-        };
+        let is_there = |ino| made == Some(ino) || self.fate(state, ino) != Fate::Stale;
         if !change.inodes().into_iter().all(is_there) {
             return Err(Error::Stale);
         }
@@ -121,6 +113,7 @@ impl Client {
         sys::IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
         let (due, mutation) = (self.now() + span, change.verb());
         let path = self.log.wants_operations().then(|| self.path_of_change(&change));
+        self.follow(&change, Progressed::Acknowledged);
         let id = state.in_flight.add(change, stamp, due);
         let acknowledged = |path: Vec<u8>| Event::Acknowledged { id, mutation, path: readable(&path), due };
         state.acknowledged.extend(path.map(acknowledged));

@@ -57,7 +57,7 @@ impl Client {
         let place = self.table.place(ino);
         let mut state = self.lock();
         state.belief.distrust_inode(ino);
-        if let Some((directory, name)) = place {
+        if let Ok((directory, name)) = place {
             state.belief.distrust_name(&Place::new(directory, &name));
         }
     }
@@ -90,7 +90,7 @@ impl Client {
     /// Opens the real file behind an inode.
     pub(super) fn open_real(&self, ino: Ino, flags: i32) -> Result<OwnedFd, Error> {
         // Whatever else stands there now is opened by the kernel itself, once it has looked the name up again.
-        if self.table.kind(ino).map(Kind::of_mode) != Some(Kind::File) {
+        if Kind::of_mode(self.table.kind(ino)?) != Kind::File {
             return Err(Error::Stale);
         }
         let node = self.descriptor(ino)?;
@@ -119,7 +119,7 @@ impl Client {
 
     /// A descriptor through which a file's data can be changed.
     pub(super) fn writer(&self, ino: Ino, manner: Manner) -> Result<Arc<OwnedFd>, Error> {
-        if let Some(kept) = self.lock().writers.get(&ino).cloned() {
+        if let Some(kept) = self.lock().records.of(ino).writer.clone() {
             return Ok(kept);
         }
         if let Some(opened) = self.files.descriptor(ino, true) {
@@ -160,8 +160,8 @@ impl Client {
             || sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.mode & OWNER_MAY_WRITE != 0);
         let mut state = self.lock();
         let wanted = state.in_flight.overlay().has_data(ino);
-        if wanted && (!replaceable || state.writers.len() < MOST_WRITERS) {
-            let former = state.writers.insert(ino, descriptor.clone());
+        if wanted && (!replaceable || state.records.writers() < MOST_WRITERS) {
+            let former = state.records.change(ino, |record| record.writer.replace(descriptor.clone()));
             drop(state);
             drop(former);
         }

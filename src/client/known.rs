@@ -39,13 +39,9 @@ impl Client {
         let mut state = self.lock();
         state.lingering.end(ino);
         state.belief.forget(ino);
-        state.errors.remove(&ino);
-        state.watched.remove(&ino);
-        state.nameless.remove(&ino);
-        state.unsynced.remove(&ino);
-        let closing = state.writers.remove(&ino);
+        let record = state.records.forget(ino);
         drop(state);
-        drop(closing);
+        drop(record);
         self.released(INODE_COST);
     }
 }

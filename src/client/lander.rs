@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Client, State, Version, locked, losses::Loss, prepare_thread, store::Manner, tidying::Tidying,
-    view::attributes_of, waits::Over,
+    view::attributes_of, waits::Over, whereabouts::Progressed,
 };
 use crate::{
     backing::{Stat, sys},
@@ -225,7 +225,7 @@ impl Client {
             Ok(outcome) if outcome.is_unreachable => {
                 let state = self.lock();
                 let fallen = with_what_falls(&state, mutation);
-                self.settle(state, &fallen, Ok(()));
+                self.drop_out(state, &fallen, Ok(()));
             }
             Ok(outcome) => {
                 if let Change::Make { ino, .. } = &mutation.change
@@ -256,6 +256,7 @@ impl Client {
     }
 
     fn has_landed(&self, mutation: &Arc<Mutation>, subject: Option<Stat>, is_theirs: bool) {
+        self.follow(&mutation.change, if is_theirs { Progressed::Dropped } else { Progressed::Landed });
         // The times that the landing left behind are asked for before it leaves the overlay.
         let stat_of = |ino| match subject {
             Some(stat) if ino == mutation.change.subject() => (ino, Some(stat)),
@@ -268,7 +269,7 @@ impl Client {
         let due = state.in_flight.due(mutation.id).filter(|due| *due > Time::ZERO);
         let late = due.map_or(Duration::ZERO, |due| now.since(due));
         for (ino, stat) in &stats {
-            if let Some(watched) = state.watched.get_mut(ino) {
+            if let Some(watched) = state.records.watched(*ino) {
                 watched.expected = stat.as_ref().map(|stat| Version::of(&attributes_of(stat)));
             }
             let Some(stat) = stat else { continue };
@@ -276,10 +277,12 @@ impl Client {
             let shown = state.in_flight.overlay().view(*ino, &state.belief.disguised(*ino, landed), false);
             state.belief.disguise(*ino, &landed, if is_theirs { &landed } else { &shown });
             if stat.links == 0 && landed.kind != Kind::Directory {
-                state.nameless.insert(*ino);
+                state.records.change(*ino, |record| record.is_nameless = true);
             }
         }
-        state.unsynced.extend(mutation.change.places().iter().map(|place| place.directory));
+        for place in mutation.change.places() {
+            state.records.change(place.directory, |record| record.is_unsynced = true);
+        }
         // What is known of its place may go with it.
         let path = self.log.wants_operations().then(|| readable(&self.path_of_change(&mutation.change)));
         // Before it is gone: whoever sees that it has landed counts it, too.
@@ -300,6 +303,17 @@ impl Client {
         }
     }
 
+    /// Takes mutations out of flight that will never have been, the latest first.
+    pub(super) fn drop_out(
+        &self,
+        state: MutexGuard<'_, State>,
+        out: &[Arc<Mutation>],
+        result: Result<(), Error>,
+    ) {
+        out.iter().for_each(|mutation| self.follow(&mutation.change, Progressed::Dropped));
+        self.settle(state, out, result);
+    }
+
     /// Takes mutations out of flight, landed or not, in the given order: what was believed about what they touch goes,
     /// whoever waited for them or for room goes on, and nobody keeps their inodes for their sake any more. The one way
     /// out; those that have gone that way already are left alone.
@@ -318,11 +332,14 @@ impl Client {
             state.belief.changed(&mutation.change);
             state.in_flight.landed(mutation.id);
             let subject = mutation.change.subject();
-            if !state.in_flight.overlay().has_data(subject) {
-                closing.extend(state.writers.remove(&subject));
-                state.watched.remove(&subject);
-            }
-            state.half_made.remove(&subject);
+            let has_data = state.in_flight.overlay().has_data(subject);
+            state.records.change(subject, |record| {
+                record.half_made = None;
+                if !has_data {
+                    record.watched = None;
+                    closing.extend(record.writer.take());
+                }
+            });
             over.extend(state.waits.landed(mutation.id, result));
         }
         // One only: what it brings counts from when it goes on. The landing threads let in the next.
@@ -348,7 +365,7 @@ impl Client {
         let state = self.lock();
         let count = state.in_flight.count_about(ino);
         // Each of these mutations pins the inode once; whoever else does could still look.
-        if count == 0 || !state.nameless.contains(&ino) || self.table.is_wanted(ino, count as u32) {
+        if count == 0 || !state.records.of(ino).is_nameless || self.table.is_wanted(ino, count as u32) {
             return;
         }
         let waiting: Vec<Arc<Mutation>> = state.in_flight.about(ino).rev().cloned().collect();
@@ -356,7 +373,7 @@ impl Client {
         let named = waiting.iter().any(|mutation| !mutation.change.places().is_empty());
         if !busy && !named {
             // The latest first: none is ever let go while another still needs it.
-            self.settle(state, &waiting, Ok(()));
+            self.drop_out(state, &waiting, Ok(()));
         }
     }
 
@@ -375,7 +392,7 @@ impl Client {
             idle && matches!(mutation.change, Change::Write { offset, .. } if offset >= size)
         };
         if before.iter().all(is_cut_off) {
-            self.settle(state, &before, Ok(()));
+            self.drop_out(state, &before, Ok(()));
         }
     }
 
@@ -414,7 +431,7 @@ impl Client {
         state.fail(mutation.change.subject(), error);
         let why = error.to_string();
         lost.iter().rev().for_each(|mutation| state.lost.push(self.loss(mutation, &why)));
-        self.settle(state, &lost, Err(error));
+        self.drop_out(state, &lost, Err(error));
         for mutation in lost.iter().rev() {
             let (path, error) = (readable(&self.mutation_path(mutation)), error.symbol());
             let event = Event::Lost { mutation: mutation.change.verb(), path, error };

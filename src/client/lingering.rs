@@ -107,7 +107,7 @@ impl Client {
     pub(super) fn linger(&self, ino: Ino) {
         const ENDED_FOR_EACH: usize = 2;
         let mut state = self.lock();
-        if state.nameless.contains(&ino) {
+        if state.records.of(ino).is_nameless {
             drop(state);
             return self.end_lingering(ino);
         }

@@ -6,7 +6,9 @@
 //! | `changes.rs` | what goes through, what goes in flight, who waits for room |
 //! | `known.rs`, `lingering.rs` | which inodes are in use, and which are known all the same |
 //! | `state.rs` | what its one lock protects |
+//! | `records.rs` | what is kept of an inode besides, and what has become of it |
 //! | `call.rs` | the life of a call: verdict, room, run, sync, answer |
+//! | `whereabouts.rs` | where inodes are, as changes are made, land or are dropped |
 //! | `view.rs` | what this client sees: names, attributes, listings |
 //! | `namespace/` | operations on names and attributes |
 //! | `file_io/` | operations on open files |
@@ -43,6 +45,7 @@ mod losses;
 mod namespace;
 mod open_files;
 mod progress;
+mod records;
 mod setid;
 mod state;
 mod status;
@@ -54,6 +57,7 @@ mod tidying;
 mod tried_again;
 mod view;
 mod waits;
+mod whereabouts;
 mod xattr;
 
 use std::{

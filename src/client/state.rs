@@ -1,18 +1,16 @@
 //! What a client's one lock protects.
 
-use std::{os::fd::OwnedFd, sync::Arc};
-
 use super::{
     lingering::Lingering,
     losses::Losses,
     progress::Alarms,
+    records::Records,
     waits::{Over, Waits},
 };
 use crate::{
     consistency::{Attributes, Belief, Core, InFlight, Ino, Policy},
     error::Error,
     event::Event,
-    hashing::{HashMap, HashSet},
     knobs::Knobs,
     time::Timestamp,
 };
@@ -25,19 +23,10 @@ pub(super) struct State {
     pub(super) lingering: Lingering,
     pub(super) waits: Waits,
     pub(super) alarms: Alarms,
-    /// Landing errors by inode: number of the latest, and what it was.
-    pub(super) errors: HashMap<Ino, (u64, Error)>,
+    /// What is kept of each inode besides.
+    pub(super) records: Records,
+    /// The number of the latest landing error.
     pub(super) last_error: u64,
-    /// What is known of others' changes to files with data in flight.
-    pub(super) watched: HashMap<Ino, Watched>,
-    /// Files that have lost their last name through this client.
-    pub(super) nameless: HashSet<Ino>,
-    /// New inodes whose landing has failed after something of theirs was in the store already.
-    pub(super) half_made: HashMap<Ino, HalfMade>,
-    /// Directories in which names have landed since they were last synced.
-    pub(super) unsynced: HashSet<Ino>,
-    /// Descriptors for landing data, kept while more of it is in flight.
-    pub(super) writers: HashMap<Ino, Arc<OwnedFd>>,
     /// What cannot land is given up and named.
     pub(super) leaving: bool,
     /// What could not land and never will.
@@ -97,13 +86,8 @@ impl State {
             lingering: Lingering::default(),
             waits: Waits::default(),
             alarms: Alarms::default(),
-            errors: HashMap::default(),
+            records: Records::default(),
             last_error: 0,
-            watched: HashMap::default(),
-            nameless: HashSet::default(),
-            half_made: HashMap::default(),
-            unsynced: HashSet::default(),
-            writers: HashMap::default(),
             leaving: false,
             lost: Losses::default(),
             overtaken: Losses::default(),
@@ -128,7 +112,7 @@ impl State {
 
     /// Whether an inode has lost its last name through this client, or is losing it just now.
     pub(super) fn has_removed(&self, ino: Ino) -> bool {
-        self.nameless.contains(&ino) || self.in_flight.is_relinking(ino)
+        self.records.of(ino).is_nameless || self.in_flight.is_relinking(ino)
     }
 
     /// What the client knows, for one decision.
@@ -139,6 +123,7 @@ impl State {
     /// Landing has failed for this inode: each open file of it reports that once.
     pub(super) fn fail(&mut self, ino: Ino, error: Error) {
         self.last_error += 1;
-        self.errors.insert(ino, (self.last_error, error));
+        let number = self.last_error;
+        self.records.change(ino, |record| record.error = Some((number, error)));
     }
 }

@@ -24,7 +24,7 @@ use super::{
     losses::{Loss, by_path},
 };
 use crate::{
-    consistency::{Change, Mutation, MutationId, RenameHow},
+    consistency::{Mutation, MutationId},
     error::{Error, Refusal},
     event::{Event, readable},
     knobs::{Knobs, Tunable},
@@ -125,7 +125,7 @@ impl Client {
         let left = state.in_flight.all().map(|(mutation, _)| mutation);
         let left = left.take_while(|mutation| mutation.id <= last);
         left.map(|mutation| {
-            let error = state.errors.get(&mutation.change.subject());
+            let error = state.records.of(mutation.change.subject()).error;
             let reason =
                 error.map_or("waiting for another change".to_string(), |(_, error)| error.to_string());
             self.loss(mutation, &reason)
@@ -170,9 +170,8 @@ impl Client {
         dropped.reverse();
         for mutation in &dropped {
             state.fail(mutation.change.subject(), self.loss_error(mutation));
-            self.take_back(&mutation.change);
         }
-        self.settle(state, &dropped, Err(Error::InputOutput));
+        self.drop_out(state, &dropped, Err(Error::InputOutput));
         self.counters.dropped.fetch_add(dropped.len() as u64, Ordering::Relaxed);
         events.iter().for_each(|event| self.log.record(&self.clock, event));
         self.log.record(&self.clock, &Event::Lose { dropped: dropped.len() as u64 });
@@ -196,15 +195,6 @@ impl Client {
     fn loss_of(&self, mutation: &Mutation) -> Event {
         let (path, error) = (readable(&self.mutation_path(mutation)), self.loss_error(mutation).symbol());
         Event::Lost { mutation: mutation.change.verb(), path, error }
-    }
-
-    /// What a rename that never will have been has moved is where it was.
-    fn take_back(&self, change: &Change) {
-        let Change::Rename { from, to, ino, replaced, how, .. } = change else { return };
-        self.stays_at(*ino, from);
-        if let (Some((other, _)), RenameHow::Exchange) = (replaced, how) {
-            self.stays_at(*other, to);
-        }
     }
 
     /// Moves a manual clock by `by`, from one due time to the next, and returns when everything due by then has

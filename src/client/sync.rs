@@ -13,6 +13,7 @@ use super::{
     Caller, Client, State,
     call::{Call, Run, Subject},
     locked,
+    records::InodeRecord,
     store::Manner,
     waits::Done,
 };
@@ -150,7 +151,8 @@ impl Client {
         };
         sys::sync(opened.as_fd(), data_only)?;
         for directory in self.unsynced_above(ino) {
-            if !self.lock().unsynced.remove(&directory) {
+            let take = |record: &mut InodeRecord| std::mem::take(&mut record.is_unsynced);
+            if !self.lock().records.change(directory, take) {
                 continue;
             }
             let synced = match self.open_to_sync(directory) {
@@ -159,7 +161,7 @@ impl Client {
                 result => result.and_then(|opened| sys::sync(opened.as_fd(), false)),
             };
             if let Err(error) = synced {
-                self.lock().unsynced.insert(directory);
+                self.lock().records.change(directory, |record| record.is_unsynced = true);
                 return Err(error);
             }
         }
@@ -167,12 +169,12 @@ impl Client {
     }
 
     fn unsynced_above(&self, ino: Ino) -> Vec<Ino> {
-        if self.lock().unsynced.is_empty() {
+        if !self.lock().records.has_unsynced() {
             return Vec::new();
         }
         let ancestors = self.ancestors(ino);
         let state = self.lock();
-        ancestors.into_iter().filter(|directory| state.unsynced.contains(directory)).collect()
+        ancestors.into_iter().filter(|directory| state.records.of(*directory).is_unsynced).collect()
     }
 
     fn open_to_sync(&self, ino: Ino) -> Result<OwnedFd, Error> {

@@ -387,7 +387,7 @@ impl Scene {
         self.client().let_nothing_linger();
         assert_eq!(self.client().known_inodes(), (1, 0), "inodes that are known, and descriptors");
         let state = self.client().lock();
-        assert!(state.writers.is_empty() && state.watched.is_empty());
+        assert!(state.records.inodes().iter().all(|ino| *ino == ROOT), "{:#?}", state.records);
         drop(state);
         assert_eq!(self.open_descriptors(), 1, "the root's");
         (seen, self.log("conflict", &["mutation=", "path=", "outcome="]))

@@ -188,7 +188,7 @@ impl Client {
     ) -> Option<Option<Looked<'a>>> {
         let held = match bound {
             Bound::Absent => return Some(None),
-            Bound::InFlight(ino) => self.look_up(ino),
+            Bound::InFlight(ino) => self.look_up(ino).ok(),
             Bound::Found(known, view) => match fetched.take() {
                 Some(looked) if looked.known() == known => Some(looked.with_view(view)),
                 other => {
@@ -239,9 +239,9 @@ impl Client {
     }
 
     /// A node that is known by its number, with one more lookup counted.
-    pub(super) fn look_up(&self, ino: Ino) -> Option<Looked<'_>> {
-        let id = self.table.id_of(ino).filter(|id| self.table.look_up(*id))?;
-        Some(Looked { client: self, id, view: None })
+    pub(super) fn look_up(&self, ino: Ino) -> Result<Looked<'_>, Error> {
+        let id = self.table.id_of(ino).filter(|id| self.table.look_up(*id)).ok_or(Error::Stale)?;
+        Ok(Looked { client: self, id, view: None })
     }
 
     fn fetch_name(&self, place: &Place, hold: Hold) -> Result<Option<(Looked<'_>, Attributes)>, Error> {

@@ -90,15 +90,16 @@ impl InodeTable {
     /// The descriptor of a node, or what is needed to open it.
     fn whereabouts(&self, ino: Ino) -> Result<std::result::Result<Arc<OwnedFd>, Away>> {
         let mut inner = self.lock();
-        let node = inner.nodes.get_mut(&ino).ok_or(Error::Stale)?;
+        inner.known(ino)?;
+        let node = inner.node(ino);
         node.warm = true;
         let handle = match &node.reach {
             Reach::Descriptor(descriptor) => return Ok(Ok(descriptor.clone())),
             Reach::Handle(handle) => Some(handle.clone()),
             Reach::Place => None,
         };
-        let identity = node.identity.ok_or(Error::Stale)?;
-        Ok(Err(Away { ino, identity, place: node.in_backing().clone(), handle }))
+        let place = node.in_backing().clone();
+        Ok(Err(Away { ino, identity: inner.landed(ino)?, place, handle }))
     }
 
     fn open_by_handle(&self, away: &Away, purpose: Purpose) -> Result<Option<OwnedFd>> {
@@ -230,9 +231,9 @@ impl InodeTable {
     fn is_in_its_place(&self, ino: Ino, descriptor: BorrowedFd<'_>, stat: &sys::Stat) -> Result<bool> {
         let (place, parent) = {
             let inner = self.lock();
-            let place = inner.nodes.get(&ino).ok_or(Error::Stale)?.in_backing().clone();
-            let parent = inner.nodes.get(&place.directory).and_then(|node| node.identity);
-            (place, parent.ok_or(Error::Stale)?)
+            let place = inner.known(ino)?.in_backing().clone();
+            let parent = inner.landed(place.directory)?;
+            (place, parent)
         };
         if stat.mode & TYPE_BITS == DIRECTORY
             && let Ok(above) = sys::stat_at(descriptor, b"..")

@@ -81,14 +81,14 @@ impl Client {
     pub(super) fn open_new(&self, ino: Ino, flags: i32, descriptor: Option<OwnedFd>) -> u64 {
         self.pin(ino);
         let descriptor = descriptor.and_then(|descriptor| self.table.lasting(descriptor));
-        let seen = self.lock().errors.get(&ino).map_or(0, |(number, _)| *number);
+        let seen = self.lock().records.of(ino).error.map_or(0, |(number, _)| number);
         let path = self.table.path(ino);
         self.files.add(OpenFile::new(ino, path, flags, descriptor, seen))
     }
 
     /// Reports a failed landing of this file's data once to each open file (`close(2)`, `fsync(2)`).
     pub(super) fn report_late_error(&self, file: &OpenFile) -> Result<(), Error> {
-        let latest = self.lock().errors.get(&file.ino).copied();
+        let latest = self.lock().records.of(file.ino).error;
         match latest {
             Some((number, error)) if file.learns_of(number) => Err(error),
             _ => Ok(()),

@@ -164,7 +164,9 @@ impl Client {
     fn watch_version(&self, state: &mut State, ino: Ino, base: &Attributes) {
         if state.in_flight.overlay().unlanded(ino).is_none() {
             let version = Version { mtime: state.belief.undisguised_mtime(ino, base), size: base.size };
-            state.watched.entry(ino).or_insert(Watched::expecting(version));
+            state
+                .records
+                .change(ino, |record| record.watched.get_or_insert(Watched::expecting(version)).to_owned());
         }
     }
 

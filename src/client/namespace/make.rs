@@ -298,11 +298,11 @@ impl Client {
         let subject = Subject::Name(place.clone());
         Call::new(self, Operation::Link, caller, subject, move |client, _, provenance| {
             client.check_name(&place.name)?;
-            let kind = Kind::of_mode(client.table.kind(ino).ok_or(Error::Stale)?);
+            let kind = Kind::of_mode(client.table.kind(ino)?);
             let change = Change::Link { ino, kind, place: place.clone() };
             let late = |provenance: &mut _| client.link_late(&change, &place, provenance);
             client.submit(&change, provenance, |_| client.apply(&change).map(drop), late)?;
-            let looked = client.look_up(ino).ok_or(Error::Stale)?;
+            let looked = client.look_up(ino)?;
             let attributes = client.view(ino, provenance)?;
             Ok(client.entry_of(looked, attributes, provenance))
         })

@@ -128,8 +128,7 @@ impl Client {
         if !state.belief.stands(grounds) {
             return Ok(false);
         }
-        self.put_in_flight(&mut state, change.clone(), stamp)?;
-        self.moved(&change, false);
+        self.put_in_flight(&mut state, change, stamp)?;
         Ok(true)
     }
 
@@ -145,7 +144,7 @@ impl Client {
 
     /// Refuses to make a name in a directory that this client knows to be gone, as a plain directory does.
     fn check_entering(&self, directory: Ino, provenance: &mut Provenance) -> Result<(), Error> {
-        let Some((parent, name)) = self.table.place(directory) else { return Err(Error::Stale) };
+        let (parent, name) = self.table.place(directory)?;
         let question = Entering { directory, place: Place::new(parent, &name) };
         let fetch = |_: &Entering| self.fetch_inode(directory);
         let (is_there, part) = self.inquire(question, fetch, |_, is_there, _| is_there)?;

@@ -84,7 +84,7 @@ impl Client {
         if let Some(subject) = subject
             && self.stat_landed(subject.ino()).is_some_and(|stat| stat.links == 0)
         {
-            self.lock().nameless.insert(subject.ino());
+            self.lock().records.change(subject.ino(), |record| record.is_nameless = true);
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Moving names.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
-    backing::sys,
     client::{
         Caller, Client, Looked, Provenance,
         call::{Call, Run, Subject},
         view::Hold,
+        whereabouts::Progressed,
     },
     consistency::{Change, Ino, Kind, Place, RenameHow, belief::Grounds},
     error::Error,
@@ -61,7 +61,7 @@ impl Client {
         let change = change(moving, replaced);
         let through = |_: &mut _| {
             self.apply(&change)?;
-            self.moved(&change, true);
+            self.follow(&change, Progressed::Through);
             if how != RenameHow::Exchange {
                 self.note_removal(target.as_ref());
             }
@@ -75,7 +75,7 @@ impl Client {
     fn rename_unseen(&self, change: &Change, how: RenameHow) -> Result<(), Error> {
         self.apply(change)?;
         let moved = change.places().into_iter().skip(usize::from(how != RenameHow::Exchange));
-        moved.for_each(|place| self.note_move(place));
+        moved.for_each(|place| self.follow_unseen(place));
         Ok(())
     }
 
@@ -115,25 +115,6 @@ impl Client {
             (_, Some((directory, Kind::Directory))) => self.check_empty(directory, provenance),
             (_, Some(_)) if moving == Kind::Directory => Err(Error::NotDirectory),
             _ => Ok(Grounds::default()),
-        }
-    }
-
-    /// A rename went through without anybody asking which inodes it moved: whoever is known at a name now is known
-    /// there from now on.
-    fn note_move(&self, place: &Place) {
-        let at_place = self.descriptor(place.directory).and_then(|at| sys::stat_at(at.as_fd(), &place.name));
-        if let Ok(stat) = at_place
-            && let Some(ino) = self.table.number(&stat.identity)
-        {
-            self.table.moved(ino, place.directory, &place.name, true);
-        }
-    }
-
-    pub(super) fn moved(&self, change: &Change, landed: bool) {
-        let Change::Rename { from, to, ino, replaced, how, .. } = change else { return };
-        self.table.moved(*ino, to.directory, &to.name, landed);
-        if let (Some((other, _)), RenameHow::Exchange) = (replaced, how) {
-            self.table.moved(*other, from.directory, &from.name, landed);
         }
     }
 }

@@ -38,7 +38,7 @@ impl Client {
         let (watched, changed, nameless) = {
             let mut state = self.lock();
             let nameless = state.has_removed(ino);
-            let Some(watched) = state.watched.get_mut(&ino) else { return Theirs::Earlier };
+            let Some(watched) = state.records.watched(ino) else { return Theirs::Earlier };
             let changed = watched.expected.is_some_and(|expected| expected != Version::of(&now));
             if changed && is_stamped(&now) {
                 watched.theirs = watched.theirs.max(Some(now.mtime));

@@ -43,7 +43,7 @@ impl Client {
         let left = sys::stat(fd);
         if changed.is_err() || left.is_err() {
             // A part of it may be in the store: the next try must not take that for somebody else's.
-            if let Some(watched) = self.lock().watched.get_mut(&ino) {
+            if let Some(watched) = self.lock().records.watched(ino) {
                 watched.expected = left.ok().map(|stat| Version::of(&attributes_of(&stat)));
             }
         }

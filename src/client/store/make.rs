@@ -60,7 +60,7 @@ impl Client {
         let done = self.finish_making(at, place, (ino, attributes), (opened, anew, is_theirs), manner);
         if done.is_err() && manner == Manner::Late {
             let half = if is_theirs { HalfMade::Merged } else { HalfMade::Ours };
-            self.lock().half_made.insert(ino, half);
+            self.lock().records.change(ino, |record| record.half_made = Some(half));
         }
         done
     }
@@ -100,7 +100,8 @@ impl Client {
             stat = sys::stat(fd)?;
         }
         if manner == Manner::Late && attributes.kind == Kind::File {
-            self.lock().watched.insert(ino, Watched::expecting(Version::of(&attributes_of(&stat))));
+            let watched = Watched::expecting(Version::of(&attributes_of(&stat)));
+            self.lock().records.change(ino, |record| record.watched = Some(watched));
         }
         Ok(Outcome { stat: Some(stat), opened, is_theirs, is_unreachable: false })
     }
@@ -162,7 +163,7 @@ impl Client {
     ) -> Result<Made, Error> {
         let theirs = sys::stat_at(at, &place.name)?;
         // An earlier try got this far.
-        let half = self.lock().half_made.get(&ino).copied();
+        let half = self.lock().records.of(ino).half_made;
         let ours = self.table.identity(ino) == Some(theirs.identity)
             || half == Some(HalfMade::Ours) && self.was_just_made(attributes, &theirs);
         let kinds = (attributes.kind, Kind::of_mode(theirs.mode));

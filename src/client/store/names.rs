@@ -115,7 +115,7 @@ impl Client {
         let met = match self.meet((source, from, ino), (target, to, replaced)) {
             Err(error) if error.is(Error::NotFound) => {
                 self.conflict_with_nothing("rename", from, "dropped");
-                return Ok(self.dropped(ino, from));
+                return Ok(Outcome::theirs());
             }
             result => result?,
         };
@@ -142,7 +142,7 @@ impl Client {
                 None if into_itself => self.conflict_with_nothing("rename", to, "dropped"),
                 None => return Err(error),
             }
-            return Ok(self.dropped(ino, from));
+            return Ok(Outcome::theirs());
         }
         if met.foreign_source {
             self.conflict_over("rename", from, ours, &met.at_source, "renamed-theirs");
@@ -154,10 +154,6 @@ impl Client {
             }
             (None, Some(_)) => self.conflict_with_nothing("rename", to, "renamed"),
             _ => {}
-        }
-        self.table.landed_at(ino, to.directory, &to.name);
-        if let (Some(other), RenameHow::Exchange) = (replaced, how) {
-            self.table.landed_at(other, from.directory, &from.name);
         }
         Ok(Outcome::default())
     }
@@ -182,11 +178,6 @@ impl Client {
             is_kept |= self.is_kept_from(target, &theirs, owner)?;
         }
         Ok(Met { at_source, foreign_source, at_target, foreign_target, is_kept })
-    }
-
-    fn dropped(&self, ino: Ino, from: &Place) -> Outcome {
-        self.stays_at(ino, from);
-        Outcome::theirs()
     }
 
     /// Who owns an inode that this client knows, if it is still there; for clients that give files away.
@@ -216,11 +207,7 @@ impl Client {
     pub(super) fn drop_unreachable(&self, change: &Change) -> Outcome {
         let outcome = match change {
             Change::Unlink { .. } | Change::RemoveDirectory { .. } => "stays-gone",
-            Change::Rename { ino, from, .. } => {
-                self.stays_at(*ino, from);
-                "dropped"
-            }
-            Change::Link { .. } => "dropped",
+            Change::Rename { .. } | Change::Link { .. } => "dropped",
             _ => "unseen",
         };
         if let Some(place) = change.places().first() {
@@ -229,20 +216,11 @@ impl Client {
         Outcome { is_unreachable: true, ..Outcome::theirs() }
     }
 
-    /// A rename was dropped: the inode, if it is still there, is where it was.
-    pub(in crate::client) fn stays_at(&self, ino: Ino, place: &Place) {
-        self.table.moved(ino, place.directory, &place.name, true);
-    }
-
     /// Others have been faster each time that the store was looked at.
     pub(super) fn settle_for_overtaken(&self, change: &Change) -> Outcome {
         let outcome = match change {
             Change::Make { .. } => "unseen",
-            Change::Rename { ino, from, .. } => {
-                self.stays_at(*ino, from);
-                "dropped"
-            }
-            Change::Link { .. } => "dropped",
+            Change::Rename { .. } | Change::Link { .. } => "dropped",
             _ => "kept-theirs",
         };
         if let Some(place) = change.places().first() {

@@ -268,7 +268,7 @@ impl Client {
     }
 
     fn is_directory(&self, ino: Ino) -> bool {
-        self.table.kind(ino).map(Kind::of_mode) == Some(Kind::Directory)
+        self.table.kind(ino).is_ok_and(|kind| Kind::of_mode(kind) == Kind::Directory)
     }
 
     /// Refuses at once a value that the backing file system has no room for beside the others of its inode.
