@@ -273,6 +273,7 @@ mod tests {
             sync::Sync,
         },
         clock::Clock,
+        consistency::RenameHow,
         event::EventLog,
         knobs::Delay,
         terms::Terms,
