@@ -1,30 +1,26 @@
 //! One client: faults, what is in flight and belief over a backing directory.
 //!
-//! | file | what |
-//! |---|---|
-//! | `mod.rs` | the client |
-//! | `changes.rs` | what goes through, what goes in flight, who waits for room |
-//! | `known.rs`, `lingering.rs` | which inodes are in use, and which are known all the same |
-//! | `state.rs` | what its one lock protects |
-//! | `records.rs` | what is kept of an inode besides, and what has become of it |
-//! | `call.rs` | the life of a call: verdict, room, run, sync, answer |
-//! | `whereabouts.rs` | where inodes are, as changes are made, land or are dropped |
-//! | `view.rs` | what this client sees: names, attributes, listings |
-//! | `namespace/` | operations on names and attributes |
-//! | `file_io/` | operations on open files |
-//! | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
-//! | `losses.rs` | what is acknowledged and not in the backing directory, path by path |
-//! | `lending.rs` | what the kernel may keep, and which files it may be handed whole |
-//! | `xattr/` | extended attributes |
-//! | `setid.rs` | which set-id bits a change takes away |
-//! | `store/` | carrying a change out on the backing directory, and what happens when the store has changed |
-//! | `lander.rs` | the threads that land what is due, how it can end, and leaving |
-//! | `steer.rs`, `status.rs` | what a person or a test does to a running client, and what it tells about itself |
-//! | `sync.rs` | `fsync` |
-//! | `tidying.rs` | giving memory back |
-//! | `open_files.rs`, `waits.rs` | what is open; who waits for what |
-//! | `bench.rs`, `failures.rs`, `tried_again.rs` | a client for unit tests; what becomes of everything when a system call fails |
-//! | `progress.rs` | which threads sleep, and who is woken for what |
+//! A method calls those of its own layer and of the layers below it, from the bottom to the top:
+//!
+//! | layer | file | what |
+//! |---|---|---|
+//! | the state | `mod.rs`, `state.rs` | the client, and what its one lock protects |
+//! | | `records.rs` | what is kept of an inode besides, and what has become of it |
+//! | | `open_files.rs`, `waits.rs`, `progress.rs` | what is open; who waits for what; which threads sleep |
+//! | | `losses.rs` | what is acknowledged and not in the backing directory, path by path |
+//! | | `lending.rs` | what the kernel may keep, and which files it may be handed whole |
+//! | the store | `whereabouts.rs` | where inodes are, as changes are made, land or are dropped |
+//! | | `descriptors.rs` | which descriptor reaches an inode, reads or writes a file |
+//! | | `store/` | carrying a change out on the backing directory, and what happens when the store has changed |
+//! | landing | `lander.rs` | the threads that land what is due, and leaving |
+//! | | `endings.rs` | how a landing ends, and how mutations leave what is in flight |
+//! | | `known.rs`, `lingering.rs`, `tidying.rs` | which inodes are in use, which are known all the same, and giving memory back |
+//! | changing | `changes.rs`, `sync.rs` | what goes through and what goes in flight; landing early |
+//! | seeing | `view.rs`, `setid.rs` | names, attributes, listings; which set-id bits a change takes away |
+//! | calling | `call.rs` | the life of a call: verdict, room, run, sync, answer |
+//! | | `namespace/`, `file_io/`, `xattr/` | the operations |
+//! | steering | `steer.rs`, `status.rs` | what a person or a test does to a running client, and what it tells about itself |
+//! | tests | `bench.rs`, `failures.rs`, `tried_again.rs` | a client for unit tests; what becomes of everything when a system call fails |
 //!
 //! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
 //! The locks of the inode table and of the open files are innermost: nothing else is locked while they are held.
@@ -34,6 +30,7 @@ mod bench;
 mod call;
 mod changes;
 mod descriptors;
+mod endings;
 #[cfg(test)]
 mod failures;
 mod file_io;

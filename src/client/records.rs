@@ -4,6 +4,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use super::{
     Client, State,
+    open_files::OpenFile,
     state::{HalfMade, Watched},
 };
 use crate::{consistency::Ino, error::Error, hashing::HashMap};
@@ -123,6 +124,15 @@ impl Records {
 }
 
 impl Client {
+    /// Reports a failed landing of this file's data once to each open file (`close(2)`, `fsync(2)`).
+    pub(super) fn report_late_error(&self, file: &OpenFile) -> Result<(), Error> {
+        let latest = self.lock().records.of(file.ino).error;
+        match latest {
+            Some((number, error)) if file.learns_of(number) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// What has become of an inode.
     pub(super) fn fate(&self, state: &State, ino: Ino) -> Fate {
         if state.in_flight.overlay().unlanded(ino).is_some() {

@@ -18,7 +18,7 @@ use super::{
     waits::Done,
 };
 use crate::{
-    backing::{ROOT, sys},
+    backing::sys,
     consistency::{Ino, MutationId},
     error::Error,
     operation::Operation,
@@ -119,19 +119,6 @@ impl Client {
             wanted.extend(names.map(|mutation| mutation.id));
         }
         wanted
-    }
-
-    /// The directories above an inode, as programs know them, up to the root.
-    pub(super) fn ancestors(&self, ino: Ino) -> Vec<Ino> {
-        let mut ancestors = vec![self.table.parent(ino)];
-        // A loop can appear for a moment while two directories move; no real path is this deep.
-        while let Some(&last) = ancestors.last()
-            && last != ROOT
-            && ancestors.len() < 4096
-        {
-            ancestors.push(self.table.parent(last));
-        }
-        ancestors
     }
 
     fn sync_landed(self: Arc<Self>, ino: Ino, data_only: bool, done: Done) {

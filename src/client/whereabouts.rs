@@ -1,12 +1,10 @@
 //! Where inodes are, for this client's programs and in the backing directory: it follows a change as it is made, lands or is
 //! dropped.
 
-use std::os::fd::AsFd;
-
 use super::Client;
 use crate::{
-    backing::sys,
-    consistency::{Change, Place, RenameHow},
+    backing::{ROOT, Stat},
+    consistency::{Change, Ino, Place, RenameHow},
 };
 
 /// How far a change has come.
@@ -38,13 +36,31 @@ impl Client {
         }
     }
 
-    /// A rename went through without anybody asking which inode it moved here: if it is known, it is known here from now
-    /// on.
-    pub(super) fn follow_unseen(&self, place: &Place) {
-        let at_place = self.descriptor(place.directory).and_then(|at| sys::stat_at(at.as_fd(), &place.name));
-        if let Ok(stat) = at_place
-            && let Some(ino) = self.table.number(&stat.identity)
+    /// Where what is changed is then, or was: of a move where it goes.
+    pub(super) fn path_of_change(&self, change: &Change) -> Vec<u8> {
+        match change.places().last() {
+            Some(place) => self.path_of(place),
+            None => self.table.path(change.subject()),
+        }
+    }
+
+    /// The directories above an inode, as programs know them, up to the root.
+    pub(super) fn ancestors(&self, ino: Ino) -> Vec<Ino> {
+        let mut ancestors = vec![self.table.parent(ino)];
+        // A loop can appear for a moment while two directories move; no real path is this deep.
+        while let Some(&last) = ancestors.last()
+            && last != ROOT
+            && ancestors.len() < 4096
         {
+            ancestors.push(self.table.parent(last));
+        }
+        ancestors
+    }
+
+    /// A rename went through without anybody asking which inode it moved here: if this one is known, it is known here from
+    /// now on.
+    pub(super) fn follow_unseen(&self, place: &Place, found: &Stat) {
+        if let Some(ino) = self.table.number(&found.identity) {
             self.table.moved(ino, place.directory, &place.name, true);
         }
     }
@@ -54,7 +70,6 @@ impl Client {
 mod tests {
     use super::*;
     use crate::{
-        backing::ROOT,
         client::bench::{Bench, CALLER},
         knobs::Knobs,
     };

@@ -20,79 +20,24 @@
 //!
 //! An inquiry that keeps being overtaken is answered all the same after many rounds; that answer is not believed.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+mod entries;
+
+pub use entries::EntriesOf;
 
 use super::{
     attributes::{Attributes, Ino},
     belief::Known,
     cache::Ticket,
     core::Core,
-    extents::{Patch, Segment},
-    listing::Listing,
-    mutation::{Name, Place},
+    mutation::Place,
     overlay::Binding,
+    provenance::{Origin, Provenance},
 };
-use crate::{hashing::HashSet, time::Time};
+use crate::time::Time;
 
 /// How often a question is asked anew. Each round needs a change or a fetch of the same thing by the same client at just
 /// that moment, so this bounds a livelock and nothing else.
 const MOST_ROUNDS: usize = 1000;
-
-/// Where a part of an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It was fetched for this answer.
-    Backing,
-    /// This client's own changes, which have not landed.
-    InFlight,
-    /// It was fetched then, and believed since.
-    Belief(Time),
-}
-
-/// Where an answer came from, part by part, and how long it may be repeated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Provenance {
-    /// The oldest part: what makes the answer stale, if it is.
-    oldest: Option<Origin>,
-    /// Until when the name, or its absence, is believed; none if it is not.
-    pub name_until: Option<Time>,
-    /// The same for the attributes as they are shown.
-    pub attributes_until: Option<Time>,
-}
-
-impl Provenance {
-    /// Takes in where one more part came from.
-    pub fn add(&mut self, origin: Origin) {
-        let age = |origin: Origin| match origin {
-            Origin::Backing => (0, Time::ZERO),
-            Origin::InFlight => (1, Time::ZERO),
-            // The earlier it was fetched the older it is.
-            Origin::Belief(fetched) => (2, fetched),
-        };
-        let is_older = |before: Origin| {
-            let ((rank, fetched), (rank_before, fetched_before)) = (age(origin), age(before));
-            rank > rank_before || rank == rank_before && fetched < fetched_before
-        };
-        if self.oldest.is_none_or(is_older) {
-            self.oldest = Some(origin);
-        }
-    }
-
-    /// Takes in where one more part came from that has parts of its own.
-    pub fn add_all(&mut self, part: &Provenance) {
-        part.oldest.into_iter().for_each(|origin| self.add(origin));
-    }
-
-    /// When the answer will be asked for anew; none if nothing of it is believed.
-    pub fn until(&self) -> Option<Time> {
-        self.name_until.into_iter().chain(self.attributes_until).min()
-    }
-
-    /// Where the oldest part came from.
-    pub fn origin(&self) -> Origin {
-        self.oldest.unwrap_or(Origin::Backing)
-    }
-}
 
 /// What comes next on the way to an answer.
 #[derive(Debug)]
@@ -395,113 +340,6 @@ fn is_linked(base: Option<Attributes>) -> bool {
     base.is_some_and(|base| base.links > 0)
 }
 
-/// Which entries does a directory have?
-#[derive(Debug)]
-pub struct EntriesOf {
-    directory: Ino,
-    /// Listing a large directory takes long enough for names to land meanwhile, behind the point that the listing has
-    /// reached. So what is in flight is taken when the fetch starts: what lands under way is still in it.
-    in_flight: BTreeMap<Name, Binding>,
-}
-
-impl EntriesOf {
-    /// The question about a directory.
-    pub fn new(directory: Ino) -> EntriesOf {
-        EntriesOf { directory, in_flight: BTreeMap::new() }
-    }
-
-    fn names_in_flight(&self, core: &Core<'_>) -> BTreeMap<Name, Binding> {
-        let names = core.in_flight.overlay().names_in(self.directory);
-        names.map(|(name, binding)| (name.clone(), binding)).collect()
-    }
-}
-
-impl Question for EntriesOf {
-    /// Its entries without `.` and `..`; none if the directory is gone.
-    type Answer = Option<Arc<Listing>>;
-    /// The same, as the backing directory has them.
-    type Fetched = Option<Listing>;
-
-    fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Self::Answer> {
-        if core.in_flight.overlay().unlanded(self.directory).is_some() {
-            provenance.add(Origin::InFlight);
-            return Some(Some(lay_over(Arc::default(), &self.names_in_flight(core))));
-        }
-        let believed = core.belief.listing(self.directory, now)?;
-        provenance.add(Origin::Belief(believed.fetched));
-        Some(Some(lay_over(believed.value, &self.names_in_flight(core))))
-    }
-
-    fn start(&mut self, core: &Core<'_>, now: Time) -> Ticket {
-        self.in_flight = self.names_in_flight(core);
-        core.belief.fetch_listing(self.directory, now)
-    }
-
-    fn conclude(
-        &self,
-        core: &mut Core<'_>,
-        started: &Started,
-        fetched: Option<Listing>,
-        now: Time,
-        _provenance: &mut Provenance,
-    ) -> Option<Self::Answer> {
-        let Some(listing) = fetched.map(Arc::new) else {
-            let is_moving = core.in_flight.is_moving(self.directory);
-            return Some(is_moving.then(|| lay_over(Arc::default(), &self.in_flight)));
-        };
-        let lifetime = core.policy.lifetimes.listings;
-        let is_good = core.belief.believe_listing(started.ticket, self.directory, listing.clone(), lifetime);
-        if !is_good && core.belief.listing(self.directory, now).is_some() {
-            // Another fetch ended first and may have seen more: that one is the answer.
-            return None;
-        }
-        // One that an own change has overtaken is as good as one from before that change, with what was in flight then.
-        // Listing the directory again might never end while a program fills it.
-        Some(Some(lay_over(listing, &self.in_flight)))
-    }
-}
-
-fn lay_over(base: Arc<Listing>, in_flight: &BTreeMap<Name, Binding>) -> Arc<Listing> {
-    if in_flight.is_empty() {
-        return base;
-    }
-    let mut merged = Listing::default();
-    let mut listed = HashSet::default();
-    for (name, ino, kind) in base.iter() {
-        match in_flight.get(name) {
-            None => merged.push(name, ino, kind),
-            Some(Binding::Absent) => {}
-            Some(Binding::Present { ino, kind }) => {
-                listed.insert(name);
-                merged.push(name, *ino, *kind);
-            }
-        }
-    }
-    for (name, binding) in in_flight {
-        if let (Binding::Present { ino, kind }, false) = (binding, listed.contains(&**name)) {
-            merged.push(name, *ino, *kind);
-        }
-    }
-    Arc::new(merged)
-}
-
-/// A read, planned at one moment: only the gaps are read from the backing directory later.
-#[derive(Debug)]
-pub struct ReadPlan {
-    /// What can be read: no more than the size in the client's view.
-    pub range: Range<u64>,
-    /// Bytes in flight, on top.
-    pub mine: Patch,
-    /// Bytes that are believed.
-    pub believed: Vec<Segment>,
-    /// The rest of what the backing file has.
-    pub gaps: Vec<Range<u64>>,
-    /// Own data makes the file at least as long as `range` says, however short the backing file is.
-    pub is_extended: bool,
-    /// The fetch of the attributes that these bytes go with; none if they are not believed.
-    of: Option<u64>,
-}
-
 impl Core<'_> {
     /// The attributes to show for those that lie under what is in flight.
     pub fn show(&self, ino: Ino, base: &Attributes, provenance: &mut Provenance) -> Attributes {
@@ -544,35 +382,5 @@ impl Core<'_> {
         self.belief.believe_attributes(ticket, known.ino, attributes, lifetimes.attributes);
         provenance.name_until = Some(started + lifetimes.names);
         provenance.attributes_until = Some(started + lifetimes.attributes);
-    }
-
-    /// Plans to read `asked` of a file of which `base` was just answered.
-    pub fn plan_read(&self, ino: Ino, base: &Attributes, asked: Range<u64>, now: Time) -> ReadPlan {
-        let overlay = self.in_flight.overlay();
-        let size = self.view(ino, base).size;
-        let range = asked.start..asked.end.min(size).max(asked.start);
-        let mine =
-            if self.policy.read_your_writes { overlay.content(ino, range.clone()) } else { Patch::default() };
-        let is_extended = self.policy.read_your_writes && overlay.has_data(ino);
-        let real = range.start..range.end.min(base.size).max(range.start);
-        let (believed, gaps) = match overlay.unlanded(ino) {
-            Some(_) => (Vec::new(), Vec::new()),
-            None => self.belief.bytes(ino, real, now),
-        };
-        let of = self.belief.attributes(ino, now).map(|believed| believed.number);
-        ReadPlan { range, mine, believed, gaps, is_extended, of }
-    }
-
-    /// Believes bytes that were read to fill a gap, as long as the attributes are believed with which the read was
-    /// planned. Returns what another read has filled of the gap meanwhile, which goes before them.
-    pub fn believe_bytes(
-        &mut self,
-        ino: Ino,
-        plan: &ReadPlan,
-        offset: u64,
-        data: &Arc<[u8]>,
-        now: Time,
-    ) -> Vec<Segment> {
-        plan.of.map_or_else(Vec::new, |of| self.belief.believe_bytes(ino, of, offset, data, now))
     }
 }

@@ -53,7 +53,10 @@ const STAYS_IN: &[(&[&str], &[&str])] = &[
     // What a client tells about itself is what the control socket says.
     (&["serde"], &["knobs/json.rs", "client/status.rs", "mount/protocol.rs"]),
     (&["serde_json"], &["mount/dialogue.rs", "mount/protocol.rs", "bin/chaosfs/status.rs"]),
-    (&["tempfile"], &["mount/clients.rs", "client/bench.rs"]),
+    (
+        &["tempfile"],
+        &["mount/clients.rs", "client/bench.rs", "client/steer/tests.rs", "backing/inode_table/tests.rs"],
+    ),
     (&["rand", "rand_chacha", "rand_core"], &["dice.rs"]),
     (FOR_THE_COMMAND, &["bin/"]),
 ];

@@ -13,6 +13,7 @@ mod histories;
 mod ids;
 mod kernel_cache;
 mod knobs;
+mod layers;
 mod library;
 mod likeness;
 mod load;

@@ -86,15 +86,6 @@ impl Client {
         self.files.add(OpenFile::new(ino, path, flags, descriptor, seen))
     }
 
-    /// Reports a failed landing of this file's data once to each open file (`close(2)`, `fsync(2)`).
-    pub(super) fn report_late_error(&self, file: &OpenFile) -> Result<(), Error> {
-        let latest = self.lock().records.of(file.ino).error;
-        match latest {
-            Some((number, error)) if file.learns_of(number) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// What `close(2)` of any descriptor on an open file reports.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Call, Caller, Client, OpenFile, Provenance, Run, Subject};
 use crate::{
-    backing::sys, client::locked, consistency::inquiry::ReadPlan, error::Error, operation::Operation,
+    backing::sys, client::locked, consistency::reading::ReadPlan, error::Error, operation::Operation,
 };
 
 /// How many buffers this process keeps for the next reads, and how large ones: to clear a new one for each read takes

@@ -1,8 +1,9 @@
 //! Moving names.
 
-use std::sync::Arc;
+use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
+    backing::sys,
     client::{
         Caller, Client, Looked, Provenance,
         call::{Call, Run, Subject},
@@ -75,7 +76,11 @@ impl Client {
     fn rename_unseen(&self, change: &Change, how: RenameHow) -> Result<(), Error> {
         self.apply(change)?;
         let moved = change.places().into_iter().skip(usize::from(how != RenameHow::Exchange));
-        moved.for_each(|place| self.follow_unseen(place));
+        for place in moved {
+            let at_place =
+                self.descriptor(place.directory).and_then(|at| sys::stat_at(at.as_fd(), &place.name));
+            at_place.iter().for_each(|found| self.follow_unseen(place, found));
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Manner, Outcome, is_directory, is_one_of};
 use crate::{
-    backing::{Stat, sys},
+    backing::{Identity, Stat, sys},
     client::{Client, view::attributes_of},
     consistency::{Change, Ino, Place, RenameHow},
     error::Error,
@@ -131,18 +131,7 @@ impl Client {
             false => sys::rename(source, &from.name, target, &to.name, flags),
         };
         if let Err(error) = renamed {
-            let is_foreign = met.foreign_source || met.foreign_target;
-            let in_the_way = sys::stat_at(target, &to.name).ok().filter(|_| is_in_the_way(error));
-            let kept = met.at_target.or(Some(met.at_source)).filter(|_| is_foreign && stays(error));
-            // Somebody else has moved a directory between the two, or put one there: it would come into itself. This client's
-            // kernel has made sure that it would not in its own view.
-            let into_itself = error.is(Error::Invalid) && from.directory != to.directory;
-            match in_the_way.or(kept) {
-                Some(theirs) => self.conflict_over("rename", to, ours, &theirs, "dropped"),
-                None if into_itself => self.conflict_with_nothing("rename", to, "dropped"),
-                None => return Err(error),
-            }
-            return Ok(Outcome::theirs());
+            return self.drop_rename((from, to), (target, &met), ours, error);
         }
         if met.foreign_source {
             self.conflict_over("rename", from, ours, &met.at_source, "renamed-theirs");
@@ -156,6 +145,28 @@ impl Client {
             _ => {}
         }
         Ok(Outcome::default())
+    }
+
+    /// A late rename failed: if it is for what others have done, it is a conflict, and dropped.
+    fn drop_rename(
+        &self,
+        (from, to): (&Place, &Place),
+        (target, met): (BorrowedFd<'_>, &Met),
+        ours: Option<Identity>,
+        error: Error,
+    ) -> Result<Outcome, Error> {
+        let is_foreign = met.foreign_source || met.foreign_target;
+        let in_the_way = sys::stat_at(target, &to.name).ok().filter(|_| is_in_the_way(error));
+        let kept = met.at_target.or(Some(met.at_source)).filter(|_| is_foreign && stays(error));
+        // Somebody else has moved a directory between the two, or put one there: it would come into itself. This client's
+        // kernel has made sure that it would not in its own view.
+        let into_itself = error.is(Error::Invalid) && from.directory != to.directory;
+        match in_the_way.or(kept) {
+            Some(theirs) => self.conflict_over("rename", to, ours, &theirs, "dropped"),
+            None if into_itself => self.conflict_with_nothing("rename", to, "dropped"),
+            None => return Err(error),
+        }
+        Ok(Outcome::theirs())
     }
 
     /// Looks at what a late rename will meet at both ends. ENOENT: there is no source.

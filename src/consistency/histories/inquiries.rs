@@ -24,10 +24,11 @@ use crate::{
         core::Core,
         extents::Segment,
         in_flight::InFlight,
-        inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, ReadPlan, Step},
+        inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
         listing::Listing,
         mutation::{Change, MutationId, Name, Place, RenameHow},
         policy::{Lifetimes, Policy},
+        reading::ReadPlan,
     },
     time::{Time, Timestamp},
 };
