@@ -98,6 +98,10 @@ enum Op {
         which: usize,
     },
     Expire,
+    /// Nobody uses a file any more, and what was believed of it goes.
+    Forget {
+        file: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -127,6 +131,7 @@ fn moves() -> impl Strategy<Value = Move> {
         10 => (any(), 0..6_u64, 1..8_u64).prop_map(|(file, start, length)| Op::Read { file, start, length }),
         24 => any().prop_map(|which| Op::Go { which }),
         1 => Just(Op::Expire),
+        2 => any().prop_map(|file| Op::Forget { file }),
     ];
     let nanos = prop_oneof![5 => Just(0_u64), 3 => Just(1_u64), 1 => 2..8_u64];
     (0..2_usize, nanos, 0..4_u64, op).prop_map(|(client, nanos, delay, op)| Move { client, nanos, delay, op })
@@ -360,6 +365,10 @@ impl World {
                 }
             }
             Op::Expire => self.clients[client].belief.expire(),
+            Op::Forget { file } => {
+                let forgotten = self.file(client, *file);
+                forgotten.into_iter().for_each(|ino| self.clients[client].belief.forget(ino));
+            }
             _ => self.change(client, *delay, op),
         }
     }
