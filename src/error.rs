@@ -7,16 +7,24 @@ macro_rules! failures {
     ($($(#[$doc:meta])* $name:ident = $number:literal $symbol:literal;)*) => {
         /// A failure of one file system operation.
         ///
-        /// A failure that the backing directory reported travels as [`Error::System`] with its errno untouched, so
-        /// that a program sees exactly what the backing file system said.
+        /// A failure that the backing directory reported keeps its errno, so that a program sees exactly what the
+        /// backing file system said.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Error {
             $($(#[$doc])* $name,)*
-            /// What a system call on the backing directory answered.
+            /// An errno without a name here. Made by [`Error::of`] alone, so that equal errors are equal.
             System(i32),
         }
 
         impl Error {
+            /// The failure with this errno.
+            pub const fn of(errno: i32) -> Error {
+                match errno {
+                    $($number => Error::$name,)*
+                    _ => Error::System(errno),
+                }
+            }
+
             /// The errno that the calling program sees (Linux numbers, `errno(3)`).
             pub fn errno(self) -> i32 {
                 match self {
@@ -98,21 +106,14 @@ impl Error {
     pub fn is_passing(self) -> bool {
         const PASSING: [Error; 4] =
             [Error::NoSpace, Error::QuotaExceeded, Error::InputOutput, Error::ReadOnly];
-        PASSING.iter().any(|passing| passing.errno() == self.errno())
+        PASSING.contains(&self)
     }
 
     /// Whether it is this process's own and passes: no descriptors, no memory, interrupted.
     pub fn is_of_this_process(self) -> bool {
         const ENFILE: i32 = 23;
         const ENOMEM: i32 = 12;
-        [Error::TooManyOpen, Error::Interrupted, Error::System(ENFILE), Error::System(ENOMEM)]
-            .iter()
-            .any(|own| self.is(*own))
-    }
-
-    /// Whether both are the same errno, whoever found it.
-    pub fn is(self, other: Error) -> bool {
-        self.errno() == other.errno()
+        [Error::TooManyOpen, Error::Interrupted, Error::of(ENFILE), Error::of(ENOMEM)].contains(&self)
     }
 
     /// The errno's symbol, such as `ENOENT`; numbers outside the table are written as `errno-N`.
@@ -138,7 +139,7 @@ impl std::error::Error for Error {}
 impl From<io::Error> for Error {
     /// Keeps the errno; what has none is EIO.
     fn from(error: io::Error) -> Error {
-        error.raw_os_error().map_or(Error::InputOutput, Error::System)
+        error.raw_os_error().map_or(Error::InputOutput, Error::of)
     }
 }
 
@@ -171,13 +172,14 @@ mod tests {
         let error = Error::from(io::Error::from_raw_os_error(41));
         assert_eq!(error.errno(), 41);
         assert_eq!(error.symbol(), "errno-41");
-        assert_eq!(Error::System(28).to_string(), "No space left on device");
+        assert_eq!(Error::of(28).to_string(), "No space left on device");
+        assert_eq!(Error::from(io::Error::from_raw_os_error(2)), Error::NotFound);
     }
 
     #[test]
     fn passing_failures_are_the_four_of_the_contract() {
-        assert!(Error::System(28).is_passing() && Error::QuotaExceeded.is_passing());
-        assert!(Error::System(5).is_passing() && Error::ReadOnly.is_passing());
+        assert!(Error::of(28).is_passing() && Error::QuotaExceeded.is_passing());
+        assert!(Error::of(5).is_passing() && Error::ReadOnly.is_passing());
         assert!(!Error::AccessDenied.is_passing() && !Error::TooBig.is_passing());
     }
 }

@@ -101,7 +101,7 @@ mod plan {
 
     /// What a call can meet on a machine that runs short or a disk that fails (its manual page).
     fn errors_of(call: &str) -> &'static [Error] {
-        const ENOMEM: Error = Error::System(12);
+        const ENOMEM: Error = Error::of(12);
         match call {
             "openat" | "open_by_handle_at" => &[Error::TooManyOpen, ENOMEM, Error::InputOutput],
             "openat(O_CREAT)" => &[Error::NoSpace, Error::TooManyOpen, ENOMEM, Error::InputOutput],

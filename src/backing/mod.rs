@@ -1,6 +1,7 @@
 //! The real directory: system calls and the table of inodes. No policy.
 
 pub mod failing;
+pub mod flags;
 mod inode_table;
 mod share;
 pub mod sys;

@@ -89,7 +89,7 @@ pub struct RawEntry {
 
 impl From<nix::errno::Errno> for Error {
     fn from(errno: nix::errno::Errno) -> Error {
-        Error::System(errno as i32)
+        Error::of(errno as i32)
     }
 }
 
@@ -281,7 +281,7 @@ pub fn for_each_entry(
             Some(told) => type_bits(told),
             None => match stat_at(directory, name) {
                 Ok(stat) => stat.mode & libc::S_IFMT,
-                Err(error) if error.is(Error::NotFound) => continue,
+                Err(error) if error == Error::NotFound => continue,
                 Err(error) => return Err(error),
             },
         };
@@ -436,7 +436,7 @@ fn read_on(length: usize, mut read: impl FnMut(usize) -> Result<usize>) -> Resul
         match read(done) {
             Ok(0) => break,
             Ok(count) => done += count,
-            Err(error) if error.is(Error::Interrupted) => {}
+            Err(error) if error == Error::Interrupted => {}
             Err(_) if done > 0 => break,
             Err(error) => return Err(error),
         }
@@ -521,7 +521,7 @@ pub fn get_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
     let value = read_growing(|buffer| unsafe {
         libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
     });
-    if !matches!(&value, Err(error) if error.is(Error::BadHandle)) {
+    if !matches!(&value, Err(error) if *error == Error::BadHandle) {
         return value;
     }
     let path = proc_path(fd);
@@ -556,7 +556,7 @@ fn read_growing(mut call: impl FnMut(&mut [u8]) -> libc::ssize_t) -> Result<Vec<
                 buffer.truncate(length);
                 return Ok(buffer);
             }
-            Err(error) if error.is(Error::OutOfRange) && size == 256 => {}
+            Err(error) if error == Error::OutOfRange && size == 256 => {}
             Err(error) => return Err(error),
         }
     }
@@ -713,7 +713,7 @@ pub fn own_process() {
 pub fn take_own_umask() -> Result<()> {
     let alone = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS);
     if let (Err(errno), false) = (alone, OWNS_PROCESS.load(Ordering::Relaxed)) {
-        return Err(Error::System(errno as i32));
+        return Err(Error::of(errno as i32));
     }
     nix::sys::stat::umask(Mode::empty());
     let _ = nix::unistd::chdir("/");
@@ -759,7 +759,7 @@ pub fn expect_memory(bytes: usize) -> Result<()> {
     }
     // Larger than what the allocator has in stock: the system is asked. Nothing of it is ever touched.
     let mut probe = Vec::<u8>::new();
-    probe.try_reserve_exact(bytes.saturating_add(KEPT_BACK)).map_err(|_| Error::System(libc::ENOMEM))
+    probe.try_reserve_exact(bytes.saturating_add(KEPT_BACK)).map_err(|_| Error::of(libc::ENOMEM))
 }
 
 fn is_memory_limited() -> bool {

@@ -15,8 +15,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Client, file_io::O_SYNC, open_files::OpenFile, store::Manner};
+use super::{Client, open_files::OpenFile, store::Manner};
 use crate::{
+    backing::flags::{O_ACCMODE, O_NOATIME, O_NOCTTY, O_SYNC, O_WRONLY},
     backing::sys,
     consistency::{Ino, Kind, MutationId, Place},
     error::Error,
@@ -25,7 +26,6 @@ use crate::{
 /// The most descriptors kept for landing data of files that could be opened again as well.
 const MOST_WRITERS: usize = 64;
 
-const WRITE_ONLY: i32 = 0o1;
 const OWNER_MAY_WRITE: u32 = 0o200;
 pub(super) const OWNER_READS_AND_WRITES: u32 = 0o600;
 
@@ -36,7 +36,7 @@ impl Client {
             return Ok(descriptor);
         }
         self.table.descriptor(ino).inspect_err(|error| {
-            if error.is(Error::Stale) {
+            if *error == Error::Stale {
                 self.distrust(ino);
             }
         })
@@ -71,7 +71,7 @@ impl Client {
     ) -> Result<T, Error> {
         const TRIES: usize = 1000;
         let first = attempt();
-        if !matches!(&first, Err(error) if error.is(Error::AccessDenied)) {
+        if !matches!(&first, Err(error) if *error == Error::AccessDenied) {
             return first;
         }
         for _ in 0..TRIES {
@@ -101,11 +101,8 @@ impl Client {
     /// `O_APPEND`, because the place is decided here; no `O_DIRECT`, whose alignment rules are the backing file
     /// system's and not the program's.
     pub(super) fn backing_flags(&self, flags: i32) -> i32 {
-        const ACCESS_MODE: i32 = 0o3;
-        const O_NOATIME: i32 = 0o1_000_000;
-        const O_NOCTTY: i32 = 0o400;
         let sync = if self.in_force().policy.delays.data.is_zero() { flags & O_SYNC } else { 0 };
-        (flags & (ACCESS_MODE | O_NOATIME)) | O_NOCTTY | sync
+        (flags & (O_ACCMODE | O_NOATIME)) | O_NOCTTY | sync
     }
 
     /// The real file behind an open one, opened now if the file has landed since.
@@ -126,8 +123,8 @@ impl Client {
             return Ok(opened);
         }
         let node = self.descriptor(ino)?;
-        let opened = match self.table.retrying(|| sys::reopen(node.as_fd(), WRITE_ONLY)) {
-            Err(error) if error.is(Error::AccessDenied) => self.reopen_as_owner(node.as_fd(), error),
+        let opened = match self.table.retrying(|| sys::reopen(node.as_fd(), O_WRONLY)) {
+            Err(error) if error == Error::AccessDenied => self.reopen_as_owner(node.as_fd(), error),
             result => result.map(Arc::new),
         }?;
         if manner == Manner::Late {
@@ -145,7 +142,7 @@ impl Client {
         }
         let permissions = stat.mode & 0o7777;
         sys::set_permissions(node, permissions | OWNER_READS_AND_WRITES)?;
-        let opened = sys::reopen(node, WRITE_ONLY);
+        let opened = sys::reopen(node, O_WRONLY);
         sys::set_permissions(node, permissions)?;
         opened.map(Arc::new)
     }

@@ -47,7 +47,7 @@ impl Client {
             Err(error) if error.is_passing() && !is_for_good(&mutation.change, error) => {
                 self.put_off(mutation, error)
             }
-            Err(error) if error.is_of_this_process() || error.is(Error::TextBusy) => {
+            Err(error) if error.is_of_this_process() || error == Error::TextBusy => {
                 self.put_off(mutation, error)
             }
             Err(error) => self.give_up(mutation, error),
@@ -266,5 +266,5 @@ fn with_what_falls(state: &State, mutation: &Arc<Mutation>) -> Vec<Arc<Mutation>
 /// Failures that pass elsewhere but not here: an extended attribute that is too large for its file system meets ENOSPC
 /// however much room there is (`setxattr(2)`), and must not hold up what comes after it.
 fn is_for_good(change: &Change, error: Error) -> bool {
-    matches!(change, Change::SetXattr { .. }) && error.is(Error::NoSpace)
+    matches!(change, Change::SetXattr { .. }) && error == Error::NoSpace
 }

@@ -5,6 +5,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{Client, Provenance, State, open_files::OpenFile};
 use crate::{
+    backing::flags::O_APPEND,
     clock::Clock,
     consistency::{
         Attributes, DelayClass, Ino, Passage,
@@ -14,8 +15,6 @@ use crate::{
     knobs::Knobs,
     terms::{Terms, Wish},
 };
-
-const O_APPEND: i32 = 0o2000;
 
 /// For how long the kernel may keep an answer about a name. Zero: not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

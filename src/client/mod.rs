@@ -63,7 +63,7 @@ use std::{
 };
 
 pub use call::{Call, Run};
-pub use file_io::{Bytes, Copy, O_SYNC, Offset};
+pub use file_io::{Bytes, Copy, Offset};
 pub use lander::Farewell;
 pub use lending::{Lease, check_lending};
 pub use namespace::SetAttributes;

@@ -10,15 +10,11 @@ use std::{
 
 use super::locked;
 use crate::{
+    backing::flags::{O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY},
     consistency::{Ino, Listing, Snapshot},
     error::Error,
     hashing::HashMap,
 };
-
-const ACCESS_MODE: i32 = 0o3;
-const READ_ONLY: i32 = 0o0;
-const WRITE_ONLY: i32 = 0o1;
-const READ_WRITE: i32 = 0o2;
 
 /// One open file.
 #[derive(Debug)]
@@ -77,12 +73,12 @@ impl OpenFile {
 
     /// Whether it may be written through. There is a fourth access mode, which allows neither (`open(2)`).
     pub fn is_writable(&self) -> bool {
-        matches!(self.flags & ACCESS_MODE, WRITE_ONLY | READ_WRITE)
+        matches!(self.flags & O_ACCMODE, O_WRONLY | O_RDWR)
     }
 
     /// Whether it may be read through.
     pub fn is_readable(&self) -> bool {
-        matches!(self.flags & ACCESS_MODE, READ_ONLY | READ_WRITE)
+        matches!(self.flags & O_ACCMODE, O_RDONLY | O_RDWR)
     }
 
     /// Takes note of landing error number `latest`; whether it was news.

@@ -23,12 +23,11 @@ use std::os::fd::BorrowedFd;
 
 use super::{Caller, Client, Provenance, SetAttributes, store::clear_permissions};
 use crate::{
+    backing::flags::SETID,
     backing::sys,
     consistency::{Attributes, Ino, Kind, mutation::setid_lost},
     error::Error,
 };
-
-const SETID: u32 = 0o6000;
 
 impl Client {
     /// The permission bits that a file loses when this caller changes its data, in this client's view.

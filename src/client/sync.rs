@@ -132,7 +132,7 @@ impl Client {
         let opened = match self.files.descriptor(ino, false) {
             Some(opened) => opened,
             None => match self.open_to_sync(ino) {
-                Err(error) if error.is(Error::AccessDenied) => self.writer(ino, Manner::Through)?,
+                Err(error) if error == Error::AccessDenied => self.writer(ino, Manner::Through)?,
                 result => Arc::new(result?),
             },
         };
@@ -144,7 +144,7 @@ impl Client {
             }
             let synced = match self.open_to_sync(directory) {
                 // It has been removed meanwhile.
-                Err(error) if error.is(Error::Stale) || error.is(Error::NotFound) => Ok(()),
+                Err(error) if error == Error::Stale || error == Error::NotFound => Ok(()),
                 result => result.and_then(|opened| sys::sync(opened.as_fd(), false)),
             };
             if let Err(error) = synced {

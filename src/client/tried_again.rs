@@ -73,9 +73,9 @@ impl Scene {
         for attempt in 0..MOST_TRIES {
             match call(self) {
                 Ok(value) => return Some(value),
-                Err(error) if attempt > 0 && done.is_some_and(|done| error.is(done)) => return None,
+                Err(error) if attempt > 0 && done.is_some_and(|done| error == done) => return None,
                 Err(error) => assert!(
-                    Plan::so_far().is_some_and(|(_, planned)| planned.is(error)),
+                    Plan::so_far().is_some_and(|(_, planned)| planned == error),
                     "{what} answers {}",
                     error.symbol()
                 ),

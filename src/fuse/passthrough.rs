@@ -18,7 +18,10 @@ use std::{
 
 use fuser::{BackingId, FopenFlags};
 
-use crate::client::{Client, Ino, Passage};
+use crate::{
+    backing::flags::O_ACCMODE,
+    client::{Client, Ino, Passage},
+};
 
 /// How an open file is answered: its flags and, where it passes through, what it passes to.
 pub type Opened = (FopenFlags, Option<Arc<BackingId>>);
@@ -38,7 +41,6 @@ impl Opener {
         handle: u64,
         register: impl FnOnce(BorrowedFd<'_>) -> io::Result<BackingId>,
     ) -> Opened {
-        const O_ACCMODE: i32 = 0o3;
         // Without a flush a reader's close saves a request; a writer's flush brings its mapped pages, too.
         let silent_close = self.flags & O_ACCMODE == 0 && !self.client.close_can_fail();
         let no_flush = if silent_close { FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() };

@@ -18,11 +18,10 @@ use super::{
     },
 };
 use crate::{
+    backing::flags::O_APPEND,
     client::{Copy, Entry, Offset, RenameHow, SetAttributes},
     error::Error,
 };
-
-const O_APPEND: i32 = 0o2000;
 
 impl fuser::Filesystem for Adapter {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {

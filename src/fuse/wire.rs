@@ -12,7 +12,8 @@ use fuser::{
 
 use super::{DO_NOT_KEEP, GENERATION};
 use crate::{
-    client::{Attributes, Caller, Entry, Ino, Kind, Missing, O_SYNC, Shown, Snapshot, Timestamp},
+    backing::flags::O_SYNC,
+    client::{Attributes, Caller, Entry, Ino, Kind, Missing, Shown, Snapshot, Timestamp},
     error::Error,
 };
 

@@ -345,7 +345,8 @@ fn an_unmount_from_outside_ends_the_client_with_0() {
     let (tool, flags) =
         if geteuid().is_root() { ("umount", &[] as &[&str]) } else { ("fusermount3", &["-u"] as &[_]) };
     assert!(Command::new(tool).args(flags).arg(sandbox.path("a")).status().unwrap().success());
-    assert_eq!(client.wait().code, Some(0));
+    let said = client.wait();
+    assert_eq!(said.code, Some(0), "{}", said.err);
 }
 
 #[test]

@@ -199,6 +199,8 @@ impl Sandbox {
         let mut command = self.chaosfs(&[&["mount", "shared", name], more].concat());
         let client = Foreground::start(&mut command);
         eventually("a mount", || self.mounted(name), |mounted| *mounted);
+        // It stands before it is served; whoever asks it waits for that.
+        let _ = fs::metadata(self.path(name));
         client
     }
 

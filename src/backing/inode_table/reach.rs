@@ -116,7 +116,7 @@ impl InodeTable {
     fn open_by_name(&self, directory: BorrowedFd<'_>, away: &Away, purpose: Purpose) -> Result<OwnedFd> {
         match self.open(purpose, || sys::open_path(directory, &away.place.name)) {
             Ok(opened) if is_behind(opened.as_fd(), &away.identity)? => Ok(opened),
-            Err(error) if !error.is(Error::NotFound) => Err(error),
+            Err(error) if error != Error::NotFound => Err(error),
             _ => Err(Error::Stale),
         }
     }
@@ -165,7 +165,7 @@ impl InodeTable {
     /// Tries again after closing cold descriptors if this process has run out of them.
     pub fn retrying<T>(&self, mut call: impl FnMut() -> Result<T>) -> Result<T> {
         match call() {
-            Err(error) if error.is(Error::TooManyOpen) => {
+            Err(error) if error == Error::TooManyOpen => {
                 self.make_room();
                 call()
             }

@@ -20,6 +20,7 @@ pub use read::Bytes;
 pub use write::{Copy, Offset};
 
 use crate::{
+    backing::flags::O_TRUNC,
     client::{
         Caller, Client, Provenance, State, Version, Watched,
         call::{Call, Run, Subject},
@@ -29,10 +30,6 @@ use crate::{
     error::Error,
     operation::Operation,
 };
-
-const O_TRUNC: i32 = 0o1000;
-/// `O_SYNC`, which has the bit of `O_DSYNC` in it.
-pub const O_SYNC: i32 = 0o4_010_000;
 
 impl Client {
     /// Opens a file.

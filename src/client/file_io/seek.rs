@@ -3,12 +3,18 @@
 use std::{ops::Range, os::fd::AsFd, sync::Arc};
 
 use super::{Call, Caller, Client, OpenFile, Provenance, Run, Subject};
-use crate::{backing::sys, consistency::extents::Layout, error::Error, operation::Operation};
+use crate::{
+    backing::{
+        flags::{SEEK_DATA, SEEK_HOLE},
+        sys,
+    },
+    consistency::extents::Layout,
+    error::Error,
+    operation::Operation,
+};
 
 /// `ENXIO`: what `lseek(2)` answers past the last data or hole.
 const ENXIO: i32 = 6;
-const SEEK_DATA: i32 = 3;
-const SEEK_HOLE: i32 = 4;
 
 impl Client {
     /// Finds data or a hole (`lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`).
@@ -39,7 +45,7 @@ impl Client {
                 {
                     return sys::seek(client.real_file(&file)?.as_fd(), offset, whence);
                 }
-                let offset = u64::try_from(offset).map_err(|_| Error::System(ENXIO))?;
+                let offset = u64::try_from(offset).map_err(|_| Error::of(ENXIO))?;
                 let found = client.seek_view(&file, offset, wanted, provenance)?;
                 Ok(i64::try_from(found).unwrap_or(i64::MAX))
             },
@@ -64,7 +70,7 @@ impl Client {
             (size, below, if own_data { overlay.layout(file.ino, range, block) } else { all })
         })?;
         if offset >= size {
-            return Err(Error::System(ENXIO));
+            return Err(Error::of(ENXIO));
         }
         for (range, layout) in parts {
             let found = match layout {
@@ -76,7 +82,7 @@ impl Client {
             }
         }
         // Every file ends in a hole.
-        if wanted == Layout::Hole { Ok(size) } else { Err(Error::System(ENXIO)) }
+        if wanted == Layout::Hole { Ok(size) } else { Err(Error::of(ENXIO)) }
     }
 
     /// Where in `range` the real file, of which `size` bytes count, has what is looked for. Past its end is a hole.
@@ -96,7 +102,7 @@ impl Client {
         let start = i64::try_from(range.start).map_err(|_| Error::Invalid)?;
         match sys::seek(self.real_file(file)?.as_fd(), start, whence) {
             Ok(found) if found.unsigned_abs() < end => Ok(Some(found.unsigned_abs())),
-            Err(error) if !error.is(Error::System(ENXIO)) => Err(error),
+            Err(error) if error != Error::of(ENXIO) => Err(error),
             _ => Ok(past_end),
         }
     }

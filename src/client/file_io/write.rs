@@ -2,9 +2,9 @@
 
 use std::{os::fd::AsFd, sync::Arc};
 
-use super::{Caller, Client, O_SYNC, OpenFile, Provenance, State, Version, Watched};
+use super::{Caller, Client, OpenFile, Provenance, State, Version, Watched};
 use crate::{
-    backing::sys,
+    backing::{flags::O_SYNC, sys},
     client::{
         call::{Call, Run, Subject},
         sync::Sync,
@@ -196,7 +196,7 @@ impl Client {
         }
         let Ok(nameless) = sys::create_nameless(self.table.root().as_fd()) else { return Ok(()) };
         match sys::resize(nameless.as_fd(), size) {
-            Err(error) if error.is(Error::TooBig) || error.is(Error::Invalid) => Err(error),
+            Err(error) if error == Error::TooBig || error == Error::Invalid => Err(error),
             _ => Ok(()),
         }
     }

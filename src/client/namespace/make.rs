@@ -6,7 +6,11 @@ use std::{
 };
 
 use crate::{
-    backing::{self, sys},
+    backing::{
+        self,
+        flags::{O_EXCL, SETGID},
+        sys,
+    },
     client::{
         Caller, Client, Entry, Looked, Provenance,
         call::{Call, Run, Subject},
@@ -26,10 +30,6 @@ type Inherited = Arc<[(Name, Arc<[u8]>)]>;
 
 /// An inode that has been made, its attributes, and the descriptor of a file that was opened with it.
 type Made<'a> = (Looked<'a>, Attributes, Option<OwnedFd>);
-
-/// `open(2)`: the file must be new.
-const O_EXCL: i32 = 0o200;
-const SETGID: u32 = 0o2000;
 
 /// What a new inode is to be.
 struct NewInode {
@@ -144,7 +144,7 @@ impl Client {
                 let handle = self.open_new(looked.ino(), flags, opened);
                 Ok((self.entry_of(looked, attributes, provenance), handle))
             }
-            Err(error) if error.is(Error::Exists) && flags & O_EXCL == 0 => {
+            Err(error) if error == Error::Exists && flags & O_EXCL == 0 => {
                 // Somebody else has made it since the kernel looked.
                 self.lock().belief.distrust_name(place);
                 let looked = self.find(place, Hold::Yes, provenance)?.ok_or(Error::Stale)?;

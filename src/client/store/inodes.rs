@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Manner, Outcome, conflicts::Theirs, is_directory};
 use crate::{
-    backing::sys,
+    backing::{flags::SETID, sys},
     client::{Client, Version, view::attributes_of},
     consistency::{
         AttributeChange, Change, Ino,
@@ -14,7 +14,6 @@ use crate::{
     time::Timestamp,
 };
 
-const SETID: u32 = 0o6000;
 const CAPABILITIES: &[u8] = b"security.capability";
 
 impl Client {
@@ -61,7 +60,7 @@ pub(super) fn change_xattr(
     match value {
         Some(value) => set_xattr(fd, name, value, 0, owner),
         None => match remove_xattr(fd, name, owner) {
-            Err(error) if error.is(Error::NoData) => Ok(()),
+            Err(error) if error == Error::NoData => Ok(()),
             result => result,
         },
     }
@@ -131,7 +130,7 @@ pub(in crate::client) fn remove_xattr(
         false => as_writer(fd, owner, remove),
     };
     match removed {
-        Err(error) if error.is(Error::NotPermitted) && name == CAPABILITIES => sys::set_owner(fd, None, None),
+        Err(error) if error == Error::NotPermitted && name == CAPABILITIES => sys::set_owner(fd, None, None),
         result => result,
     }
 }
@@ -165,7 +164,7 @@ fn write_all(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<(), Error> 
         match sys::write_at(fd, &data[done..], offset + done as u64) {
             Ok(0) => return Err(Error::InputOutput),
             Ok(count) => done += count,
-            Err(error) if error.is(Error::Interrupted) => {}
+            Err(error) if error == Error::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
@@ -220,7 +219,7 @@ fn set_attributes_now(fd: BorrowedFd<'_>, change: &AttributeChange, stamp: Times
     let resolved = |time: Option<Timestamp>| time.map(|time| wall(time.at(stamp)));
     match sys::set_times(fd, resolved(atime), resolved(mtime)) {
         // Whoever may write may say "now"; any other time takes the owner (utimensat(2)).
-        Err(error) if error.is(Error::NotPermitted) => sys::set_times(fd, atime.map(wall), mtime.map(wall)),
+        Err(error) if error == Error::NotPermitted => sys::set_times(fd, atime.map(wall), mtime.map(wall)),
         result => result,
     }
 }

@@ -6,8 +6,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Manner, Outcome, READ_WRITE, inodes::wall, is_directory, names::stays};
+use super::{Manner, Outcome, inodes::wall, is_directory, names::stays};
 use crate::{
+    backing::flags::O_RDWR,
     backing::{Stat, sys},
     client::{Client, Version, Watched, state::HalfMade, view::attributes_of},
     consistency::{Attributes, Ino, Kind, Place},
@@ -47,7 +48,7 @@ impl Client {
         let at = directory.as_fd();
         let make = || self.make_anew(at, place, attributes, target, flags);
         let made = match self.table.retrying(make) {
-            Err(error) if error.is(Error::Exists) && manner == Manner::Late => {
+            Err(error) if error == Error::Exists && manner == Manner::Late => {
                 self.settle_for_existing(place, ino, attributes, target, at)?
             }
             result => result?,
@@ -170,7 +171,7 @@ impl Client {
         let (verb, outcome) =
             if kinds == (Kind::File, Kind::File) { ("create", "taken-over") } else { ("make", "replaced") };
         let replace = || match self.make_way(at, place, (verb, outcome), attributes, &theirs)? {
-            true => self.make_anew(at, place, attributes, target, READ_WRITE),
+            true => self.make_anew(at, place, attributes, target, O_RDWR),
             false => Ok(Made::Theirs),
         };
         match kinds {
@@ -189,12 +190,12 @@ impl Client {
             }
             (Kind::File, Kind::File) if ours || self.is_taken_over(attributes, &theirs) => {
                 let opened = match take_over(at, place, &theirs) {
-                    Err(error) if !ours && error.is(Error::NotPermitted) => {
+                    Err(error) if !ours && error == Error::NotPermitted => {
                         self.conflict(verb, place, attributes, &theirs, "kept-theirs");
                         return Ok(Made::Theirs);
                     }
                     // Nobody can write to a program while it runs.
-                    Err(error) if error.is(Error::TextBusy) => return replace(),
+                    Err(error) if error == Error::TextBusy => return replace(),
                     opened => opened?,
                 };
                 if !ours {
@@ -304,7 +305,7 @@ fn take_over(at: BorrowedFd<'_>, place: &Place, theirs: &Stat) -> Result<OwnedFd
     }
     // Whoever may not write it may still be its owner.
     sys::set_permissions(node.as_fd(), PRIVATE)?;
-    let opened = sys::reopen(node.as_fd(), READ_WRITE)?;
+    let opened = sys::reopen(node.as_fd(), O_RDWR)?;
     sys::resize(opened.as_fd(), 0)?;
     Ok(opened)
 }

@@ -28,6 +28,7 @@ mod names;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::{
+    backing::flags::O_RDWR,
     backing::{Stat, sys},
     client::Client,
     consistency::{Change, Kind},
@@ -39,7 +40,6 @@ use inodes::{change_xattr, set_attributes};
 pub(in crate::client) use inodes::{clear_permissions, remove_xattr, set_xattr};
 
 /// `open(2)` flags for a new file that nobody has asked to have open: readable and writable.
-const READ_WRITE: i32 = 0o2;
 
 /// How often the store is looked at anew for one change that others overtake.
 const MOST_LOOKS: usize = 32;
@@ -110,7 +110,7 @@ impl Client {
     fn try_to_carry_out(&self, change: &Change, stamp: Timestamp, manner: Manner) -> Result<Outcome, Error> {
         match change {
             Change::Make { place, ino, attributes, target, .. } => {
-                self.carry_out_make(place, *ino, attributes, target, READ_WRITE, manner)
+                self.carry_out_make(place, *ino, attributes, target, O_RDWR, manner)
             }
             Change::Link { ino, place, .. } => self.carry_out_link(*ino, place, manner),
             Change::Unlink { place, ino } | Change::RemoveDirectory { place, ino } => {
@@ -139,7 +139,7 @@ impl Client {
             _ => self.carry_out_data(ino, change, stamp, manner),
         };
         match outcome {
-            Err(error) if error.is(Error::Stale) && manner == Manner::Late && self.table.has_landed(ino) => {
+            Err(error) if error == Error::Stale && manner == Manner::Late && self.table.has_landed(ino) => {
                 self.conflict_on_inode(change, "nothing".to_string(), "unseen");
                 Ok(Outcome::default())
             }
@@ -177,7 +177,7 @@ impl Client {
         found: Stat,
     ) -> Result<Outcome, Error> {
         let was_given_away = change.owner().is_some_and(|owner| owner != found.uid);
-        if was_given_away && matches!(changed, Err(error) if error.is(Error::NotPermitted)) {
+        if was_given_away && matches!(changed, Err(error) if error == Error::NotPermitted) {
             let theirs = format!("{} uid {}", describe(&found), found.uid);
             self.conflict_on_inode(change, theirs, "kept-theirs");
             return Ok(Outcome { stat: Some(found), ..Outcome::theirs() });
@@ -191,17 +191,13 @@ impl Client {
 }
 
 fn is_absence(error: Error) -> bool {
-    error.is(Error::NotFound) || error.is(Error::Stale)
+    error == Error::NotFound || error == Error::Stale
 }
 
 /// Whether somebody else may have been between looking at a name and changing it, which are two calls.
 fn is_overtaken(error: Error) -> bool {
     let names = [Error::NotFound, Error::Exists, Error::NotDirectory, Error::IsDirectory];
-    is_one_of(error, &names) || is_one_of(error, &[Error::NotEmpty, Error::Loop])
-}
-
-fn is_one_of(error: Error, errors: &[Error]) -> bool {
-    errors.iter().any(|other| error.is(*other))
+    names.contains(&error) || [Error::NotEmpty, Error::Loop].contains(&error)
 }
 
 fn is_directory(stat: &Stat) -> bool {

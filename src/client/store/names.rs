@@ -2,17 +2,19 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Manner, Outcome, is_directory, is_one_of};
+use super::{Manner, Outcome, is_directory};
 use crate::{
-    backing::{Identity, Stat, sys},
+    backing::{
+        Identity, Stat,
+        flags::{RENAME_EXCHANGE, RENAME_NOREPLACE},
+        sys,
+    },
     client::{Client, view::attributes_of},
     consistency::{Change, Ino, Place, RenameHow},
     error::Error,
 };
 
 const RMDIR: &str = "rmdir";
-const NOREPLACE: u32 = 1;
-const EXCHANGE: u32 = 2;
 
 impl Client {
     pub(super) fn carry_out_link(&self, ino: Ino, place: &Place, manner: Manner) -> Result<Outcome, Error> {
@@ -20,7 +22,7 @@ impl Client {
         let at = directory.as_fd();
         let subject = self.descriptor(ino)?;
         match sys::link(subject.as_fd(), at, &place.name) {
-            Err(error) if error.is(Error::Exists) && manner == Manner::Late => {
+            Err(error) if error == Error::Exists && manner == Manner::Late => {
                 let (ours, theirs) = (sys::stat(subject.as_fd())?, sys::stat_at(at, &place.name)?);
                 if theirs.identity != ours.identity {
                     let shown = attributes_of(&ours);
@@ -63,7 +65,7 @@ impl Client {
         }
         let ours = self.table.identity(ino);
         let theirs = match sys::stat_at(at, &place.name) {
-            Err(error) if error.is(Error::NotFound) => {
+            Err(error) if error == Error::NotFound => {
                 self.conflict_with_nothing(verb, place, "stays-gone");
                 return Ok(Outcome::theirs());
             }
@@ -102,8 +104,8 @@ impl Client {
         let (source, target) = (source.as_fd(), target.as_fd());
         let flags = match how {
             RenameHow::Replace => 0,
-            RenameHow::NoReplace => NOREPLACE,
-            RenameHow::Exchange => EXCHANGE,
+            RenameHow::NoReplace => RENAME_NOREPLACE,
+            RenameHow::Exchange => RENAME_EXCHANGE,
         };
         if manner == Manner::Through {
             sys::rename(source, &from.name, target, &to.name, flags)?;
@@ -113,7 +115,7 @@ impl Client {
             self.hold_on_to(replaced);
         }
         let met = match self.meet((source, from, ino), (target, to, replaced)) {
-            Err(error) if error.is(Error::NotFound) => {
+            Err(error) if error == Error::NotFound => {
                 self.conflict_with_nothing("rename", from, "dropped");
                 return Ok(Outcome::theirs());
             }
@@ -160,7 +162,7 @@ impl Client {
         let kept = met.at_target.or(Some(met.at_source)).filter(|_| is_foreign && stays(error));
         // Somebody else has moved a directory between the two, or put one there: it would come into itself. This client's
         // kernel has made sure that it would not in its own view.
-        let into_itself = error.is(Error::Invalid) && from.directory != to.directory;
+        let into_itself = error == Error::Invalid && from.directory != to.directory;
         match in_the_way.or(kept) {
             Some(theirs) => self.conflict_over("rename", to, ours, &theirs, "dropped"),
             None if into_itself => self.conflict_with_nothing("rename", to, "dropped"),
@@ -177,7 +179,7 @@ impl Client {
     ) -> Result<Met, Error> {
         let at_source = sys::stat_at(source, &from.name)?;
         let at_target = match sys::stat_at(target, &to.name) {
-            Err(error) if error.is(Error::NotFound) => None,
+            Err(error) if error == Error::NotFound => None,
             found => Some(found?),
         };
         let foreign_source = Some(at_source.identity) != self.table.identity(ino);
@@ -197,7 +199,7 @@ impl Client {
             return Ok(None);
         }
         match self.descriptor(ino).and_then(|node| sys::stat(node.as_fd())) {
-            Err(error) if error.is(Error::Stale) => Ok(None),
+            Err(error) if error == Error::Stale => Ok(None),
             found => Ok(Some(found?.uid)),
         }
     }
@@ -210,7 +212,7 @@ impl Client {
         directories.chain(linked).any(|ino| match self.descriptor(ino) {
             Ok(node) => sys::stat(node.as_fd()).is_ok_and(|stat| stat.links == 0),
             // One that has never landed never will: what needs it comes after it.
-            Err(error) => error.is(Error::Stale),
+            Err(error) => error == Error::Stale,
         })
     }
 
@@ -252,16 +254,16 @@ struct Met {
 }
 
 fn has_entries(error: Error) -> bool {
-    is_one_of(error, &[Error::NotEmpty, Error::Exists])
+    [Error::NotEmpty, Error::Exists].contains(&error)
 }
 
 /// Why another's inode cannot be removed or moved: it has entries, is immutable, is another user's in a directory with
 /// the sticky bit, or something is mounted on it.
 pub(super) fn stays(error: Error) -> bool {
-    has_entries(error) || is_one_of(error, &[Error::NotPermitted, Error::Busy])
+    has_entries(error) || [Error::NotPermitted, Error::Busy].contains(&error)
 }
 
 /// Why a rename meets at its target what it cannot replace.
 fn is_in_the_way(error: Error) -> bool {
-    has_entries(error) || is_one_of(error, &[Error::IsDirectory, Error::NotDirectory, Error::Invalid])
+    has_entries(error) || [Error::IsDirectory, Error::NotDirectory, Error::Invalid].contains(&error)
 }

@@ -5,7 +5,11 @@ mod trial;
 use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
-    backing::{self, Traits, sys},
+    backing::{
+        self, Traits,
+        flags::{SETGID, XATTR_CREATE, XATTR_REPLACE},
+        sys,
+    },
     client::{
         Caller, Client, Provenance,
         call::{Asked, Call, Run, Subject},
@@ -19,8 +23,6 @@ use crate::{
     operation::Operation,
 };
 
-const SETGID: u32 = 0o2000;
-
 const CAPABILITIES: &[u8] = b"security.capability";
 
 /// Attributes that any owner of a file may give it.
@@ -29,10 +31,6 @@ const USER: &[u8] = b"user.";
 const TRUSTED: &[u8] = b"trusted.";
 /// Attributes of the kernel's security modules, capabilities among them.
 const SECURITY: &[u8] = b"security.";
-/// `XATTR_CREATE`, `setxattr(2)`.
-const CREATE: i32 = 1;
-/// `XATTR_REPLACE`, `setxattr(2)`.
-const REPLACE: i32 = 2;
 
 impl Client {
     /// Gives an extended attribute a value, with the flags of `setxattr(2)`.
@@ -74,7 +72,7 @@ impl Client {
         let through = |_: &mut _| store::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags, owner);
         let late = |_: &mut _| {
             let before = self.value_before(ino, name)?;
-            match (flags & CREATE != 0, flags & REPLACE != 0) {
+            match (flags & XATTR_CREATE != 0, flags & XATTR_REPLACE != 0) {
                 (true, _) if before.is_some() => return Err(Error::Exists),
                 (_, true) if before.is_none() => return Err(Error::NoData),
                 _ => {}
@@ -297,7 +295,7 @@ impl Client {
     pub(super) fn default_acl(&self, directory: Ino) -> Result<Option<Acl>, Error> {
         match self.xattr(directory, DEFAULT_ACL) {
             Ok(value) => Ok(Acl::parse(&value)),
-            Err(error) if error.is(Error::NotSupported) || error.is(Error::NoData) => Ok(None),
+            Err(error) if error == Error::NotSupported || error == Error::NoData => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -309,7 +307,7 @@ fn is_asked_by_kernel(name: &[u8]) -> bool {
 }
 
 fn absent_is_nothing(error: Error) -> Result<(), Error> {
-    if error.is(Error::NoData) { Ok(()) } else { Err(error) }
+    if error == Error::NoData { Ok(()) } else { Err(error) }
 }
 
 /// Refuses names that no Linux file system takes (`xattr(7)`): of another kind, or a kind alone.

@@ -40,7 +40,7 @@ pub(super) fn run<D: AsFd>(
     for (name, value) in others {
         match sys::set_xattr(file.as_fd(), name, value, 0) {
             // The system gives attributes that this process may not give.
-            Err(error) if error.is(Error::NotPermitted) || error.is(Error::AccessDenied) => {}
+            Err(error) if error == Error::NotPermitted || error == Error::AccessDenied => {}
             result => result?,
         }
     }

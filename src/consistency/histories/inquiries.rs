@@ -28,6 +28,7 @@ use crate::{
         listing::Listing,
         mutation::{Change, MutationId, Name, Place, RenameHow},
         policy::{Lifetimes, Policy},
+        provenance::Origin,
         reading::ReadPlan,
     },
     time::{Time, Timestamp},
@@ -644,9 +645,11 @@ impl<Q: Question> Running<Q> {
         Running { inquiry: Inquiry::new(question), asked: 0, is_fetching: false, fetched: None }
     }
 
-    /// Since which moment what was fetched is from, if it was fetched.
+    /// Since which moment what was fetched is from, if it was fetched. One whose fetch was overtaken may be answered from what
+    /// is believed by then.
     fn since(&self) -> Option<usize> {
-        self.is_fetching.then_some(self.asked)
+        let is_believed = matches!(self.inquiry.provenance().origin(), Origin::Belief(_));
+        (self.is_fetching && !is_believed).then_some(self.asked)
     }
 
     fn step(

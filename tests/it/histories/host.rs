@@ -136,7 +136,7 @@ fn is_below(path: &str, directory: &str) -> bool {
 }
 
 fn absent(error: Error) -> Result<Option<Node<'static>>, Error> {
-    if error.is(Error::NotFound) { Ok(None) } else { Err(error) }
+    if error == Error::NotFound { Ok(None) } else { Err(error) }
 }
 
 impl Machine for Host {
@@ -161,8 +161,8 @@ impl Machine for Host {
             match found.attributes.kind {
                 _ if how == How::CreateNew => return Err(Error::Exists),
                 Kind::Directory => return Err(Error::IsDirectory),
-                Kind::Fifo => return Err(Error::System(libc::ENXIO)),
-                Kind::Symlink => return Err(Error::System(libc::ELOOP)),
+                Kind::Fifo => return Err(Error::of(libc::ENXIO)),
+                Kind::Symlink => return Err(Error::of(libc::ELOOP)),
                 _ => {}
             }
             let handle = self
@@ -389,7 +389,7 @@ impl Host {
     /// The kernel walks a path once more when it hears that an inode is gone, and takes no name for granted then.
     fn retrying<T>(&self, mut call: impl FnMut() -> Result<T, Error>) -> Result<T, i32> {
         match call() {
-            Err(error) if error.is(Error::Stale) => {
+            Err(error) if error == Error::Stale => {
                 self.kept().names.clear();
                 call()
             }
@@ -551,7 +551,7 @@ impl Host {
         name: &[u8],
         ino: u64,
     ) -> Result<Vec<u8>, Error> {
-        if !matches!(result, Err(error) if !error.is(Error::NotFound)) {
+        if !matches!(result, Err(error) if error != Error::NotFound) {
             self.renamed(directory, name);
             self.changed(&[ino]);
         }
