@@ -281,7 +281,7 @@ pub fn for_each_entry(
             Some(told) => type_bits(told),
             None => match stat_at(directory, name) {
                 Ok(stat) => stat.mode & libc::S_IFMT,
-                Err(error) if error == Error::NotFound => continue,
+                Err(Error::NotFound) => continue,
                 Err(error) => return Err(error),
             },
         };
@@ -436,7 +436,7 @@ fn read_on(length: usize, mut read: impl FnMut(usize) -> Result<usize>) -> Resul
         match read(done) {
             Ok(0) => break,
             Ok(count) => done += count,
-            Err(error) if error == Error::Interrupted => {}
+            Err(Error::Interrupted) => {}
             Err(_) if done > 0 => break,
             Err(error) => return Err(error),
         }

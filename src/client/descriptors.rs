@@ -124,7 +124,7 @@ impl Client {
         }
         let node = self.descriptor(ino)?;
         let opened = match self.table.retrying(|| sys::reopen(node.as_fd(), O_WRONLY)) {
-            Err(error) if error == Error::AccessDenied => self.reopen_as_owner(node.as_fd(), error),
+            Err(error @ Error::AccessDenied) => self.reopen_as_owner(node.as_fd(), error),
             result => result.map(Arc::new),
         }?;
         if manner == Manner::Late {

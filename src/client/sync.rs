@@ -132,7 +132,7 @@ impl Client {
         let opened = match self.files.descriptor(ino, false) {
             Some(opened) => opened,
             None => match self.open_to_sync(ino) {
-                Err(error) if error == Error::AccessDenied => self.writer(ino, Manner::Through)?,
+                Err(Error::AccessDenied) => self.writer(ino, Manner::Through)?,
                 result => Arc::new(result?),
             },
         };

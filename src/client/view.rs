@@ -249,7 +249,7 @@ impl Client {
         let look = || self.look_at(directory.as_fd(), place, hold);
         match self.with_permission(place.directory, || self.table.retrying(look)) {
             Ok((id, stat)) => Ok(Some((Looked { client: self, id, view: None }, attributes_of(&stat)))),
-            Err(error) if error == Error::NotFound => Ok(None),
+            Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -321,7 +321,7 @@ impl Client {
     pub(super) fn fetch_inode(&self, ino: Ino) -> Result<Inode, Error> {
         match self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd())) {
             Ok(stat) => Ok(Inode::There(attributes_of(&stat))),
-            Err(error) if error == Error::Stale => Ok(Inode::Gone { ghost: self.ghost(ino) }),
+            Err(Error::Stale) => Ok(Inode::Gone { ghost: self.ghost(ino) }),
             Err(error) => Err(error),
         }
     }
@@ -339,7 +339,7 @@ impl Client {
     /// The entries of a directory in this client's view, without `.` and `..`.
     pub(super) fn listing(&self, directory: Ino, provenance: &mut Provenance) -> Result<Arc<Listing>, Error> {
         let fetch = |_: &EntriesOf| match self.fetch_listing(directory) {
-            Err(error) if error == Error::Stale => Ok(None),
+            Err(Error::Stale) => Ok(None),
             listing => listing.map(Some),
         };
         let (listing, part) = self.inquire(EntriesOf::new(directory), fetch, |_, listing, _| listing)?;

@@ -88,6 +88,7 @@ impl Opening {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
 
     const READER: Opening = Opening {
         lends: true,
@@ -107,6 +108,14 @@ mod tests {
         for late in [2_492, 2_500, 9_000] {
             assert_eq!(remaining(until, Time::from_millis(late)), Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn attributes_with_a_set_id_bit_that_a_write_could_take_away_are_not_kept() {
+        let with = |kind, permissions| Attributes::new(kind, permissions, (1, 1), 0, 0, Timestamp::default());
+        assert!(may_be_kept(&with(Kind::File, 0o1755)));
+        assert!(!may_be_kept(&with(Kind::File, 0o4755)) && !may_be_kept(&with(Kind::File, 0o2755)));
+        assert!(may_be_kept(&with(Kind::Directory, 0o2755)), "nobody writes to a directory");
     }
 
     #[test]

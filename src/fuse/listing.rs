@@ -67,7 +67,7 @@ pub(super) fn list_with_attributes(
                 let found = match client.lookup_listed(ino.0, name) {
                     Ok(found) => found,
                     // What has gone since the snapshot was taken has no attributes any more.
-                    Err(error) if error == Error::NotFound => continue,
+                    Err(Error::NotFound) => continue,
                     // The first of an answer carries the error, any other ends the answer before it.
                     Err(error) if is_empty => return reply.error(errno(error)),
                     Err(_) => break,

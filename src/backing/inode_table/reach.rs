@@ -165,7 +165,7 @@ impl InodeTable {
     /// Tries again after closing cold descriptors if this process has run out of them.
     pub fn retrying<T>(&self, mut call: impl FnMut() -> Result<T>) -> Result<T> {
         match call() {
-            Err(error) if error == Error::TooManyOpen => {
+            Err(Error::TooManyOpen) => {
                 self.make_room();
                 call()
             }

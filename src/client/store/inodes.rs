@@ -60,7 +60,7 @@ pub(super) fn change_xattr(
     match value {
         Some(value) => set_xattr(fd, name, value, 0, owner),
         None => match remove_xattr(fd, name, owner) {
-            Err(error) if error == Error::NoData => Ok(()),
+            Err(Error::NoData) => Ok(()),
             result => result,
         },
     }
@@ -164,7 +164,7 @@ fn write_all(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<(), Error> 
         match sys::write_at(fd, &data[done..], offset + done as u64) {
             Ok(0) => return Err(Error::InputOutput),
             Ok(count) => done += count,
-            Err(error) if error == Error::Interrupted => {}
+            Err(Error::Interrupted) => {}
             Err(error) => return Err(error),
         }
     }
@@ -219,7 +219,7 @@ fn set_attributes_now(fd: BorrowedFd<'_>, change: &AttributeChange, stamp: Times
     let resolved = |time: Option<Timestamp>| time.map(|time| wall(time.at(stamp)));
     match sys::set_times(fd, resolved(atime), resolved(mtime)) {
         // Whoever may write may say "now"; any other time takes the owner (utimensat(2)).
-        Err(error) if error == Error::NotPermitted => sys::set_times(fd, atime.map(wall), mtime.map(wall)),
+        Err(Error::NotPermitted) => sys::set_times(fd, atime.map(wall), mtime.map(wall)),
         result => result,
     }
 }

@@ -195,7 +195,7 @@ impl Client {
                         return Ok(Made::Theirs);
                     }
                     // Nobody can write to a program while it runs.
-                    Err(error) if error == Error::TextBusy => return replace(),
+                    Err(Error::TextBusy) => return replace(),
                     opened => opened?,
                 };
                 if !ours {

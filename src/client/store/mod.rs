@@ -39,8 +39,6 @@ use conflicts::describe;
 use inodes::{change_xattr, set_attributes};
 pub(in crate::client) use inodes::{clear_permissions, remove_xattr, set_xattr};
 
-/// `open(2)` flags for a new file that nobody has asked to have open: readable and writable.
-
 /// How often the store is looked at anew for one change that others overtake.
 const MOST_LOOKS: usize = 32;
 

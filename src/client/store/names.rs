@@ -65,7 +65,7 @@ impl Client {
         }
         let ours = self.table.identity(ino);
         let theirs = match sys::stat_at(at, &place.name) {
-            Err(error) if error == Error::NotFound => {
+            Err(Error::NotFound) => {
                 self.conflict_with_nothing(verb, place, "stays-gone");
                 return Ok(Outcome::theirs());
             }
@@ -115,7 +115,7 @@ impl Client {
             self.hold_on_to(replaced);
         }
         let met = match self.meet((source, from, ino), (target, to, replaced)) {
-            Err(error) if error == Error::NotFound => {
+            Err(Error::NotFound) => {
                 self.conflict_with_nothing("rename", from, "dropped");
                 return Ok(Outcome::theirs());
             }
@@ -179,7 +179,7 @@ impl Client {
     ) -> Result<Met, Error> {
         let at_source = sys::stat_at(source, &from.name)?;
         let at_target = match sys::stat_at(target, &to.name) {
-            Err(error) if error == Error::NotFound => None,
+            Err(Error::NotFound) => None,
             found => Some(found?),
         };
         let foreign_source = Some(at_source.identity) != self.table.identity(ino);
@@ -199,7 +199,7 @@ impl Client {
             return Ok(None);
         }
         match self.descriptor(ino).and_then(|node| sys::stat(node.as_fd())) {
-            Err(error) if error == Error::Stale => Ok(None),
+            Err(Error::Stale) => Ok(None),
             found => Ok(Some(found?.uid)),
         }
     }

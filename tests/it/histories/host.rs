@@ -389,7 +389,7 @@ impl Host {
     /// The kernel walks a path once more when it hears that an inode is gone, and takes no name for granted then.
     fn retrying<T>(&self, mut call: impl FnMut() -> Result<T, Error>) -> Result<T, i32> {
         match call() {
-            Err(error) if error == Error::Stale => {
+            Err(Error::Stale) => {
                 self.kept().names.clear();
                 call()
             }
