@@ -210,6 +210,8 @@ fn what_cannot_land_in_the_end_is_named_path_by_path_and_the_exit_status_says_so
         if signals == 2 {
             // The first takes the mount away; the second ends the landing.
             awaited("an unmounted client", || (!small.0.mounted("a")).then_some(()));
+            // It is made when its directory has landed, which is then not given up with it.
+            awaited("a file in the directory", || small.path("shared/d/big").exists().then_some(()));
             client.signal(Signal::SIGTERM);
         }
         let said = client.wait();
