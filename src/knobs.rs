@@ -14,9 +14,7 @@ mod values;
 pub use crate::time::{Delay, Span};
 pub use json::{read, write};
 pub use table::{Kind, Knob, KnobValue, Topic, Tunable};
-pub use values::{
-    parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch, written_bytes,
-};
+pub use values::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch};
 
 const EVENTUAL: Policy = Policy::eventual();
 

@@ -2,6 +2,7 @@
 //! test.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -10,13 +11,26 @@ use super::{Caller, Client, ClientOptions, Offset};
 use crate::{backing::ROOT, clock::Clock, consistency::Ino, event::EventLog, knobs::Knobs, terms::Terms};
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0, thread: 0 };
-pub const READ_WRITE: i32 = 0o2;
+pub use crate::backing::flags::O_RDWR as READ_WRITE;
 
 /// A client without threads on a clock that is moved by hand, and what it logs.
 pub struct Bench {
     pub folder: tempfile::TempDir,
     pub client: Arc<Client>,
     pub lines: Arc<Mutex<Vec<String>>>,
+}
+
+/// A client of the process's own user over this directory.
+pub fn options(backing: &Path, knobs: Knobs) -> ClientOptions {
+    ClientOptions {
+        backing: backing.to_path_buf(),
+        id: "a".to_string(),
+        seed: 0,
+        knobs,
+        allow_other: false,
+        kernel_cache: false,
+        terms: Terms::default(),
+    }
 }
 
 impl Bench {
@@ -27,16 +41,7 @@ impl Bench {
     /// One that gives files away, if this is root's and others may come in.
     pub fn of(knobs: Knobs, allow_other: bool) -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
-        let backing = folder.path().to_path_buf();
-        let options = ClientOptions {
-            backing,
-            id: "a".to_string(),
-            seed: 0,
-            knobs,
-            allow_other,
-            kernel_cache: false,
-            terms: Terms::default(),
-        };
+        let options = ClientOptions { allow_other, ..options(folder.path(), knobs) };
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();
         let log =

@@ -52,6 +52,14 @@ impl Subject {
             Subject::File(Err(_)) | Subject::Everything => b"/".to_vec(),
         }
     }
+
+    fn ino(&self) -> Option<Ino> {
+        match self {
+            Subject::Inode(ino) => Some(*ino),
+            Subject::File(file) => file.as_ref().ok().map(|file| file.ino),
+            Subject::Name(_) | Subject::Everything => None,
+        }
+    }
 }
 
 /// What a running operation is told of its call.
@@ -136,9 +144,10 @@ impl<'a, R> Call<'a, R> {
         self
     }
 
-    /// One that is over only when this has landed and is synced.
-    pub(super) fn until_synced(mut self, sync: Option<Sync>) -> Self {
-        self.work.sync = sync;
+    /// One that is over only when its inode has landed and is synced, as by `fsync(2)` or, with `data_only`, `fdatasync(2)`.
+    pub(super) fn until_synced(mut self, data_only: bool) -> Self {
+        let About { subject, caller, .. } = &self.work.about;
+        self.work.sync = subject.ino().map(|ino| Sync { ino, data_only, thread: caller.thread });
         self
     }
 }
@@ -282,6 +291,34 @@ impl About {
 }
 
 impl Client {
+    /// A call about a name, which what it runs is given.
+    pub(super) fn call_on_name<'a, T, E>(
+        self: &'a Arc<Self>,
+        operation: Operation,
+        caller: &Caller,
+        place: Place,
+        run: impl FnOnce(&Arc<Client>, &Place, Asked<'_>, &mut Provenance) -> Result<T, E> + Send + 'static,
+    ) -> Call<'a, impl Run<T, E>> {
+        let subject = Subject::Name(place.clone());
+        Call::new(self, operation, caller, subject, move |client, asked, provenance| {
+            run(client, &place, asked, provenance)
+        })
+    }
+
+    /// A call about an open file, which what it runs is given. EBADF if there is none of this handle.
+    pub(super) fn call_on_file<'a, T>(
+        self: &'a Arc<Self>,
+        operation: Operation,
+        caller: &Caller,
+        handle: u64,
+        run: impl FnOnce(&Arc<Client>, &OpenFile, Asked<'_>, &mut Provenance) -> Result<T, Error> + Send + 'static,
+    ) -> Call<'a, impl Run<T>> {
+        let file = self.files.get(handle);
+        Call::new(self, operation, caller, Subject::File(file.clone()), move |client, asked, provenance| {
+            run(client, &*file?, asked, provenance)
+        })
+    }
+
     /// Writes down something that a person should know.
     pub fn note(&self, text: String) {
         self.log.record(&self.clock, &Event::Note { text });

@@ -80,7 +80,7 @@ impl Client {
     fn forget_beliefs(&self, change: &Change) {
         let mut state = self.lock();
         state.belief.changed(change);
-        change.inodes().into_iter().for_each(|ino| state.records.unwatch(ino));
+        change.inodes().into_iter().for_each(|ino| state.records.take(ino, |record| record.watched = None));
     }
 
     /// Puts a change in flight: from here on this client's programs see it.

@@ -132,7 +132,7 @@ impl Client {
             state.in_flight.landed(mutation.id);
             let subject = mutation.change.subject();
             let has_data = state.in_flight.overlay().has_data(subject);
-            state.records.change(subject, |record| {
+            state.records.take(subject, |record| {
                 record.half_made = None;
                 if !has_data {
                     record.watched = None;

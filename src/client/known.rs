@@ -39,7 +39,7 @@ impl Client {
         let mut state = self.lock();
         state.lingering.end(ino);
         state.belief.forget(ino);
-        let record = state.records.forget(ino);
+        let record = state.records.take(ino, std::mem::take);
         drop(state);
         drop(record);
         self.released(INODE_COST);

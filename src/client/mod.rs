@@ -70,7 +70,6 @@ pub use namespace::SetAttributes;
 pub use status::{InFlightStatus, Status};
 pub use steer::Advanced;
 pub use view::{Entry, Missing, Shown};
-pub use waits::Done;
 
 /// Sets up a thread in which operations will run: the process's umask and working directory are somebody else's. Whether
 /// that works is [checked](check_threads) before a client serves.
@@ -402,17 +401,9 @@ mod tests {
     #[test]
     fn no_name_leads_out_of_the_backing_directory() {
         let folder = tempfile::tempdir().expect("a folder");
-        let options = ClientOptions {
-            backing: folder.path().to_path_buf(),
-            id: "a".to_string(),
-            seed: 0,
-            knobs: Knobs::zero(),
-            allow_other: false,
-            kernel_cache: false,
-            terms: Terms::default(),
-        };
+        let options = bench::options(folder.path(), Knobs::zero());
         let client = Client::open(options, Clock::manual(), EventLog::silent()).expect("a client");
-        let caller = Caller { uid: 0, gid: 0, thread: 0 };
+        let caller = bench::CALLER;
         for name in [&b""[..], b".", b"..", b"../x", b"a/b"] {
             assert_eq!(client.lookup(&caller, ROOT, name).now().unwrap_err().error, Error::Invalid);
             assert_eq!(client.mkdir(&caller, ROOT, name, 0o755, 0).now().unwrap_err(), Error::Invalid);

@@ -89,21 +89,9 @@ impl Records {
         self.by_inode.get_mut(&ino)?.watched.as_mut()
     }
 
-    /// Others' changes to a file are not looked for any more.
-    pub(super) fn unwatch(&mut self, ino: Ino) {
-        if self.by_inode.contains_key(&ino) {
-            self.change(ino, |record| record.watched = None);
-        }
-    }
-
-    /// Keeps nothing of an inode any more. What was kept is to be dropped outside all locks.
-    #[must_use = "it may close a descriptor, which is a system call"]
-    pub(super) fn forget(&mut self, ino: Ino) -> InodeRecord {
-        if self.by_inode.contains_key(&ino) {
-            self.change(ino, std::mem::take)
-        } else {
-            InodeRecord::default()
-        }
+    /// Takes something away from what is kept of an inode, if anything is. A descriptor is to be dropped outside all locks.
+    pub(super) fn take<T: Default>(&mut self, ino: Ino, take: impl FnOnce(&mut InodeRecord) -> T) -> T {
+        if self.by_inode.contains_key(&ino) { self.change(ino, take) } else { T::default() }
     }
 
     /// Whether there is any directory to sync.
@@ -162,7 +150,8 @@ mod tests {
         let descriptor = std::fs::File::open("/").expect("the root").into();
         records.change(4, |record| record.writer = Some(Arc::new(descriptor)));
         assert_eq!(records.writers(), 1);
-        assert!(records.forget(4).writer.is_some() && records.forget(4).writer.is_none());
+        let mut forget = || records.take(4, std::mem::take);
+        assert!(forget().writer.is_some() && forget().writer.is_none());
         records.change(3, |record| record.is_nameless = false);
         assert_eq!((records.writers(), records.inodes()), (0, vec![]));
     }

@@ -1,4 +1,4 @@
-//! `fsync(2)`: landing early what a program wants to be safe, and syncing it.
+//! Landing early what a program wants to be safe, and syncing it.
 
 use std::{
     cell::Cell,
@@ -9,19 +9,11 @@ use std::{
     },
 };
 
-use super::{
-    Caller, Client, State,
-    call::{Call, Run, Subject},
-    locked,
-    records::InodeRecord,
-    store::Manner,
-    waits::Done,
-};
+use super::{Client, State, locked, records::InodeRecord, store::Manner, waits::Done};
 use crate::{
     backing::sys,
     consistency::{Ino, MutationId},
     error::Error,
-    operation::Operation,
     time::Time,
 };
 
@@ -41,43 +33,7 @@ pub(super) struct Sync {
     pub(super) thread: u32,
 }
 
-impl Sync {
-    /// A whole inode, as `fsync(2)`.
-    pub(super) fn of(ino: Ino, caller: &Caller) -> Sync {
-        Sync { ino, data_only: false, thread: caller.thread }
-    }
-}
-
 impl Client {
-    /// Puts an open file, its name and its directories where they survive a crash: it is over when they are in the backing
-    /// directory and synced there.
-    ///
-    /// # Errors
-    /// EBADF; the error of an earlier landing, once; whatever the backing directory answers.
-    pub fn fsync(self: &Arc<Self>, caller: &Caller, handle: u64, data_only: bool) -> Call<'_, impl Run<()>> {
-        let file = self.files.get(handle);
-        let sync = file.as_ref().ok().map(|file| Sync { data_only, ..Sync::of(file.ino, caller) });
-        let fsync =
-            Call::new(self, Operation::Fsync, caller, Subject::File(file.clone()), move |client, _, _| {
-                client.report_late_error(&*file?)
-            });
-        fsync.until_synced(sync)
-    }
-
-    /// The same for a directory.
-    ///
-    /// # Errors
-    /// Whatever the backing directory answers.
-    pub fn fsync_directory(
-        self: &Arc<Self>,
-        caller: &Caller,
-        ino: Ino,
-        data_only: bool,
-    ) -> Call<'_, impl Run<()>> {
-        let fsync = Call::new(self, Operation::Fsync, caller, Subject::Inode(ino), |_, _, _| Ok(()));
-        fsync.until_synced(Some(Sync { data_only, ..Sync::of(ino, caller) }))
-    }
-
     /// Calls `done` when an inode, its name and its directories are in the backing directory and synced there.
     pub(super) fn publish(self: &Arc<Self>, sync: Sync, done: Done) {
         let Sync { ino, data_only, thread } = sync;
@@ -139,7 +95,7 @@ impl Client {
         sys::sync(opened.as_fd(), data_only)?;
         for directory in self.unsynced_above(ino) {
             let take = |record: &mut InodeRecord| std::mem::take(&mut record.is_unsynced);
-            if !self.lock().records.change(directory, take) {
+            if !self.lock().records.take(directory, take) {
                 continue;
             }
             let synced = match self.open_to_sync(directory) {

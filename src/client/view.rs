@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Caller, Client, Lease, Looked, State,
-    call::{Call, Run, Subject},
-};
+use super::{Client, Lease, Looked, State};
 use crate::{
     backing::{NodeId, Stat, sys},
     consistency::{
@@ -18,7 +15,6 @@ use crate::{
         inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
     },
     error::Error,
-    operation::Operation,
     time::{Time, Timestamp},
 };
 
@@ -88,25 +84,7 @@ pub(super) fn attributes_of(stat: &Stat) -> Attributes {
 }
 
 impl Client {
-    /// Looks a name up for the kernel, which owes a `forget` for it.
-    ///
-    /// # Errors
-    /// ENOENT if the name is absent in this client's view; ENAMETOOLONG; whatever the backing directory answers.
-    pub fn lookup(
-        self: &Arc<Self>,
-        caller: &Caller,
-        directory: Ino,
-        name: &[u8],
-    ) -> Call<'_, impl Run<Entry, Missing>> {
-        let place = Place::new(directory, name);
-        let subject = Subject::Name(place.clone());
-        Call::new(self, Operation::Lookup, caller, subject, move |client, _, provenance| {
-            let found = client.entry(&place, Hold::Yes, provenance);
-            found.map_err(|error| Missing { error, lease: client.lease(provenance, None).name })
-        })
-    }
-
-    /// The same for one entry of a listing.
+    /// Looks up one entry of a listing.
     ///
     /// # Errors
     /// As for a lookup; ENOENT for an entry that has gone since it was listed.
@@ -114,7 +92,13 @@ impl Client {
         self.entry(&Place::new(directory, name), Hold::No, &mut Provenance::default())
     }
 
-    fn entry(&self, place: &Place, hold: Hold, provenance: &mut Provenance) -> Result<Entry, Error> {
+    /// What is at a name in this client's view; the caller owes a `forget` for it.
+    pub(super) fn entry(
+        &self,
+        place: &Place,
+        hold: Hold,
+        provenance: &mut Provenance,
+    ) -> Result<Entry, Error> {
         self.check_name(&place.name)?;
         let looked = self.find(place, hold, provenance)?.ok_or(Error::NotFound)?;
         let attributes = self.attributes_of_looked(&looked, provenance).inspect_err(|error| {
@@ -270,16 +254,6 @@ impl Client {
         let descriptor = sys::open_path(at, name)?;
         let stat = sys::stat(descriptor.as_fd())?;
         Ok((self.table.intern(&stat, Some(descriptor), *directory, name), stat))
-    }
-
-    /// The attributes of an inode.
-    ///
-    /// # Errors
-    /// ESTALE if it is gone; whatever the backing directory answers.
-    pub fn getattr(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<Shown>> {
-        Call::new(self, Operation::Getattr, caller, Subject::Inode(ino), move |client, _, provenance| {
-            client.show(ino, provenance)
-        })
     }
 
     /// The attributes of an inode in this client's view, for the kernel.

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::values::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch};
+use super::values::{
+    parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch, written_bytes,
+};
 use crate::{
     error::Refusal,
     time::{Delay, Span},
@@ -158,6 +160,17 @@ impl<K> Knob<K> {
     /// What [`Knob::set`] takes: its value, or the name of the knob that it follows.
     pub fn value(&self, knobs: &K) -> String {
         (self.text)(knobs).unwrap_or_else(|| self.follows.unwrap_or_default().to_string())
+    }
+}
+
+impl<K: Default> Knob<K> {
+    /// Its default as people write it: the name of the knob that it follows, or a value.
+    pub fn usual(&self) -> String {
+        let value = self.value(&K::default());
+        match (self.kind, value.parse()) {
+            (Kind::Bytes, Ok(bytes)) => written_bytes(bytes),
+            _ => value,
+        }
     }
 }
 

@@ -98,11 +98,11 @@ const IMPURE: &[&str] = &[
     "tracing",
 ];
 
-struct Source {
+pub struct Source {
     /// Below `src/`.
-    path: String,
+    pub path: String,
     /// Without comments and unit tests.
-    code: String,
+    pub code: String,
 }
 
 impl Source {
@@ -137,7 +137,7 @@ impl Source {
     }
 }
 
-fn first_word(text: &str) -> &str {
+pub fn first_word(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     &text[..end]
 }
@@ -189,7 +189,7 @@ fn read_below(folder: &Path, root: &Path, sources: &mut Vec<Source>) {
     }
 }
 
-fn sources() -> Vec<Source> {
+pub fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();
     read_below(&root, &root, &mut sources);

@@ -4,7 +4,7 @@ use std::{env, fs, path::Path};
 
 use chaosfs::{
     Knobs,
-    knobs::{Kind, Knob, Tunable, written_bytes},
+    knobs::{Kind, Knob, Tunable},
 };
 
 chaosfs::knobs! {
@@ -39,11 +39,9 @@ fn rows<K: Tunable>() -> String {
 
 /// The default as people would write it.
 fn usual<K: Tunable>(knob: &Knob<K>) -> String {
-    let value = knob.value(&K::default());
-    match (knob.follows, knob.kind, value.parse()) {
-        (Some(leader), ..) => format!("as `--{}`", leader.replace('_', "-")),
-        (None, Kind::Bytes, Ok(bytes)) => written_bytes(bytes),
-        _ => value,
+    match knob.follows {
+        Some(leader) => format!("as `--{}`", leader.replace('_', "-")),
+        None => knob.usual(),
     }
 }
 

@@ -3,11 +3,9 @@
 //! The modules of a client are parts of one type, so their imports do not tell who leans on whom. The calls do: a method
 //! of [`Client`](chaosfs::client::Client) may call those of its own layer and of the layers below.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::architecture::{Source, first_word, sources};
 
 /// From the bottom to the top: the modules of each layer, and what it knows.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -37,60 +35,30 @@ const LONGER: &[(&str, &str)] = &[
     ("client/tried_again.rs", "one story, step by step"),
 ];
 
-struct Source {
-    /// Below `src/`.
-    path: String,
-    /// Without comments and unit tests.
-    code: String,
-}
-
-fn sources(folder: &Path, root: &Path, found: &mut Vec<Source>) {
-    for entry in fs::read_dir(folder).expect("the sources are there") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, root, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
-            let text = fs::read_to_string(&path).expect("a source");
-            let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-            let path = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
-            found.push(Source { path, code: text.to_string() });
-        }
-    }
-}
-
-fn all() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    sources(&root, &root, &mut found);
-    found
+/// Unit tests with a file of their own aside.
+fn product() -> impl Iterator<Item = Source> {
+    sources().into_iter().filter(|source| !source.path.ends_with("/tests.rs"))
 }
 
 /// The code of each module of a client.
 fn modules() -> BTreeMap<String, String> {
     let mut modules: BTreeMap<String, String> = BTreeMap::new();
-    for source in all() {
+    for source in product() {
         let Some(inner) = source.path.strip_prefix("client/") else { continue };
         let module = inner.split('/').next().unwrap_or_default().trim_end_matches(".rs");
         if ["bench", "failures", "tried_again"].contains(&module) {
             continue;
         }
-        let is_code = |line: &&str| !line.trim_start().starts_with("//");
-        let code: Vec<&str> = source.code.lines().filter(is_code).collect();
-        *modules.entry(module.to_string()).or_default() += &(code.join("\n") + "\n");
+        *modules.entry(module.to_string()).or_default() += &source.code;
     }
     modules
-}
-
-fn word(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-    &text[..end]
 }
 
 /// The methods of a client that a module defines.
 fn methods(code: &str) -> BTreeSet<&str> {
     let blocks =
         code.split("\nimpl Client {\n").skip(1).map(|rest| rest.split("\n}\n").next().unwrap_or_default());
-    blocks.flat_map(|block| block.split(" fn ").skip(1)).map(word).collect()
+    blocks.flat_map(|block| block.split(" fn ").skip(1)).map(first_word).collect()
 }
 
 /// The methods that a module calls on a client.
@@ -100,7 +68,8 @@ fn calls(code: &str) -> BTreeSet<&str> {
     let on = |receiver: &str| {
         let dots = code.match_indices(receiver).map(|(at, found)| &code[at + found.len()..]);
         let methods = dots.filter_map(|rest| rest.trim_start().strip_prefix('.'));
-        let methods = methods.filter(|rest| rest[word(rest).len()..].starts_with(['(', ':'])).map(word);
+        let methods =
+            methods.filter(|rest| rest[first_word(rest).len()..].starts_with(['(', ':'])).map(first_word);
         methods.collect::<Vec<_>>()
     };
     receivers.into_iter().flat_map(on).collect()
@@ -139,8 +108,7 @@ fn a_client_calls_only_downwards() {
 
 #[test]
 fn no_file_is_long_without_a_reason() {
-    let long: Vec<String> = all()
-        .into_iter()
+    let long: Vec<String> = product()
         .filter(|source| !LONGER.iter().any(|(path, _)| source.path == *path))
         .map(|source| (source.code.lines().count(), source.path))
         .filter(|(length, _)| *length > LONGEST)
@@ -154,7 +122,7 @@ fn functions_are_short() {
     const LONGEST: usize = 60;
     let mut long = Vec::new();
     let mut lengths = Vec::new();
-    for source in all() {
+    for source in product() {
         let lines: Vec<&str> = source.code.lines().collect();
         for (start, line) in lines.iter().enumerate() {
             let head = line.trim_start();

@@ -88,10 +88,21 @@ impl Client {
     /// # Errors
     /// The error of an earlier landing, once.
     pub fn flush(self: &Arc<Self>, caller: &Caller, handle: u64) -> Call<'_, impl Run<()>> {
-        let file = self.files.get(handle);
-        Call::new(self, Operation::Flush, caller, Subject::File(file.clone()), move |client, _, _| {
-            client.report_late_error(&*file?)
+        self.call_on_file(Operation::Flush, caller, handle, move |client, file, _, _| {
+            client.report_late_error(file)
         })
+    }
+
+    /// Puts an open file, its name and its directories where they survive a crash: it is over when they are in the backing
+    /// directory and synced there.
+    ///
+    /// # Errors
+    /// EBADF; the error of an earlier landing, once; whatever the backing directory answers.
+    pub fn fsync(self: &Arc<Self>, caller: &Caller, handle: u64, data_only: bool) -> Call<'_, impl Run<()>> {
+        let fsync = self.call_on_file(Operation::Fsync, caller, handle, |client, file, _, _| {
+            client.report_late_error(file)
+        });
+        fsync.until_synced(data_only)
     }
 
     /// Closes an open file for good.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::{Call, Caller, Client, OpenFile, Provenance, Run, Subject};
+use super::{Call, Caller, Client, OpenFile, Provenance, Run};
 use crate::{
     backing::sys, client::locked, consistency::reading::ReadPlan, error::Error, operation::Operation,
 };
@@ -78,9 +78,8 @@ impl Client {
         offset: u64,
         size: usize,
     ) -> Call<'_, impl Run<Bytes>> {
-        let file = self.files.get(handle);
-        Call::new(self, Operation::Read, caller, Subject::File(file.clone()), move |client, _, provenance| {
-            client.read_from(&*file?, offset, size, provenance)
+        self.call_on_file(Operation::Read, caller, handle, move |client, file, _, provenance| {
+            client.read_from(file, offset, size, provenance)
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, os::fd::AsFd, sync::Arc};
 
-use super::{Call, Caller, Client, OpenFile, Provenance, Run, Subject};
+use super::{Call, Caller, Client, OpenFile, Provenance, Run};
 use crate::{
     backing::{
         flags::{SEEK_DATA, SEEK_HOLE},
@@ -29,27 +29,19 @@ impl Client {
         offset: i64,
         whence: i32,
     ) -> Call<'_, impl Run<i64>> {
-        let file = self.files.get(handle);
-        Call::new(
-            self,
-            Operation::Lseek,
-            caller,
-            Subject::File(file.clone()),
-            move |client, _, provenance| {
-                let (file, wanted) = match whence {
-                    SEEK_DATA => (file?, Layout::Data),
-                    SEEK_HOLE => (file?, Layout::Hole),
-                    _ => return Err(Error::Invalid),
-                };
-                if !client.lock().in_flight.overlay().has_data(file.ino) && client.table.has_landed(file.ino)
-                {
-                    return sys::seek(client.real_file(&file)?.as_fd(), offset, whence);
-                }
-                let offset = u64::try_from(offset).map_err(|_| Error::of(ENXIO))?;
-                let found = client.seek_view(&file, offset, wanted, provenance)?;
-                Ok(i64::try_from(found).unwrap_or(i64::MAX))
-            },
-        )
+        self.call_on_file(Operation::Lseek, caller, handle, move |client, file, _, provenance| {
+            let wanted = match whence {
+                SEEK_DATA => Layout::Data,
+                SEEK_HOLE => Layout::Hole,
+                _ => return Err(Error::Invalid),
+            };
+            if !client.lock().in_flight.overlay().has_data(file.ino) && client.table.has_landed(file.ino) {
+                return sys::seek(client.real_file(file)?.as_fd(), offset, whence);
+            }
+            let offset = u64::try_from(offset).map_err(|_| Error::of(ENXIO))?;
+            let found = client.seek_view(file, offset, wanted, provenance)?;
+            Ok(i64::try_from(found).unwrap_or(i64::MAX))
+        })
     }
 
     fn seek_view(

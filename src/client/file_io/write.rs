@@ -5,10 +5,7 @@ use std::{os::fd::AsFd, sync::Arc};
 use super::{Caller, Client, OpenFile, Provenance, State, Version, Watched};
 use crate::{
     backing::{flags::O_SYNC, sys},
-    client::{
-        call::{Call, Run, Subject},
-        sync::Sync,
-    },
+    client::call::{Call, Run, Subject},
     consistency::{
         Attributes, Change, Ino, Route,
         mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
@@ -56,11 +53,10 @@ impl Client {
         place: Offset,
         data: &'a [u8],
     ) -> Call<'a, impl Run<usize>> {
-        let file = self.files.get(handle);
-        let subject = Subject::File(file.clone());
-        let write = Call::new(self, Operation::Write, caller, subject, move |client, asked, provenance| {
-            client.write_to(&*file?, asked.caller, place, asked.data, provenance)
-        });
+        let write =
+            self.call_on_file(Operation::Write, caller, handle, move |client, file, asked, provenance| {
+                client.write_to(file, asked.caller, place, asked.data, provenance)
+            });
         write.with_data(data)
     }
 
@@ -75,8 +71,7 @@ impl Client {
         place: Offset,
         data: &'a [u8],
     ) -> Call<'a, impl Run<usize>> {
-        let sync = self.files.get(handle).ok().map(|file| Sync::of(file.ino, caller));
-        self.write(caller, handle, place, data).until_synced(sync)
+        self.write(caller, handle, place, data).until_synced(false)
     }
 
     fn write_to(
@@ -214,11 +209,8 @@ impl Client {
         offset: u64,
         length: u64,
     ) -> Call<'_, impl Run<()>> {
-        let file = self.files.get(handle);
-        let subject = Subject::File(file.clone());
-        Call::new(self, Operation::Fallocate, caller, subject, move |client, asked, provenance| {
-            let file = file?;
-            client.report_late_error(&file)?;
+        self.call_on_file(Operation::Fallocate, caller, handle, move |client, file, asked, provenance| {
+            client.report_late_error(file)?;
             if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
                 return Err(Error::NotSupported);
             }
@@ -248,14 +240,13 @@ impl Client {
     /// As for reading and writing.
     pub fn copy_range(self: &Arc<Self>, caller: &Caller, copy: Copy) -> Call<'_, impl Run<usize>> {
         let (from, to) = (self.files.get(copy.from), self.files.get(copy.to));
-        let synced = to.as_ref().ok().filter(|to| to.flags & O_SYNC != 0);
-        let sync = synced.map(|to| Sync::of(to.ino, caller));
+        let is_synced = to.as_ref().is_ok_and(|to| to.flags & O_SYNC != 0);
         let subject = Subject::File(to.clone());
         let run =
             Call::new(self, Operation::CopyFileRange, caller, subject, move |client, asked, provenance| {
                 client.copy_between(asked.caller, (&*from?, &*to?), &copy, provenance)
             });
-        run.until_synced(sync)
+        if is_synced { run.until_synced(false) } else { run }
     }
 
     /// The backing file system copies where both files are simply its own, else this process does.

@@ -13,7 +13,7 @@ use crate::{
     },
     client::{
         Caller, Client, Entry, Looked, Provenance,
-        call::{Call, Run, Subject},
+        call::{Call, Run},
         store::Manner,
         view::{Hold, attributes_of},
     },
@@ -102,10 +102,8 @@ impl Client {
         place: Place,
         new: NewInode,
     ) -> Call<'_, impl Run<Entry>> {
-        let subject = Subject::Name(place.clone());
-        Call::new(self, operation, caller, subject, move |client, asked, provenance| {
-            let (looked, attributes, _) =
-                client.make_inode(asked.caller, &place, &new, O_EXCL, provenance)?;
+        self.call_on_name(operation, caller, place, move |client, place, asked, provenance| {
+            let (looked, attributes, _) = client.make_inode(asked.caller, place, &new, O_EXCL, provenance)?;
             Ok(client.entry_of(looked, attributes, provenance))
         })
     }
@@ -125,9 +123,8 @@ impl Client {
     ) -> Call<'_, impl Run<(Entry, u64)>> {
         let place = Place::new(directory, name);
         let new = NewInode::of(Kind::File, mode, umask);
-        let subject = Subject::Name(place.clone());
-        Call::new(self, Operation::Create, caller, subject, move |client, asked, provenance| {
-            client.create_file(asked.caller, &place, &new, flags, provenance)
+        self.call_on_name(Operation::Create, caller, place, move |client, place, asked, provenance| {
+            client.create_file(asked.caller, place, &new, flags, provenance)
         })
     }
 
@@ -295,12 +292,11 @@ impl Client {
         name: &[u8],
     ) -> Call<'_, impl Run<Entry>> {
         let place = Place::new(directory, name);
-        let subject = Subject::Name(place.clone());
-        Call::new(self, Operation::Link, caller, subject, move |client, _, provenance| {
+        self.call_on_name(Operation::Link, caller, place, move |client, place, _, provenance| {
             client.check_name(&place.name)?;
             let kind = Kind::of_mode(client.table.kind(ino)?);
             let change = Change::Link { ino, kind, place: place.clone() };
-            let late = |provenance: &mut _| client.link_late(&change, &place, provenance);
+            let late = |provenance: &mut _| client.link_late(&change, place, provenance);
             client.submit(&change, provenance, |_| client.apply(&change).map(drop), late)?;
             let looked = client.look_up(ino)?;
             let attributes = client.view(ino, provenance)?;

@@ -14,8 +14,9 @@ use std::{os::fd::AsFd, sync::Arc};
 use crate::{
     backing::sys,
     client::{
-        Caller, Client, Provenance, Shown,
+        Caller, Client, Entry, Missing, Provenance, Shown,
         call::{Call, Run, Subject},
+        view::Hold,
     },
     consistency::{AttributeChange, Change, Ino, Kind, Place, Snapshot, belief::Grounds, inquiry::Entering},
     error::Error,
@@ -43,6 +44,33 @@ impl SetAttributes {
 }
 
 impl Client {
+    /// Looks a name up for the kernel, which owes a `forget` for it.
+    ///
+    /// # Errors
+    /// ENOENT if the name is absent in this client's view; ENAMETOOLONG; whatever the backing directory answers.
+    pub fn lookup(
+        self: &Arc<Self>,
+        caller: &Caller,
+        directory: Ino,
+        name: &[u8],
+    ) -> Call<'_, impl Run<Entry, Missing>> {
+        let place = Place::new(directory, name);
+        self.call_on_name(Operation::Lookup, caller, place, move |client, place, _, provenance| {
+            let found = client.entry(place, Hold::Yes, provenance);
+            found.map_err(|error| Missing { error, lease: client.lease(provenance, None).name })
+        })
+    }
+
+    /// The attributes of an inode.
+    ///
+    /// # Errors
+    /// ESTALE if it is gone; whatever the backing directory answers.
+    pub fn getattr(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<Shown>> {
+        Call::new(self, Operation::Getattr, caller, Subject::Inode(ino), move |client, _, provenance| {
+            client.show(ino, provenance)
+        })
+    }
+
     /// Changes attributes and size; answers with the attributes after it.
     ///
     /// # Errors
@@ -210,6 +238,21 @@ impl Client {
             let open = open?;
             open.snapshot(offset == 0, || client.listing(open.ino, provenance))
         })
+    }
+
+    /// Puts a directory, its name and those above it where they survive a crash: it is over when they are in the backing
+    /// directory and synced there.
+    ///
+    /// # Errors
+    /// Whatever the backing directory answers.
+    pub fn fsync_directory(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ino: Ino,
+        data_only: bool,
+    ) -> Call<'_, impl Run<()>> {
+        let fsync = Call::new(self, Operation::Fsync, caller, Subject::Inode(ino), |_, _, _| Ok(()));
+        fsync.until_synced(data_only)
     }
 
     /// Closes a directory.

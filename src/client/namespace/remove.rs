@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     client::{
         Caller, Client, Looked, Provenance,
-        call::{Call, Run, Subject},
+        call::{Call, Run},
         view::Hold,
     },
     consistency::{Change, Ino, Place},
@@ -20,9 +20,8 @@ impl Client {
     /// ENOENT, EROFS; whatever the backing directory answers, where it goes through.
     pub fn unlink(self: &Arc<Self>, caller: &Caller, directory: Ino, name: &[u8]) -> Call<'_, impl Run<()>> {
         let place = Place::new(directory, name);
-        let subject = Subject::Name(place.clone());
-        Call::new(self, Operation::Unlink, caller, subject, move |client, _, provenance| {
-            client.remove(&place, provenance, |place, ino| Change::Unlink { place, ino })
+        self.call_on_name(Operation::Unlink, caller, place, move |client, place, _, provenance| {
+            client.remove(place, provenance, |place, ino| Change::Unlink { place, ino })
         })
     }
 
@@ -32,9 +31,8 @@ impl Client {
     /// ENOENT, ENOTEMPTY, EROFS; whatever the backing directory answers, where it goes through.
     pub fn rmdir(self: &Arc<Self>, caller: &Caller, directory: Ino, name: &[u8]) -> Call<'_, impl Run<()>> {
         let place = Place::new(directory, name);
-        let subject = Subject::Name(place.clone());
-        Call::new(self, Operation::Rmdir, caller, subject, move |client, _, provenance| {
-            client.remove(&place, provenance, |place, ino| Change::RemoveDirectory { place, ino })
+        self.call_on_name(Operation::Rmdir, caller, place, move |client, place, _, provenance| {
+            client.remove(place, provenance, |place, ino| Change::RemoveDirectory { place, ino })
         })
     }
 

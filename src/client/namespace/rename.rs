@@ -6,7 +6,7 @@ use crate::{
     backing::sys,
     client::{
         Caller, Client, Looked, Provenance,
-        call::{Call, Run, Subject},
+        call::{Call, Run},
         view::Hold,
         whereabouts::Progressed,
     },
@@ -28,10 +28,9 @@ impl Client {
         how: RenameHow,
     ) -> Call<'_, impl Run<()>> {
         let (from, to) = (Place::new(from.0, from.1), Place::new(to.0, to.1));
-        let subject = Subject::Name(from.clone());
-        Call::new(self, Operation::Rename, caller, subject, move |client, _, provenance| {
+        self.call_on_name(Operation::Rename, caller, from, move |client, from, _, provenance| {
             client.check_name(&to.name)?;
-            while !client.try_rename(&from, &to, how, provenance)? {}
+            while !client.try_rename(from, &to, how, provenance)? {}
             Ok(())
         })
     }

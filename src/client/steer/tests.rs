@@ -5,7 +5,7 @@ use crate::{
     backing::ROOT,
     client::{
         ClientOptions, Offset,
-        bench::{Bench, CALLER, READ_WRITE},
+        bench::{Bench, CALLER, READ_WRITE, options},
         sync::Sync,
     },
     clock::Clock,
@@ -205,15 +205,7 @@ fn a_real_clock_is_not_moved_and_the_reason_is_in_the_words_of_whoever_mounted()
         (Terms::Builder, "mount it with `.manual_clock()` to"),
         (Terms::Options, "mount it with `clock: Clock::manual()` to"),
     ] {
-        let options = ClientOptions {
-            backing: folder.path().to_path_buf(),
-            id: "a".to_string(),
-            seed: 0,
-            knobs: Knobs::zero(),
-            allow_other: false,
-            kernel_cache: false,
-            terms,
-        };
+        let options = ClientOptions { terms, ..options(folder.path(), Knobs::zero()) };
         let client = Client::open(options, Clock::Monotonic, EventLog::silent()).unwrap();
         let refusal = client.advance(Duration::ZERO).unwrap_err().0;
         assert!(refusal.contains(words), "{refusal}");

@@ -3,7 +3,7 @@
 use chaosfs::{
     Clock, Knobs, Refusal,
     client::check_lending,
-    knobs::{Kind, Knob, Topic, Tunable, parse_switch, written_bytes},
+    knobs::{Kind, Knob, Topic, Tunable, parse_switch},
     terms::Terms,
 };
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, error::ErrorKind};
@@ -91,21 +91,12 @@ fn flag<K: Tunable + Send + Sync>(knob: &'static Knob<K>) -> Arg {
             summary += &format!(" [default: that of --{}]", leader.replace('_', "-"));
             flag
         }
-        None => flag.default_value(written(knob, &K::default())),
+        None => flag.default_value(knob.usual()),
     };
     let details: Vec<_> = knob.details().into_iter().map(|text| format!("\n\n{text}.")).collect();
     match details.is_empty() {
         true => flag.help(summary),
         false => flag.long_help(format!("{summary}{}", details.concat())).help(summary),
-    }
-}
-
-/// The value of a knob as the help shows it.
-fn written<K>(knob: &Knob<K>, knobs: &K) -> String {
-    let value = knob.value(knobs);
-    match (knob.kind, value.parse()) {
-        (Kind::Bytes, Ok(bytes)) => written_bytes(bytes),
-        _ => value,
     }
 }
 
