@@ -6,6 +6,7 @@ use std::{
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         net::UnixStream,
+        process::CommandExt,
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{SigHandler, Signal, kill, signal},
     unistd::{Pid, geteuid},
 };
 use tempfile::TempDir;
@@ -303,7 +304,19 @@ impl Drop for Sandbox {
 pub struct Foreground(Option<Child>);
 
 impl Foreground {
+    /// Whoever started the tests may ignore signals, as a shell does for what it runs in the background, and what ignores
+    /// one when it starts passes that on: a command of the test could not trap it.
+    #[expect(unsafe_code, reason = "there is no other way to set a signal's handling between fork and exec")]
     pub fn start(command: &mut Command) -> Foreground {
+        let attend_to_signals = || {
+            for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+                // SAFETY: no handler of ours is replaced by one that is not there.
+                unsafe { signal(ignored, SigHandler::SigDfl) }?;
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec nothing but signal(2) is called, which is async-signal-safe.
+        let command = unsafe { command.pre_exec(attend_to_signals) };
         let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Foreground(Some(piped.spawn().expect("the binary starts")))
     }
