@@ -304,19 +304,22 @@ impl Drop for Sandbox {
 pub struct Foreground(Option<Child>);
 
 impl Foreground {
-    /// Whoever started the tests may ignore signals, as a shell does for what it runs in the background, and what ignores
-    /// one when it starts passes that on: a command of the test could not trap it.
-    #[expect(unsafe_code, reason = "there is no other way to set a signal's handling between fork and exec")]
+    /// Resets the signals that whoever started the tests may ignore (a background shell, nohup): that they are
+    /// ignored is inherited, and a shell that a test starts could not trap them.
+    #[expect(
+        unsafe_code,
+        reason = "only pre_exec resets a signal without a tool: not every env(1) has --default-signal"
+    )]
     pub fn start(command: &mut Command) -> Foreground {
-        let attend_to_signals = || {
-            for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
-                // SAFETY: no handler of ours is replaced by one that is not there.
-                unsafe { signal(ignored, SigHandler::SigDfl) }?;
+        let reset_signals = || {
+            for inherited in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+                // SAFETY: the default is no function that could be unsafe to call.
+                unsafe { signal(inherited, SigHandler::SigDfl) }?;
             }
             Ok(())
         };
         // SAFETY: between fork and exec nothing but signal(2) is called, which is async-signal-safe.
-        let command = unsafe { command.pre_exec(attend_to_signals) };
+        let command = unsafe { command.pre_exec(reset_signals) };
         let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Foreground(Some(piped.spawn().expect("the binary starts")))
     }
