@@ -3,18 +3,24 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    consistency::{Delays, Lifetimes, Policy},
+    consistency::{
+        Delays, Lifetimes, Policy,
+        policy::{Evidence, Lifetime, NamesBy},
+    },
     error::Refusal,
 };
 
 mod json;
+pub mod profiles;
 mod table;
 mod values;
 
 pub use crate::time::{Delay, Span};
 pub use json::{read, write};
 pub use table::{Kind, Knob, KnobValue, Topic, Tunable};
-pub use values::{parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch};
+pub use values::{
+    Factor, parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch,
+};
 
 const EVENTUAL: Policy = Policy::eventual();
 
@@ -22,11 +28,31 @@ crate::knobs! {
     /// The tunables of one client. The defaults are the profile `eventual`: an uncoordinated store, late by about a
     /// second in both directions.
     pub struct Knobs {
+        /// The kind of storage to behave like: the name of a profile, or the path of a TOML file.
+        ///
+        /// It gives every other knob its value; those that are set besides outrank it. `chaosfs profiles` lists what there
+        /// is.
+        pub profile: String = "eventual".to_string(), Consistency, "CHAOSFS_PROFILE", then take_profile;
+
+        /// By what to multiply every span of time that comes from the profile.
+        ///
+        /// With 0.01, what NFS believes for 30 seconds is believed for 300 milliseconds.
+        pub time_scale: Factor = Factor(1.0), Storage, "CHAOSFS_TIME_SCALE", then take_profile;
+
         /// How long fetched attributes, names, absent names and listings are believed; 0 asks every time.
-        pub meta_ttl: Duration = EVENTUAL.lifetimes.attributes, Consistency, "CHAOSFS_META_TTL_MS";
+        pub meta_ttl: Duration = EVENTUAL.lifetimes.names, Consistency, "CHAOSFS_META_TTL_MS";
 
         /// How long attributes are believed, and the bytes that were read with them.
         pub attr_ttl: Option<Duration> = None, Consistency, "CHAOSFS_ATTR_TTL_MS", follows meta_ttl;
+
+        /// How long attributes are believed at most: each refetch that finds no change doubles the time until then.
+        pub attr_ttl_max: Option<Duration> = None, Consistency, "CHAOSFS_ATTR_TTL_MAX_MS", follows attr_ttl;
+
+        /// How long the attributes of directories are believed.
+        pub dir_attr_ttl: Option<Duration> = None, Consistency, "CHAOSFS_DIR_ATTR_TTL_MS", follows attr_ttl;
+
+        /// How long the attributes of directories are believed at most, where no change is found.
+        pub dir_attr_ttl_max: Option<Duration> = None, Consistency, "CHAOSFS_DIR_ATTR_TTL_MAX_MS", follows dir_attr_ttl;
 
         /// How long it is believed that a name leads to a file.
         pub name_ttl: Option<Duration> = None, Consistency, "CHAOSFS_NAME_TTL_MS", follows meta_ttl;
@@ -45,6 +71,15 @@ crate::knobs! {
 
         /// How long changes of names, directories and attributes take to land; 0 applies them at once.
         pub rename_delay: Delay = EVENTUAL.delays.names, Consistency, "CHAOSFS_RENAME_DELAY_MS";
+
+        /// What ends the belief in a name or listing besides its time: nothing, or a change of its directory.
+        ///
+        /// With `directory`, names and listings are asked for again when the attributes of their directory have been fetched
+        /// and show a change.
+        pub names_by: NamesBy = EVENTUAL.names_by, Storage, "CHAOSFS_NAMES_BY";
+
+        /// What tells that a file is as it was when it was fetched before, so that bytes that were read are still believed.
+        pub change_evidence: Evidence = EVENTUAL.evidence, Storage, "CHAOSFS_CHANGE_EVIDENCE";
 
         /// The probability that an operation which can fail does so with EIO, before it has any effect.
         pub drop_prob: f64 = 0.0, Faults, "CHAOSFS_DROP_PROB";
@@ -73,27 +108,63 @@ crate::knobs! {
     }
 }
 
-impl Knobs {
-    /// A client that cannot be told from the backing directory: nothing is late, stale or failing.
-    pub fn zero() -> Knobs {
-        Knobs {
-            meta_ttl: Duration::ZERO,
-            write_delay: Delay::fixed_millis(0),
-            rename_delay: Delay::fixed_millis(0),
-            ..Knobs::default()
+/// Another profile, or another scale of its time: what has the profile's value gets the new one.
+fn take_profile(knobs: &mut Knobs, before: &Knobs) -> Result<(), Refusal> {
+    let (old, new) = (before.of_its_profile()?, knobs.of_its_profile()?);
+    for knob in Knobs::TABLE.iter().filter(|knob| knob.then.is_none()) {
+        if knob.value(before) == knob.value(&old) {
+            knob.assign(knobs, &knob.value(&new))?;
         }
+    }
+    Ok(())
+}
+
+impl Knobs {
+    /// A client that cannot be told from the backing directory: nothing is late, stale or failing. The profile `posix`.
+    pub fn zero() -> Knobs {
+        let zero = Delay::fixed_millis(0);
+        let profile = "posix".to_string();
+        Knobs { profile, meta_ttl: Duration::ZERO, write_delay: zero, rename_delay: zero, ..Knobs::default() }
+    }
+
+    /// A client that behaves like the storage of this profile: a name, or the path of a TOML file.
+    ///
+    /// # Errors
+    /// Says which profiles there are, or what is wrong with the file.
+    pub fn of_profile(name: &str) -> Result<Knobs, Refusal> {
+        let mut knobs = Knobs::default();
+        Tunable::set(&mut knobs, "profile", name)?;
+        Ok(knobs)
+    }
+
+    /// What the profile alone would be.
+    fn of_its_profile(&self) -> Result<Knobs, Refusal> {
+        profiles::knobs_of(&self.profile, self.time_scale.0)
+    }
+
+    /// The knobs that have another value than the profile gives them.
+    ///
+    /// # Errors
+    /// The profile's file is gone, or has become wrong.
+    pub fn overrides(&self) -> Result<Vec<(&'static str, String)>, Refusal> {
+        Ok(self.changed_since(&self.of_its_profile()?))
     }
 
     /// What decides what a client with these knobs answers.
     pub(crate) fn policy(&self) -> Policy {
         let lifetime = |own: Option<Duration>| own.unwrap_or(self.meta_ttl);
+        let files = lifetime(self.attr_ttl);
+        let directories = self.dir_attr_ttl.unwrap_or(files);
         Policy {
             lifetimes: Lifetimes {
-                attributes: lifetime(self.attr_ttl),
+                files: Lifetime { min: files, max: self.attr_ttl_max.unwrap_or(files) },
+                directories: Lifetime { min: directories, max: self.dir_attr_ttl_max.unwrap_or(directories) },
                 names: lifetime(self.name_ttl),
                 absences: lifetime(self.absent_ttl),
                 listings: lifetime(self.list_ttl),
             },
+            names_by: self.names_by,
+            evidence: self.change_evidence,
             delays: Delays {
                 data: self.write_delay,
                 new_files: self.create_delay.unwrap_or(self.write_delay),
@@ -120,10 +191,24 @@ impl Knobs {
     /// Checks what the types leave open.
     ///
     /// # Errors
-    /// Names the first knob that has no meaning with its value.
+    /// Names the first knob that has no meaning with its value, or with that of another.
     pub fn check(&self) -> Result<(), Refusal> {
-        Tunable::check(self)
+        Tunable::check(self)?;
+        let Lifetimes { files, directories, .. } = self.policy().lifetimes;
+        refuse_backwards("attr_ttl_max", "attr_ttl", files)?;
+        refuse_backwards("dir_attr_ttl_max", "dir_attr_ttl", directories)
     }
+}
+
+fn refuse_backwards(longest: &str, shortest: &str, lifetime: Lifetime) -> Result<(), Refusal> {
+    let Lifetime { min, max } = lifetime;
+    if min <= max {
+        return Ok(());
+    }
+    let (min, max) = (Span(min), Span(max));
+    Err(Refusal::new(format!(
+        "{longest}: {max} is less than {shortest}, which is {min}; give it at least that"
+    )))
 }
 
 impl fmt::Display for Knobs {
@@ -169,7 +254,7 @@ mod tests {
         let refusal = knobs.set("write-delay", "soon").unwrap_err().0;
         assert!(refusal.starts_with("write-delay: `soon` is not a span"), "{refusal}");
         let refusal = knobs.set("speed", "1").unwrap_err().0;
-        assert!(refusal.starts_with("`speed` is not a knob; there are meta_ttl, attr_ttl,"), "{refusal}");
+        assert!(refusal.starts_with("`speed` is not a knob; there are profile, time_scale,"), "{refusal}");
         assert!(knobs.set("max_mutations", "0").is_err() && knobs.set("max_in_flight", "0").is_err());
         assert_eq!(knobs, Knobs::default());
     }
@@ -205,11 +290,9 @@ mod tests {
         let policy = knobs.policy();
         assert_eq!((policy.lifetimes.absences, policy.lifetimes.names), (Duration::ZERO, knobs.meta_ttl));
         assert_eq!((policy.delays.new_files, policy.delays.data), (Delay::fixed_millis(1000), Delay::ZERO));
-        assert!(
-            knobs
-                .to_string()
-                .starts_with("meta_ttl=9000ms absent_ttl=0ms write_delay=0ms create_delay=1000ms ")
-        );
+        assert!(knobs.to_string().starts_with(
+            "profile=posix meta_ttl=9000ms absent_ttl=0ms write_delay=0ms create_delay=1000ms "
+        ));
         knobs.set("absent-ttl", "meta-ttl").unwrap();
         assert_eq!(knobs.absent_ttl, None);
         let refusal = knobs.set("absent_ttl", "write_delay").unwrap_err().0;
@@ -227,7 +310,7 @@ mod tests {
     fn knobs_show_every_value() {
         assert_eq!(
             Knobs::default().to_string(),
-            "meta_ttl=1500ms write_delay=800ms rename_delay=1200ms drop_prob=0 read_your_writes=true \
+            "profile=eventual meta_ttl=1500ms write_delay=800ms rename_delay=1200ms drop_prob=0 read_your_writes=true \
              max_in_flight=268435456 max_mutations=1000000 max_belief=67108864"
         );
     }

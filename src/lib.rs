@@ -56,7 +56,7 @@
 //! | `fuse` | decode a request, call the client, reply | `client` |
 //! | `mount` | the life of a mount, sets of them, and the control socket | `fuse`, `client` |
 //! | `harness` | what the command line's `run` and `exec` need besides | `mount` |
-//! | `operation`, `knobs`, `event`, `clock`, `time`, `hashing`, `error`, `terms` | the kinds of calls, tunables, the log, the reader of time, plain time, hash tables, failures, the words of whoever mounts | |
+//! | `operation`, `knobs`, `event`, `clock`, `time`, `hashing`, `error`, `terms` | the kinds of calls, tunables and profiles, the log, the reader of time, plain time, hash tables, failures, the words of whoever mounts | |
 //!
 //! # Four walks through it
 //!

@@ -49,6 +49,9 @@ impl fmt::Display for Time {
     }
 }
 
+/// The longest span that is told from others: 100 years.
+pub const FOREVER: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// How long one kind of mutation takes to land: always the same, or drawn evenly from a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delay {
@@ -84,7 +87,9 @@ pub struct Span(pub Duration);
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
-        if nanos.is_multiple_of(1_000_000) {
+        if self.0 == FOREVER {
+            f.write_str("forever")
+        } else if nanos.is_multiple_of(1_000_000) {
             write!(f, "{}ms", nanos / 1_000_000)
         } else {
             write!(f, "{}us", nanos as f64 / 1_000.0)

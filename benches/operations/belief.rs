@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use chaosfs::consistency::{Belief, Change, Kind, Known, Place, cache::Cache};
+use chaosfs::consistency::{Belief, Change, Kind, Known, Place, Policy, cache::Cache};
 
 use super::{FIRST, Keys, NOW, Operation, Places, Run, attributes, place, write};
 
@@ -26,6 +26,7 @@ const fn known(name: &'static str, prepare: fn(usize) -> Run) -> Operation {
 }
 
 const TTL: Duration = Duration::from_millis(1_500);
+const POLICY: Policy = Policy::eventual();
 
 fn cached(size: usize) -> Run {
     let mut cache = Cache::new(|_, _| 0);
@@ -49,7 +50,7 @@ fn acquainted(size: usize) -> Belief {
 
 fn believe_attributes(belief: &mut Belief, number: u64) {
     let ticket = belief.fetch_attributes(FIRST + number, NOW);
-    black_box(belief.believe_attributes(ticket, FIRST + number, attributes(Kind::File), TTL));
+    black_box(belief.believe_attributes(ticket, FIRST + number, attributes(Kind::File), &POLICY));
 }
 
 fn attributes_believed(size: usize) -> Run {
@@ -70,7 +71,7 @@ fn name_believed(size: usize) -> Run {
     let mut belief = Belief::new(u64::MAX);
     for number in 0..size as u64 {
         let (place, ino) = (place(number), FIRST + number);
-        belief.believe_name(belief.fetch_name(&place, NOW), place, Some(Known { ino, serial: 1 }), TTL);
+        belief.believe_name(belief.fetch_name(&place, NOW), place, Some(Known { ino, serial: 1 }), &POLICY);
     }
     let mut places = Places::among(0..size as u64, 1);
     Box::new(move || {
@@ -88,7 +89,7 @@ fn absence_fetched(size: usize) -> Run {
 }
 
 fn believe_absence(belief: &mut Belief, place: Place) {
-    belief.believe_name(belief.fetch_name(&place, NOW), place, None, TTL);
+    belief.believe_name(belief.fetch_name(&place, NOW), place, None, &POLICY);
 }
 
 fn own_write(size: usize) -> Run {

@@ -25,7 +25,9 @@ use nix::{
     sys::{
         stat::{Mode, SFlag},
         statvfs::{FsFlags, fstatvfs},
+        time::TimeSpec,
     },
+    time::{ClockId, clock_gettime},
     unistd::{Gid, Uid, UnlinkatFlags},
 };
 
@@ -54,6 +56,8 @@ pub struct Stat {
     pub atime: WallTime,
     pub mtime: WallTime,
     pub ctime: WallTime,
+    /// `ctime` lies so far back that a change from now on gives another one.
+    pub is_settled: bool,
 }
 
 /// What makes an inode that inode: the number alone may be given to a new file once the old one is gone. `birth` is in
@@ -200,8 +204,23 @@ pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
     nix::NixPath::with_nix_path(name, |name| statx(directory, name, 0))?
 }
 
+/// Longer than the ticks in which file systems count time: those of the kernel are 1 to 10 ms (`current_time`, fs/inode.c).
+const LONGEST_TICK: i64 = 20_000_000;
+
+/// The time that a file would get if it were changed now, on a file system of this machine.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "held against a time that the store gave, never against one of the core"
+)]
+fn coarse_wall_time() -> WallTime {
+    // Where it cannot be told, no time counts as long ago.
+    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).unwrap_or(TimeSpec::new(0, 0));
+    (now.tv_sec(), u32::try_from(now.tv_nsec()).unwrap_or(0))
+}
+
 fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> {
     may_fail("statx")?;
+    let asked = coarse_wall_time();
     let mut buffer = std::mem::MaybeUninit::<libc::statx>::zeroed();
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
     // SAFETY: the path is NUL-terminated and the buffer is a statx, both alive during the call.
@@ -216,6 +235,8 @@ fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> 
     })?;
     // SAFETY: all zeros is a valid statx, and the call has filled it.
     let raw = unsafe { buffer.assume_init() };
+    let age = asked.0.saturating_sub(raw.stx_ctime.tv_sec).saturating_mul(1_000_000_000);
+    let age = age.saturating_add(i64::from(asked.1) - i64::from(raw.stx_ctime.tv_nsec));
     let time = |time: libc::statx_timestamp| (time.tv_sec, time.tv_nsec);
     let born = if raw.stx_mask & libc::STATX_BTIME != 0 { time(raw.stx_btime) } else { (0, 0) };
     Ok(Stat {
@@ -235,6 +256,7 @@ fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> 
         atime: time(raw.stx_atime),
         mtime: time(raw.stx_mtime),
         ctime: time(raw.stx_ctime),
+        is_settled: age > LONGEST_TICK,
     })
 }
 

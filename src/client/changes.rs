@@ -2,15 +2,24 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use super::{Client, State, records::Fate, store, store::Manner, waits::Done, whereabouts::Progressed};
+use super::{
+    Client, State, records::Fate, store, store::Manner, view::attributes_of, waits::Done,
+    whereabouts::Progressed,
+};
 use crate::{
     backing::sys,
-    consistency::{Change, Provenance, Route},
+    consistency::{Attributes, Change, Ino, Provenance, Route, policy::NamesBy},
     dice::Purpose,
     error::Error,
     event::{Event, readable},
-    time::{Delay, Timestamp},
+    time::{Delay, Time, Timestamp},
 };
+
+/// The directories of a change that is going through, as they were before it.
+pub(super) struct WatchedDirectories {
+    started: Time,
+    before: Vec<(Ino, Attributes)>,
+}
 
 impl Client {
     /// Whether one more mutation with this much data may go in flight now. A mutation larger than the whole bound goes
@@ -66,9 +75,35 @@ impl Client {
         change: &Change,
         run: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let watched = self.watch_directories(change);
         let outcome = run();
         self.forget_beliefs(change);
+        self.have_changed_in(&watched);
         outcome
+    }
+
+    /// How the directories of a change are before it, where that tells whether names in them are still valid after it.
+    pub(super) fn watch_directories(&self, change: &Change) -> WatchedDirectories {
+        let started = self.now();
+        if self.in_force().policy.names_by != NamesBy::Directory {
+            return WatchedDirectories { started, before: Vec::new() };
+        }
+        let mut directories: Vec<Ino> = change.places().into_iter().map(|place| place.directory).collect();
+        directories.dedup();
+        let stat = |directory| Some((directory, attributes_of(&self.stat_landed(directory)?)));
+        WatchedDirectories { started, before: directories.into_iter().filter_map(stat).collect() }
+    }
+
+    /// A change in directories went through: what they are like now is what they were made by it, as far as nobody else has
+    /// changed them.
+    pub(super) fn have_changed_in(&self, watched: &WatchedDirectories) {
+        for (directory, before) in &watched.before {
+            let Some(after) = self.stat_landed(*directory).map(|stat| attributes_of(&stat)) else { continue };
+            let mut state = self.lock();
+            state.belief.goes_on(*directory, before, &after);
+            let ticket = state.belief.fetch_attributes(*directory, watched.started);
+            state.belief.believe_attributes(ticket, *directory, after, &self.in_force().policy);
+        }
     }
 
     /// Makes a change in the backing directory, where the store decides.

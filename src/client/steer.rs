@@ -60,7 +60,7 @@ impl Client {
         if self.lends() {
             check_lending(&knobs, &self.clock, self.log.wants_operations(), self.terms)?;
         }
-        state.belief.shorten(&knobs.policy().lifetimes, now);
+        state.belief.shorten(&knobs.policy(), now);
         state.belief.set_most(knobs.max_belief);
         let in_force = Arc::new(InForce::new(knobs.clone()));
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;

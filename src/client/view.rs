@@ -80,6 +80,7 @@ pub(super) fn attributes_of(stat: &Stat) -> Attributes {
         atime: time(stat.atime),
         mtime: time(stat.mtime),
         ctime: time(stat.ctime),
+        is_settled: stat.is_settled,
     }
 }
 
@@ -142,6 +143,7 @@ impl Client {
         provenance: &mut Provenance,
     ) -> Result<Option<Looked<'_>>, Error> {
         for _ in 0..MOST_TRIES {
+            self.ask_directory_of(place, provenance)?;
             // What a fetch finds is held for as long as it may be the answer.
             let fetched = Cell::new(None);
             let fetch = |_: &NameOf| {
@@ -159,6 +161,15 @@ impl Client {
             }
         }
         Err(Error::Stale)
+    }
+
+    /// Fetches the attributes of a directory where what is believed of a name in it is valid only if it has not changed.
+    fn ask_directory_of(&self, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {
+        let now = self.now();
+        if !self.lock().belief.hangs_on_directory(place, now) {
+            return Ok(());
+        }
+        self.on_base(place.directory, provenance, |_, _, _| ())
     }
 
     /// Counts one lookup of the inode that was found at a name. None where it is not known by its number any more: it is
@@ -316,6 +327,11 @@ impl Client {
             Err(Error::Stale) => Ok(None),
             listing => listing.map(Some),
         };
+        let now = self.now();
+        let must_ask = self.lock().belief.listing_hangs_on_directory(directory, now);
+        if must_ask {
+            self.on_base(directory, provenance, |_, _, _| ())?;
+        }
         let (listing, part) = self.inquire(EntriesOf::new(directory), fetch, |_, listing, _| listing)?;
         provenance.add_all(&part);
         listing.ok_or(Error::Stale)

@@ -65,6 +65,9 @@ pub struct Attributes {
     pub atime: Timestamp,
     pub mtime: Timestamp,
     pub ctime: Timestamp,
+    /// `ctime` was old enough when they were fetched that a change after that shows in it. The store's clock has ticks: within
+    /// one, two changes leave the same time.
+    pub is_settled: bool,
 }
 
 impl Attributes {
@@ -91,6 +94,7 @@ impl Attributes {
             atime: stamp,
             mtime: stamp,
             ctime: stamp,
+            is_settled: true,
         }
     }
 }

@@ -2,8 +2,10 @@
 //! ones too) and listings.
 
 mod bytes;
+mod names;
+mod tracks;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     attributes::{Attributes, Ino},
@@ -11,8 +13,11 @@ use super::{
     extents::Extents,
     listing::Listing,
     mutation::{Change, Place},
-    policy::Lifetimes,
+    policy::Policy,
 };
+use names::Under;
+use tracks::Tracks;
+
 use crate::{
     hashing::{HashMap, HashSet},
     time::{Time, Timestamp},
@@ -39,6 +44,15 @@ struct Content {
     bytes: Extents,
     held: u64,
     serial: u64,
+}
+
+/// Attributes that are believed from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// What to show for them.
+    pub shown: Attributes,
+    /// They are believed until just before then; none if they are not.
+    pub until: Option<Time>,
 }
 
 /// The times that a landing left in the backing directory, and the ones the program has been shown for the same
@@ -85,8 +99,9 @@ impl Grounds {
 pub struct Belief {
     attributes: Cache<Ino, Attributes>,
     contents: HashMap<Ino, Content>,
-    names: Cache<Place, Option<Known>>,
-    listings: Cache<Ino, Arc<Listing>>,
+    names: Cache<Place, Under<Option<Known>>>,
+    listings: Cache<Ino, Under<Arc<Listing>>>,
+    tracks: Tracks,
     disguises: HashMap<Ino, Disguise>,
     /// Files that somebody else in this client's name reads and writes without asking: nothing is believed of them.
     lent: HashSet<Ino>,
@@ -107,7 +122,8 @@ impl Belief {
             attributes: Cache::new(|_, _| ATTRIBUTES_COST),
             contents: HashMap::default(),
             names: Cache::new(|place: &Place, _| NAME_COST + place.name.len() as u64),
-            listings: Cache::new(|_, listing: &Arc<Listing>| listing.cost()),
+            listings: Cache::new(|_, listing: &Under<Arc<Listing>>| listing.value.cost()),
+            tracks: Tracks::default(),
             disguises: HashMap::default(),
             lent: HashSet::default(),
             read_order: VecDeque::new(),
@@ -194,28 +210,41 @@ impl Belief {
         self.attributes.start_fetch(&ino, now)
     }
 
-    /// Believes fetched attributes and returns what to show for them, or `None` if the fetch was overtaken. Bytes
-    /// that went with the attributes before are dropped: attributes that look the same do not prove the same bytes
+    /// Believes fetched attributes, or returns `None` if the fetch was overtaken. Bytes that went with the attributes before
+    /// are dropped unless the policy takes it as proved that they are the same: attributes that look the same do not prove it
     /// (two writes within one tick of the store's clock).
     pub fn believe_attributes(
         &mut self,
         ticket: Ticket,
         ino: Ino,
         attributes: Attributes,
-        lifetime: Duration,
-    ) -> Option<Attributes> {
+        policy: &Policy,
+    ) -> Option<Taken> {
         self.number();
-        let is_overtaken = if self.is_lent(ino) {
-            self.attributes.is_overtaken(ticket)
-        } else {
-            !self.attributes.believe(ticket, ino, attributes, lifetime)
+        let judged = self.tracks.judge(ino, &attributes, ticket.started(), policy);
+        let lifetime = judged.track.lifetime;
+        let (is_lent, before) = (self.is_lent(ino), self.attributes.newest());
+        let is_overtaken = match is_lent {
+            true => self.attributes.is_overtaken(ticket),
+            false => !self.attributes.believe(ticket, ino, attributes, lifetime),
         };
         if is_overtaken {
             return None;
         }
-        self.drop_content(ino);
+        self.tracks.keep(ino, &judged, policy);
+        match self.contents.get_mut(&ino).filter(|_| judged.is_same && self.attributes.newest() > before) {
+            Some(content) => content.of = self.attributes.newest(),
+            None => self.drop_content(ino),
+        }
         self.make_room();
-        Some(self.disguised(ino, attributes))
+        let until = (!is_lent).then(|| ticket.started() + lifetime);
+        Some(Taken { shown: self.disguised(ino, attributes), until })
+    }
+
+    /// This client has changed a directory in the store, which was `before` and is `after`: if nobody else has changed it
+    /// since it was fetched, its other names are still believed.
+    pub fn goes_on(&mut self, directory: Ino, before: &Attributes, after: &Attributes) {
+        self.tracks.go_on(directory, before, after);
     }
 
     /// The `mtime` that the backing directory shows where programs are shown `shown`.
@@ -254,58 +283,6 @@ impl Belief {
             }
             _ => drop(self.disguises.remove(&ino)),
         }
-    }
-
-    /// What is believed of a name: `Some(None)` is a believed absence.
-    pub fn name(&self, place: &Place, now: Time) -> Option<Believed<Option<Known>>> {
-        self.names.get(place, now).copied()
-    }
-
-    /// Starts to ask for a name.
-    pub fn fetch_name(&self, place: &Place, now: Time) -> Ticket {
-        self.names.start_fetch(place, now)
-    }
-
-    /// Believes what a name was found to be; `false` if the fetch was overtaken.
-    pub fn believe_name(
-        &mut self,
-        ticket: Ticket,
-        place: Place,
-        found: Option<Known>,
-        lifetime: Duration,
-    ) -> bool {
-        self.number();
-        let believed = self.names.believe(ticket, place, found, lifetime);
-        self.make_room();
-        believed
-    }
-
-    /// The listing believed of a directory.
-    pub fn listing(&self, directory: Ino, now: Time) -> Option<Believed<Arc<Listing>>> {
-        self.listings.get(&directory, now).cloned()
-    }
-
-    /// Starts to list a directory.
-    pub fn fetch_listing(&self, directory: Ino, now: Time) -> Ticket {
-        self.listings.start_fetch(&directory, now)
-    }
-
-    /// Believes a listing; `false` if the fetch was overtaken.
-    pub fn believe_listing(
-        &mut self,
-        ticket: Ticket,
-        directory: Ino,
-        listing: Arc<Listing>,
-        lifetime: Duration,
-    ) -> bool {
-        if listing.cost() > self.most {
-            self.evicted += 1;
-            return !self.listings.is_overtaken(ticket);
-        }
-        self.number();
-        let believed = self.listings.believe(ticket, directory, listing, lifetime);
-        self.make_room();
-        believed
     }
 
     /// Notes that a decision will be based on these names and listings.
@@ -388,6 +365,7 @@ impl Belief {
     pub fn forget(&mut self, ino: Ino) {
         self.distrust_inode(ino);
         self.disguises.remove(&ino);
+        self.tracks.forget(ino);
     }
 
     /// Sweeps out what has expired and gives back the room that it took.
@@ -396,23 +374,25 @@ impl Belief {
         self.names.shrink(now);
         self.listings.shrink(now);
         self.drop_orphaned_contents(now);
+        self.tracks.shrink();
         if self.disguises.len() < self.disguises.capacity() / 2 {
             self.disguises.shrink_to_fit();
         }
     }
 
-    /// From `now` on nothing is believed for longer than `lifetimes` say, counted from when it was fetched.
-    pub fn shorten(&mut self, lifetimes: &Lifetimes, now: Time) {
-        self.attributes.shorten(|_| lifetimes.attributes, now);
-        self.names.shorten(|found| lifetimes.of_name(found.is_some()), now);
+    /// From `now` on nothing is believed for longer than `policy` says, counted from when it was fetched.
+    pub fn shorten(&mut self, policy: &Policy, now: Time) {
+        let lifetimes = &policy.lifetimes;
+        self.attributes.shorten(|attributes| lifetimes.of_attributes(attributes.kind).max, now);
+        self.names.shorten(|found| lifetimes.of_name(found.value.is_some()), now);
         self.listings.shorten(|_| lifetimes.listings, now);
         self.drop_orphaned_contents(now);
     }
 
-    /// Content goes with the attributes that it was read under.
+    /// Content goes with the attributes that it was read under, unless the next ones may show it to be the same.
     fn drop_orphaned_contents(&mut self, now: Time) {
-        let attributes = &self.attributes;
-        self.contents.retain(|ino, _| attributes.get(ino, now).is_some());
+        let (attributes, tracks) = (&self.attributes, &self.tracks);
+        self.contents.retain(|ino, _| attributes.get(ino, now).is_some() || tracks.version(*ino) != 0);
         self.bytes_held = self.contents.values().map(|content| content.held).sum();
         if self.contents.is_empty() {
             self.read_order.clear();
@@ -429,6 +409,7 @@ impl Belief {
     /// Drops every belief at once.
     pub fn expire(&mut self) {
         self.attributes.invalidate_all();
+        self.tracks.clear();
         self.contents.clear();
         self.names.invalidate_all();
         self.listings.invalidate_all();

@@ -28,6 +28,15 @@ pub struct Ticket {
     /// How many fetches had been believed when this one started.
     after: u64,
     started: Time,
+    /// What else it hangs on, as a number that means something to whoever started it.
+    pub under: u64,
+}
+
+impl Ticket {
+    /// When the fetch started.
+    pub fn started(&self) -> Time {
+        self.started
+    }
 }
 
 const GROUPS: usize = 1024;
@@ -149,7 +158,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     /// Starts a fetch of `key`.
     pub fn start_fetch(&self, key: &K, now: Time) -> Ticket {
         let group = group_of(key);
-        Ticket { group, epoch: self.epochs[group], after: self.count, started: now }
+        Ticket { group, epoch: self.epochs[group], after: self.count, started: now, under: 0 }
     }
 
     /// Whether the client has changed the object since the fetch started, or has believed and forgotten another one.

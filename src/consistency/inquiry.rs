@@ -212,9 +212,9 @@ impl Question for NameOf {
             Bound::Found(known, shown.flatten())
         });
         let known = fetched.map(|(known, _)| known);
-        let lifetime = core.policy.lifetimes.of_name(known.is_some());
-        let is_good = core.belief.believe_name(started.ticket, place.clone(), known, lifetime);
-        provenance.name_until = is_good.then_some(started.at + lifetime);
+        let is_good = core.belief.believe_name(started.ticket, place.clone(), known, core.policy);
+        provenance.name_until =
+            core.belief.name(place, started.at).filter(|_| is_good).map(|name| name.until);
         (is_good || started.is_last).then_some(bound)
     }
 }
@@ -271,12 +271,10 @@ impl Question for BaseOf {
             Inode::There(attributes) => attributes,
             Inode::Gone { ghost } => return Some(core.in_flight.is_moving(self.0).then_some(ghost)),
         };
-        let lifetime = core.policy.lifetimes.attributes;
-        match core.belief.believe_attributes(started.ticket, self.0, attributes, lifetime) {
-            Some(shown) => {
-                let until = started.at + lifetime;
-                provenance.attributes_until = (!core.belief.is_lent(self.0)).then_some(until);
-                Some(Some(shown))
+        match core.belief.believe_attributes(started.ticket, self.0, attributes, core.policy) {
+            Some(taken) => {
+                provenance.attributes_until = taken.until;
+                Some(Some(taken.shown))
             }
             None => started.is_last.then(|| Some(core.belief.disguised(self.0, attributes))),
         }
@@ -359,11 +357,10 @@ impl Core<'_> {
         at: Time,
         provenance: &mut Provenance,
     ) -> Option<Attributes> {
-        let lifetime = self.policy.lifetimes.attributes;
         let ticket = self.belief.fetch_attributes(ino, at);
-        let base = self.belief.believe_attributes(ticket, ino, attributes, lifetime)?;
-        provenance.attributes_until = (!self.belief.is_lent(ino)).then_some(at + lifetime);
-        Some(self.show(ino, &base, provenance))
+        let taken = self.belief.believe_attributes(ticket, ino, attributes, self.policy)?;
+        provenance.attributes_until = taken.until;
+        Some(self.show(ino, &taken.shown, provenance))
     }
 
     /// A new inode that was just made in the store, by a call that began at `started`, is what its maker has seen of it.
@@ -375,12 +372,11 @@ impl Core<'_> {
         started: Time,
         provenance: &mut Provenance,
     ) {
-        let lifetimes = &self.policy.lifetimes;
         let ticket = self.belief.fetch_name(place, started);
-        self.belief.believe_name(ticket, place.clone(), Some(known), lifetimes.names);
+        self.belief.believe_name(ticket, place.clone(), Some(known), self.policy);
         let ticket = self.belief.fetch_attributes(known.ino, started);
-        self.belief.believe_attributes(ticket, known.ino, attributes, lifetimes.attributes);
-        provenance.name_until = Some(started + lifetimes.names);
-        provenance.attributes_until = Some(started + lifetimes.attributes);
+        let taken = self.belief.believe_attributes(ticket, known.ino, attributes, self.policy);
+        provenance.name_until = self.belief.name(place, started).map(|name| name.until);
+        provenance.attributes_until = taken.and_then(|taken| taken.until);
     }
 }

@@ -1,15 +1,44 @@
-//! What the core is told about the storage it imitates: plain data.
+//! What the core is told about the storage it imitates: plain data. There is one mechanism; every kind of storage is a value
+//! of [`Policy`].
+
+#[macro_use]
+mod words;
 
 use std::time::Duration;
 
-use super::mutation::DelayClass;
+pub use words::{Word, Words};
+
+use super::{attributes::Kind, mutation::DelayClass};
 use crate::time::Delay;
+
+/// How long attributes are believed: `min` after a change was seen, and doubled up to `max` each time a refetch finds none
+/// (fs/nfs/inode.c, `nfs_update_inode`). The two are the same where it does not adapt.
+#[expect(missing_docs, reason = "explained above")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    pub min: Duration,
+    pub max: Duration,
+}
+
+impl Lifetime {
+    /// Always the same.
+    pub const fn fixed(span: Duration) -> Lifetime {
+        Lifetime { min: span, max: span }
+    }
+
+    /// Whether it depends on what was fetched before.
+    pub fn adapts(&self) -> bool {
+        self.min < self.max
+    }
+}
 
 /// How long what was fetched is believed, counted from the start of its fetch. Zero asks every time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// Attributes, and the bytes that were read while they are believed.
-    pub attributes: Duration,
+    /// Attributes of all but directories, and the bytes that were read while they are believed.
+    pub files: Lifetime,
+    /// Attributes of directories.
+    pub directories: Lifetime,
     /// Names.
     pub names: Duration,
     /// That there is nothing of a name.
@@ -21,7 +50,19 @@ pub struct Lifetimes {
 impl Lifetimes {
     /// The same for everything.
     pub const fn all(lifetime: Duration) -> Lifetimes {
-        Lifetimes { attributes: lifetime, names: lifetime, absences: lifetime, listings: lifetime }
+        let fixed = Lifetime::fixed(lifetime);
+        Lifetimes {
+            files: fixed,
+            directories: fixed,
+            names: lifetime,
+            absences: lifetime,
+            listings: lifetime,
+        }
+    }
+
+    /// How long attributes of an inode of this kind are believed.
+    pub fn of_attributes(&self, kind: Kind) -> Lifetime {
+        if kind == Kind::Directory { self.directories } else { self.files }
     }
 
     /// How long it is believed that a name is present, or that it is not.
@@ -31,7 +72,8 @@ impl Lifetimes {
 
     /// The longest of them.
     pub fn longest(&self) -> Duration {
-        self.attributes.max(self.names).max(self.absences).max(self.listings)
+        let attributes = self.files.max.max(self.directories.max);
+        attributes.max(self.names).max(self.absences).max(self.listings)
     }
 
     /// Whether nothing is ever believed: every question goes to the backing directory.
@@ -72,11 +114,38 @@ impl Delays {
     }
 }
 
+words! {
+    /// What tells that an inode is still as it was when it was fetched before.
+    pub enum Evidence {
+        /// Nothing: bytes are read anew with each refetch.
+        Nothing = "nothing",
+        /// Its times and size. Two changes within one tick of the store's clock look like one.
+        Times = "times",
+        /// A counter of its changes.
+        Counter = "counter",
+    }
+}
+
+words! {
+    /// What ends the belief in a name or a listing, besides its own time.
+    pub enum NamesBy {
+        /// Nothing.
+        Time = "time",
+        /// A change of its directory, whose attributes are fetched again when their time is over. Names and listings carry
+        /// the state of the directory under which they were fetched.
+        Directory = "directory",
+    }
+}
+
 /// What decides what a client answers and when its changes land.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How long what was fetched is believed.
     pub lifetimes: Lifetimes,
+    /// What ends the belief in a name.
+    pub names_by: NamesBy,
+    /// What tells that an inode has not changed.
+    pub evidence: Evidence,
     /// How long changes take to land.
     pub delays: Delays,
     /// Whether this client's own reads and sizes show its data that has not landed yet.
@@ -91,7 +160,7 @@ impl Policy {
         Policy {
             lifetimes: Lifetimes::all(Duration::from_millis(1500)),
             delays: Delays { data, new_files: data, names: Delay::fixed_millis(1200) },
-            read_your_writes: true,
+            ..Policy::zero()
         }
     }
 
@@ -99,6 +168,8 @@ impl Policy {
     pub const fn zero() -> Policy {
         Policy {
             lifetimes: Lifetimes::all(Duration::ZERO),
+            names_by: NamesBy::Time,
+            evidence: Evidence::Nothing,
             delays: Delays::all(Delay::fixed_millis(0)),
             read_your_writes: true,
         }

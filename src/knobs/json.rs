@@ -20,10 +20,10 @@ impl Value {
     fn of<K>(knob: &Knob<K>, knobs: &K) -> Value {
         let text = knob.value(knobs);
         let value = match knob.kind {
-            Kind::Span | Kind::Delay => None,
+            Kind::Span | Kind::Delay | Kind::Choice(_) | Kind::Set(_) | Kind::Text => None,
             Kind::Switch => text.parse().ok().map(Value::Switch),
             Kind::Bytes | Kind::Count => text.parse().ok().map(Value::Whole),
-            Kind::Probability => text.parse().ok().map(Value::Number),
+            Kind::Probability | Kind::Factor => text.parse().ok().map(Value::Number),
         };
         value.unwrap_or(Value::Text(text))
     }
@@ -48,8 +48,9 @@ pub fn write<K: Tunable, S: Serializer>(knobs: &K, to: S) -> Result<S::Ok, S::Er
 pub fn read<'de, K: Tunable, D: Deserializer<'de>>(from: D) -> Result<K, D::Error> {
     let mut knobs = K::default();
     for (name, value) in BTreeMap::<String, Value>::deserialize(from)? {
-        if K::knob(&name).is_ok() {
-            knobs.set(&name, &value.text()).map_err(serde::de::Error::custom)?;
+        if let Ok(knob) = K::knob(&name) {
+            let wrong = |refusal| serde::de::Error::custom(format!("{name}: {refusal}"));
+            knob.assign(&mut knobs, &value.text()).map_err(wrong)?;
         }
     }
     Ok(knobs)
@@ -78,10 +79,14 @@ mod tests {
         knobs.set("write_delay", "250us..2s").unwrap();
         knobs.set("absent_ttl", "0").unwrap();
         let written = serde_json::to_string(&knobs).unwrap();
-        assert_eq!(
-            written,
-            r#"{"meta_ttl":"1500ms","attr_ttl":"meta_ttl","name_ttl":"meta_ttl","absent_ttl":"0ms","list_ttl":"meta_ttl","write_delay":"250us..2000ms","create_delay":"write_delay","rename_delay":"1200ms","drop_prob":0.125,"read_your_writes":false,"max_in_flight":268435456,"max_mutations":7,"max_belief":67108864}"#
-        );
+        for part in [
+            r#"{"profile":"eventual","time_scale":1.0,"meta_ttl":"1500ms","attr_ttl":"meta_ttl","#,
+            r#","absent_ttl":"0ms","list_ttl":"meta_ttl","write_delay":"250us..2000ms","create_delay":"write_delay","#,
+            r#","names_by":"time","#,
+            r#","drop_prob":0.125,"read_your_writes":false,"max_in_flight":268435456,"max_mutations":7,"#,
+        ] {
+            assert!(written.contains(part), "no {part} in {written}");
+        }
         assert_eq!(serde_json::from_str::<Knobs>(&written).unwrap(), knobs);
         let older = r#"{"drop_prob":"0.125","read_your_writes":"false","speed":1}"#;
         let expected = Knobs { drop_prob: 0.125, read_your_writes: false, ..Knobs::default() };

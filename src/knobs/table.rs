@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use super::values::{
-    parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch, written_bytes,
+    Factor, parse_bytes, parse_count, parse_delay, parse_factor, parse_probability, parse_span, parse_switch,
+    parse_word, parse_words, written_bytes,
 };
 use crate::{
+    consistency::policy::{Word, Words},
     error::Refusal,
     time::{Delay, Span},
 };
@@ -28,6 +30,14 @@ pub enum Kind {
     Bytes,
     /// A number of things above 0.
     Count,
+    /// A factor above 0.
+    Factor,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Some of these words, joined by `+`, or `none`.
+    Set(&'static [&'static str]),
+    /// Any text.
+    Text,
 }
 
 /// What a knob is about.
@@ -35,6 +45,8 @@ pub enum Kind {
 pub enum Topic {
     /// What is seen when.
     Consistency,
+    /// What else the storage does.
+    Storage,
     /// What fails.
     Faults,
 }
@@ -60,12 +72,13 @@ pub trait KnobValue: Sized {
 }
 
 macro_rules! values {
-    ($($type:ty: $kind:ident, $parse:path, $show:expr;)+) => {$(
+    ($($type:ty: $kind:ident, $parse:expr, $show:expr;)+) => {$(
         impl KnobValue for $type {
             const KIND: Kind = Kind::$kind;
 
             fn parse(text: &str) -> Result<Self, Refusal> {
-                $parse(text)
+                let parse: fn(&str) -> Result<Self, Refusal> = $parse;
+                parse(text)
             }
 
             fn text(&self) -> Option<String> {
@@ -80,9 +93,36 @@ values! {
     Duration: Span, parse_span, |span| Span(*span).to_string();
     Delay: Delay, parse_delay, ToString::to_string;
     f64: Probability, parse_probability, ToString::to_string;
+    Factor: Factor, parse_factor, |factor| factor.0.to_string();
+    String: Text, |text: &str| Ok(text.to_string()), Clone::clone;
     bool: Switch, parse_switch, ToString::to_string;
     u64: Bytes, parse_bytes, ToString::to_string;
     usize: Count, parse_count, ToString::to_string;
+}
+
+impl<W: Word> KnobValue for W {
+    const KIND: Kind = Kind::Choice(W::WORDS);
+
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        parse_word(text)
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(self.word().to_string())
+    }
+}
+
+impl<W: Word> KnobValue for Words<W> {
+    const KIND: Kind = Kind::Set(W::WORDS);
+
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        parse_words(text)
+    }
+
+    fn text(&self) -> Option<String> {
+        let words: Vec<_> = self.iter().map(Word::word).collect();
+        Some(if words.is_empty() { "none".to_string() } else { words.join("+") })
+    }
 }
 
 impl<T: KnobValue> KnobValue for Option<T> {
@@ -101,6 +141,9 @@ impl<T: KnobValue> KnobValue for Option<T> {
     }
 }
 
+/// What lets other knobs follow one that has been set; it is given all as they were before.
+pub type Then<K> = fn(&mut K, &K) -> Result<(), Refusal>;
+
 /// One tunable of `K`.
 #[derive(Debug)]
 pub struct Knob<K> {
@@ -116,8 +159,10 @@ pub struct Knob<K> {
     pub follows: Option<&'static str>,
     /// Its documentation, as it is written in the list.
     pub documentation: &'static str,
-    /// Sets it from a text.
+    /// Sets it from a text, and nothing else.
     pub parse: fn(&mut K, &str) -> Result<(), Refusal>,
+    /// What else changes when it is set: is given the knobs as they were before.
+    pub then: Option<Then<K>>,
     /// Lets it follow; false if it cannot.
     pub follow: fn(&mut K) -> bool,
     /// Its value; none while it follows another.
@@ -146,11 +191,11 @@ impl<K> Knob<K> {
             .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').into())
     }
 
-    /// Gives it the value that `text` writes, or lets it follow the knob that `text` names.
+    /// Gives it the value that `text` writes, or lets it follow the knob that `text` names. Nothing else changes.
     ///
     /// # Errors
     /// Says what would be right.
-    pub fn set(&self, knobs: &mut K, text: &str) -> Result<(), Refusal> {
+    pub fn assign(&self, knobs: &mut K, text: &str) -> Result<(), Refusal> {
         match self.follows {
             Some(leader) if text.replace('-', "_") == leader && (self.follow)(knobs) => Ok(()),
             _ => (self.parse)(knobs, text),
@@ -160,6 +205,22 @@ impl<K> Knob<K> {
     /// What [`Knob::set`] takes: its value, or the name of the knob that it follows.
     pub fn value(&self, knobs: &K) -> String {
         (self.text)(knobs).unwrap_or_else(|| self.follows.unwrap_or_default().to_string())
+    }
+}
+
+impl<K: Clone> Knob<K> {
+    /// Gives it the value that `text` writes, and lets what hangs on it follow.
+    ///
+    /// # Errors
+    /// Says what would be right; nothing is changed then.
+    pub fn set(&self, knobs: &mut K, text: &str) -> Result<(), Refusal> {
+        let mut changed = knobs.clone();
+        self.assign(&mut changed, text)?;
+        if let Some(then) = self.then {
+            then(&mut changed, knobs)?;
+        }
+        *knobs = changed;
+        Ok(())
     }
 }
 
@@ -211,10 +272,14 @@ pub trait Tunable: Default + Clone + Sized + 'static {
         changed.map(|knob| (knob.name, knob.value(self))).collect()
     }
 
-    /// Every knob that has a value of its own as `name=value`, separated by blanks.
+    /// Every knob that has a value of its own as `name=value`, separated by blanks. Rules of the storage are left out where
+    /// they are as usual.
     fn line(&self) -> String {
+        let usual = Self::default();
+        let is_told =
+            |knob: &&Knob<Self>| knob.topic != Topic::Storage || knob.value(self) != knob.value(&usual);
         let own = |knob: &Knob<Self>| Some(format!("{}={}", knob.name, (knob.text)(self)?));
-        Self::TABLE.iter().filter_map(own).collect::<Vec<_>>().join(" ")
+        Self::TABLE.iter().filter(is_told).filter_map(own).collect::<Vec<_>>().join(" ")
     }
 
     /// Checks what the types leave open.
@@ -223,7 +288,11 @@ pub trait Tunable: Default + Clone + Sized + 'static {
     /// Names the first knob that has no meaning with its value.
     fn check(&self) -> Result<(), Refusal> {
         let mut taken = Self::default();
-        self.pairs().into_iter().try_for_each(|(name, value)| taken.set(name, &value))
+        let take = |knob: &Knob<Self>| {
+            let assigned = knob.assign(&mut taken, &knob.value(self));
+            assigned.map_err(|refusal| Refusal::new(format!("{}: {refusal}", knob.name)))
+        };
+        Self::TABLE.iter().try_for_each(take)
     }
 }
 
@@ -236,15 +305,18 @@ pub trait Tunable: Default + Clone + Sized + 'static {
 /// pub name: Type = default, Topic, "VARIABLE";
 /// ```
 ///
-/// and ends in `follows other;` if its type is an `Option` and it has the value of another while it is `None`.
+/// and ends in `follows other;` if its type is an `Option` and it has the value of another while it is `None`, or in
+/// `then function;` if setting it changes others.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! knobs {
     (@leader) => { None };
     (@leader $leader:ident) => { Some(stringify!($leader)) };
+    (@then) => { None };
+    (@then $then:path) => { Some($then) };
     ($(#[$about:meta])* $vis:vis struct $Knobs:ident {$(
         $(#[doc = $doc:literal])+
-        pub $name:ident: $type:ty = $default:expr, $topic:ident, $variable:literal $(, follows $leader:ident)?;
+        pub $name:ident: $type:ty = $default:expr, $topic:ident, $variable:literal $(, follows $leader:ident)?$(, then $then:path)?;
     )+}) => {
         $(#[$about])*
         #[derive(Clone, Debug, PartialEq)]
@@ -272,6 +344,7 @@ macro_rules! knobs {
                         knobs.$name = $crate::knobs::KnobValue::parse(text)?;
                         Ok(())
                     },
+                    then: $crate::knobs!(@then $($then)?),
                     follow: |knobs| $crate::knobs::KnobValue::following().map(|value| knobs.$name = value).is_some(),
                     text: |knobs| $crate::knobs::KnobValue::text(&knobs.$name),
                 },

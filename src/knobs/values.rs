@@ -3,16 +3,23 @@
 use std::time::Duration;
 
 use super::Delay;
-use crate::error::Refusal;
+use crate::{
+    consistency::policy::{Word, Words},
+    error::Refusal,
+    time::FOREVER,
+};
 
-const LONGEST_MILLIS: f64 = 100.0 * 365.25 * 86_400_000.0;
+const LONGEST_MILLIS: f64 = FOREVER.as_millis() as f64;
 
 /// Reads a span of time: a bare number is milliseconds, `us`, `ms`, `s`, `m` and `h` say otherwise, and several numbers with
-/// units add up (`1s500ms`).
+/// units add up (`1s500ms`). `forever` is 100 years.
 ///
 /// # Errors
 /// Says what a span looks like. Spans over 100 years are refused.
 pub fn parse_span(text: &str) -> Result<Duration, Refusal> {
+    if text == "forever" {
+        return Ok(FOREVER);
+    }
     let millis = number(text).or_else(|| sum_of_parts(text)).filter(|millis| *millis <= LONGEST_MILLIS);
     millis.map(|millis| Duration::from_nanos((millis * 1_000_000.0).round() as u64)).ok_or_else(|| {
         Refusal::new(format!(
@@ -161,6 +168,51 @@ pub fn parse_switch(text: &str) -> Result<bool, Refusal> {
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err(Refusal::new(format!("`{text}` is neither `true` nor `false`"))),
     }
+}
+
+/// What something is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factor(pub f64);
+
+/// Reads a factor above 0.
+///
+/// # Errors
+/// Says what a factor looks like.
+pub fn parse_factor(text: &str) -> Result<Factor, Refusal> {
+    /// Beyond it spans of seconds become longer than a century, or shorter than a nanosecond.
+    const MOST: f64 = 1e6;
+    let factor = number(text).filter(|factor| (1.0 / MOST..=MOST).contains(factor));
+    factor.map(Factor).ok_or_else(|| {
+        Refusal::new(format!(
+            "`{text}` is not a factor; write a number from 0.000001 to 1000000, such as `0.1`"
+        ))
+    })
+}
+
+/// Reads one of a few words.
+///
+/// # Errors
+/// Says which there are.
+pub fn parse_word<W: Word>(text: &str) -> Result<W, Refusal> {
+    W::of(text).ok_or_else(|| Refusal::new(format!("`{text}` is none of {}", W::WORDS.join(", "))))
+}
+
+/// Reads some of a few words, joined by `+`, or `none`.
+///
+/// # Errors
+/// Says which there are.
+pub fn parse_words<W: Word>(text: &str) -> Result<Words<W>, Refusal> {
+    if text == "none" {
+        return Ok(Words::NONE);
+    }
+    let wrong = |word| {
+        Refusal::new(format!(
+            "`{word}` is none of {}; join several by `+`, or write `none`",
+            W::WORDS.join(", ")
+        ))
+    };
+    let mut words = text.split('+');
+    words.try_fold(Words::NONE, |set, word| Ok(set.with(W::of(word).ok_or_else(|| wrong(word))?)))
 }
 
 #[cfg(test)]

@@ -51,11 +51,17 @@ const STAYS_IN: &[(&[&str], &[&str])] = &[
     (&["libc", "nix"], &["backing/sys.rs", "backing/flags.rs", "clock.rs", "mount/", "bin/"]),
     (&["rustix"], &["mount/attach.rs", "mount/lock.rs", "bin/"]),
     // What a client tells about itself is what the control socket says.
-    (&["serde"], &["knobs/json.rs", "client/status.rs", "mount/protocol.rs"]),
+    (&["serde"], &["knobs/json.rs", "knobs/profiles/text.rs", "client/status.rs", "mount/protocol.rs"]),
     (&["serde_json"], &["mount/dialogue.rs", "mount/protocol.rs", "bin/chaosfs/status.rs"]),
     (
         &["tempfile"],
-        &["mount/clients.rs", "client/bench.rs", "client/steer/tests.rs", "backing/inode_table/tests.rs"],
+        &[
+            "mount/clients.rs",
+            "client/bench.rs",
+            "client/steer/tests.rs",
+            "backing/inode_table/tests.rs",
+            "knobs/profiles/tests.rs",
+        ],
     ),
     (&["rand", "rand_chacha", "rand_core"], &["dice.rs"]),
     (FOR_THE_COMMAND, &["bin/"]),

@@ -115,7 +115,7 @@ fn a_variable_that_there_is_not_is_refused_with_the_one_that_was_meant() {
     assert_eq!((said.code, said.err), (Some(2), format!("error: {meant}\n")));
     let said = run(chaosfs(&["mount", "shared", "a"]).env("CHAOSFS_HOME", "/"));
     let reason =
-        "error: CHAOSFS_HOME: there is no such variable; unset it, or write one of CHAOSFS_META_TTL_MS, ";
+        "error: CHAOSFS_HOME: there is no such variable; unset it, or write one of CHAOSFS_PROFILE, ";
     assert!(said.code == Some(2) && said.err.starts_with(reason), "{}", said.err);
     // A command that reads none of them does not mind, and what `run` sets is known.
     assert_eq!(run(chaosfs(&["umount", "-m", "none"]).env("CHAOSFS_HOME", "/")).code, Some(1));
@@ -282,7 +282,7 @@ fn background_returns_when_the_mount_serves_and_umount_when_all_has_landed() {
     assert!(!sandbox.mounted("a"));
 
     let log = sandbox.neutral(&sandbox.log("a"));
-    let knobs = "meta_ttl=1500ms write_delay=500ms..1200ms rename_delay=1200ms drop_prob=0 read_your_writes=true \
+    let knobs = "profile=eventual meta_ttl=1500ms write_delay=500ms..1200ms rename_delay=1200ms drop_prob=0 read_your_writes=true \
                  max_in_flight=268435456";
     let start = format!("event=start version=0.1.0 backing=DIR/shared mountpoint=DIR/a seed=7 {knobs}");
     assert!(log.lines().next().unwrap().contains(&start), "{log}");

@@ -65,6 +65,8 @@ fn type_in_python(kind: Kind) -> &'static str {
         Kind::Probability => "float",
         Kind::Switch => "bool",
         Kind::Bytes | Kind::Count => "int",
+        Kind::Factor => "float",
+        Kind::Choice(_) | Kind::Set(_) | Kind::Text => "str",
     }
 }
 
@@ -77,6 +79,8 @@ fn checks<K: Tunable>() -> String {
             Kind::Probability => "arguments.probability",
             Kind::Switch => "arguments.switch",
             Kind::Bytes | Kind::Count => "arguments.whole",
+            Kind::Factor => "arguments.factor",
+            Kind::Choice(_) | Kind::Set(_) | Kind::Text => "arguments.text",
         };
         let check = match knob.follows {
             Some(leader) => format!("arguments.or_that_of(\"{leader}\", {check})"),

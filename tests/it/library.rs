@@ -33,7 +33,8 @@ fn a_failing_test_is_told_of_its_clients_and_of_its_own_line() {
     assert!(said.contains("there is no client `Z`; there are A, B"), "{said}");
     let lines: Vec<&str> = said.lines().skip_while(|line| !line.starts_with("chaosfs: clients at")).collect();
     for (line, name, in_flight) in [(lines[1], "A", 1), (lines[2], "B", 0)] {
-        let begin = format!("  {name}: seed=7 clock=manual meta_ttl=1500ms write_delay=800ms ");
+        let begin =
+            format!("  {name}: seed=7 clock=manual profile=eventual meta_ttl=1500ms write_delay=800ms ");
         let counts = format!(" in_flight={in_flight} conflicts=0 faults=0 lost=0 log: /");
         assert!(line.starts_with(&begin) && line.contains(&counts), "{line}");
         assert!(line.ends_with(&format!("/{name}.log")), "{line}");

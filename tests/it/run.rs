@@ -99,16 +99,22 @@ fn a_failure_says_how_to_see_it_again_and_keeps_the_logs_alone() {
     let lines: Vec<_> = said.err.lines().collect();
     let knobs = "write_delay=800ms rename_delay=1200ms";
     assert!(
-        lines[2].starts_with(&format!("chaosfs: client a had seed=7 meta_ttl=1500ms {knobs}")),
+        lines[2]
+            .starts_with(&format!("chaosfs: client a had seed=7 profile=eventual meta_ttl=1500ms {knobs}")),
         "{lines:?}"
     );
-    assert!(lines[3].starts_with(&format!("chaosfs: client b had seed=8 meta_ttl=5ms {knobs}")), "{lines:?}");
+    assert!(
+        lines[3].starts_with(&format!("chaosfs: client b had seed=8 profile=eventual meta_ttl=5ms {knobs}")),
+        "{lines:?}"
+    );
     let logs = lines[5].strip_prefix("chaosfs: logs: ").unwrap();
     let (logs, size) = logs.split_once(" (").unwrap();
     assert!(size.ends_with("; `chaosfs run --clean` removes them)"), "{size}");
     let logs = Path::new(logs);
     assert_eq!((lines[1], lines.len()), ("chaosfs: conflicts: 0, faults: 0, lost: 0", 6));
-    for (name, facts) in [("a", " seed=7 meta_ttl=1500ms "), ("b", " seed=8 meta_ttl=5ms ")] {
+    for (name, facts) in
+        [("a", " seed=7 profile=eventual meta_ttl=1500ms "), ("b", " seed=8 profile=eventual meta_ttl=5ms ")]
+    {
         let log = fs::read_to_string(logs.join(format!("{name}.log"))).unwrap();
         assert!(log.starts_with("time=2") && log.contains(facts) && log.contains(" event=stop "), "{log}");
     }
@@ -123,7 +129,10 @@ fn one_seed_and_one_set_of_knobs_are_said_once() {
     let sandbox = Sandbox::for_mounting();
     let said = script(&sandbox, &["--seed", "7", "--clients", "3", "--log-dir", "own"], "exit 1");
     let lines: Vec<_> = said.err.lines().collect();
-    assert!(lines[2].starts_with("chaosfs: every client had seed=7 meta_ttl=1500ms "), "{lines:?}");
+    assert!(
+        lines[2].starts_with("chaosfs: every client had seed=7 profile=eventual meta_ttl=1500ms "),
+        "{lines:?}"
+    );
     let logs = format!("chaosfs: logs: {} (", sandbox.path("own").display());
     assert!(lines[4].starts_with(&logs) && lines.len() == 5, "{lines:?}");
     assert_eq!(fs::read_dir(sandbox.path("own")).unwrap().count(), 3);
@@ -274,7 +283,7 @@ fn a_wrong_command_line_is_refused_by_what_is_wrong() {
         ),
         (&["--client", "a/b"], "`a/b` is not a client id; write"),
         (&["--client", ""], "`` is not a client id; write"),
-        (&["--client", "a:speed=1"], "client a: `speed` is not a knob; there are meta_ttl, attr_ttl, "),
+        (&["--client", "a:speed=1"], "client a: `speed` is not a knob; there are profile, time_scale, "),
         (&["--client", "a:meta-ttl"], "client a: `meta-ttl` is not a knob and its value; write KNOB=VALUE"),
         (&["--client", "a:"], "client a: `` is not a knob and its value; write KNOB=VALUE"),
         (&["--client", "a:meta-ttl=soon"], "client a: meta-ttl: `soon` is not a span of time; write"),

@@ -85,7 +85,10 @@ fn status_tells_what_a_client_does_and_has_in_flight() {
         "list_ttl": "meta_ttl", "write_delay": "800ms", "create_delay": "write_delay", "rename_delay": "1ms..2000ms", "drop_prob": 0.0,
         "read_your_writes": true, "max_in_flight": 268_435_456, "max_mutations": 1_000_000, "max_belief": 67_108_864
     });
-    assert_eq!(json["knobs"], knobs);
+    let told = json["knobs"].as_object().expect("an object");
+    let wanted = knobs.as_object().expect("an object").iter();
+    wanted.for_each(|(name, value)| assert_eq!(&told[name], value, "{name}"));
+    assert_eq!((&told["profile"], &told["names_by"]), (&"eventual".into(), &"time".into()));
     let text = done(&sandbox, &["status", "-v", "--backing", "shared"]);
     assert_eq!(text, done(&sandbox, &["status", sandbox.path("a").to_str().unwrap()]));
     assert!(text.starts_with(&format!("a at {}\n", sandbox.path("a").display())), "{text}");
@@ -191,7 +194,10 @@ fn knobs_are_set_all_or_none_and_by_either_spelling() {
 fn a_wrong_command_line_exits_with_2_and_says_one_line() {
     let sandbox = Sandbox::new();
     for (args, reason) in [
-        (&["set", "a", "speed=1"] as &[&str], "error: `speed` is not a knob; there are meta_ttl, "),
+        (
+            &["set", "a", "speed=1"] as &[&str],
+            "error: `speed` is not a knob; there are profile, time_scale, ",
+        ),
         (&["set", "a", "meta_ttl=soon"], "error: meta_ttl: `soon` is not a span of time"),
         (&["set", "a", "meta_ttl=1", "meta-ttl=2"], "error: meta_ttl: given twice; give it once"),
         (&["set", "a"], "error: there is nothing to set"),

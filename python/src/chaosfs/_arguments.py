@@ -68,6 +68,16 @@ def probability(name: str, value: object) -> str:
     return repr(float(value))
 
 
+def factor(name: str, value: object) -> str:
+    """A number above 0, from a millionth to a million."""
+    wrong = f"{name}: {value!r} is not a factor; give a number from 0.000001 to 1000000"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise WrongType(wrong)
+    if not 1e-6 <= float(value) <= 1e6:
+        raise WrongValue(wrong)
+    return f"{float(value):f}"
+
+
 def switch(name: str, value: object) -> str:
     """``True`` or ``False``."""
     if not isinstance(value, bool):

@@ -22,10 +22,20 @@ class Knobs(TypedDict, total=False):
     default of ``chaosfs mount``."""
 
     # From the table of knobs.
+    #: The kind of storage to behave like: the name of a profile, or the path of a TOML file.
+    profile: str
+    #: By what to multiply every span of time that comes from the profile.
+    time_scale: float
     #: How long fetched attributes, names, absent names and listings are believed; 0 asks every time.
     meta_ttl: Span
     #: How long attributes are believed, and the bytes that were read with them.
     attr_ttl: Span
+    #: How long attributes are believed at most: each refetch that finds no change doubles the time until then.
+    attr_ttl_max: Span
+    #: How long the attributes of directories are believed.
+    dir_attr_ttl: Span
+    #: How long the attributes of directories are believed at most, where no change is found.
+    dir_attr_ttl_max: Span
     #: How long it is believed that a name leads to a file.
     name_ttl: Span
     #: How long it is believed that there is nothing of a name.
@@ -38,6 +48,10 @@ class Knobs(TypedDict, total=False):
     create_delay: Delay
     #: How long changes of names, directories and attributes take to land; 0 applies them at once.
     rename_delay: Delay
+    #: What ends the belief in a name or listing besides its time: nothing, or a change of its directory.
+    names_by: str
+    #: What tells that a file is as it was when it was fetched before, so that bytes that were read are still believed.
+    change_evidence: str
     #: The probability that an operation which can fail does so with EIO, before it has any effect.
     drop_prob: float
     #: Whether a client sees its own changes before they land.
@@ -52,14 +66,21 @@ class Knobs(TypedDict, total=False):
 
 #: What each may be, and how it is written on the command line and on the control socket.
 _TEXTS: dict[str, Callable[[str, object], str]] = {
+    "profile": arguments.text,
+    "time_scale": arguments.factor,
     "meta_ttl": arguments.span,
     "attr_ttl": arguments.or_that_of("meta_ttl", arguments.span),
+    "attr_ttl_max": arguments.or_that_of("attr_ttl", arguments.span),
+    "dir_attr_ttl": arguments.or_that_of("attr_ttl", arguments.span),
+    "dir_attr_ttl_max": arguments.or_that_of("dir_attr_ttl", arguments.span),
     "name_ttl": arguments.or_that_of("meta_ttl", arguments.span),
     "absent_ttl": arguments.or_that_of("meta_ttl", arguments.span),
     "list_ttl": arguments.or_that_of("meta_ttl", arguments.span),
     "write_delay": arguments.delay,
     "create_delay": arguments.or_that_of("write_delay", arguments.delay),
     "rename_delay": arguments.delay,
+    "names_by": arguments.text,
+    "change_evidence": arguments.text,
     "drop_prob": arguments.probability,
     "read_your_writes": arguments.switch,
     "max_in_flight": arguments.whole,

@@ -187,6 +187,7 @@ impl Client {
         let Change::Make { place, attributes, target, .. } = change else { return Err(Error::Invalid) };
         let flags = self.backing_flags(flags);
         let (changes, started) = (self.lock().belief.changes(), self.now());
+        let watched = self.watch_directories(change);
         let outcome = self.carry_out_make(place, 0, attributes, target, flags, Manner::Through);
         let made = outcome.and_then(|outcome| {
             let stat = outcome.stat.ok_or(Error::InputOutput)?;
@@ -201,6 +202,7 @@ impl Client {
             state.core(policy).believe_made(place, looked.known(), *attributes, started, provenance);
         }
         drop(state);
+        self.have_changed_in(&watched);
         made
     }
 

@@ -1,9 +1,17 @@
 //! What `belief.rs` promises.
 
-use super::{bytes::PIECE_COST, *};
-use crate::consistency::{Kind, RenameHow};
+use std::time::Duration;
 
-const TTL: Duration = Duration::from_millis(1_500);
+use super::{bytes::PIECE_COST, *};
+use crate::{
+    consistency::{
+        Kind, Lifetimes, RenameHow,
+        policy::{Evidence, Lifetime, NamesBy},
+    },
+    time::FOREVER,
+};
+
+const POLICY: Policy = Policy::eventual();
 const MOST: u64 = 64 << 20;
 const ROOT: Ino = 1;
 const FILE: Ino = 10;
@@ -19,7 +27,7 @@ fn nothing_is_believed_of_a_file_that_is_lent() {
     let made = |size| Attributes::new(Kind::File, 0o644, (0, 0), 0, size, second(1));
     let believe = |belief: &mut Belief, size, at| {
         let ticket = belief.fetch_attributes(FILE, millis(at));
-        belief.believe_attributes(ticket, FILE, made(size), TTL).map(|shown| shown.size)
+        belief.believe_attributes(ticket, FILE, made(size), &POLICY).map(|taken| taken.shown.size)
     };
     assert_eq!(believe(&mut belief, 1, 0), Some(1));
     belief.lend(FILE);
@@ -28,7 +36,11 @@ fn nothing_is_believed_of_a_file_that_is_lent() {
     assert!(belief.attributes(FILE, millis(2)).is_none());
     let before = belief.fetch_attributes(FILE, millis(2));
     belief.reclaim(FILE);
-    assert_eq!(belief.believe_attributes(before, FILE, made(2), TTL), None, "it may have been written since");
+    assert_eq!(
+        belief.believe_attributes(before, FILE, made(2), &POLICY),
+        None,
+        "it may have been written since"
+    );
     assert_eq!(believe(&mut belief, 3, 3), Some(3));
     assert_eq!(belief.attributes(FILE, millis(4)).map(|believed| believed.value.size), Some(3));
 }
@@ -56,7 +68,7 @@ fn write(ino: Ino) -> Change {
 
 fn believe(belief: &mut Belief, ino: Ino, now: Time) {
     let ticket = belief.fetch_attributes(ino, now);
-    assert!(belief.believe_attributes(ticket, ino, file(5, 5), TTL).is_some());
+    assert!(belief.believe_attributes(ticket, ino, file(5, 5), &POLICY).is_some());
 }
 
 /// The number of the fetch of the attributes that are believed.
@@ -96,9 +108,9 @@ fn all_is_believed_until_just_before_its_time_is_over() {
     let fetched = millis(1_000);
     believe_text(&mut belief, FILE, millis(2_000), 0, "abcdefgh");
     let ticket = belief.fetch_name(&at("a"), fetched);
-    assert!(belief.believe_name(ticket, at("a"), None, TTL));
+    assert!(belief.believe_name(ticket, at("a"), None, &POLICY));
     let ticket = belief.fetch_listing(ROOT, fetched);
-    assert!(belief.believe_listing(ticket, ROOT, Arc::default(), TTL));
+    assert!(belief.believe_listing(ticket, ROOT, Arc::default(), &POLICY));
     let end = millis(2_500).as_nanos();
     for (nanos, believed) in [(end - 1, true), (end, false), (end + 1, false)] {
         let now = Time::from_nanos(nanos);
@@ -114,7 +126,7 @@ fn with_lifetimes_of_zero_answers_are_shown_and_not_believed() {
     let mut belief = Belief::new(MOST);
     let now = millis(1);
     let ticket = belief.fetch_attributes(FILE, now);
-    assert!(belief.believe_attributes(ticket, FILE, file(5, 5), Duration::ZERO).is_some());
+    assert!(belief.believe_attributes(ticket, FILE, file(5, 5), &Policy::zero()).is_some());
     assert!(belief.attributes(FILE, now).is_none());
     belief.believe_bytes(FILE, 0, 0, &b"ab"[..].into(), now);
     assert_eq!(text(&belief, FILE, now), "........");
@@ -125,7 +137,7 @@ fn a_number_given_out_again_is_told_from_the_one_believed_in() {
     let mut belief = Belief::new(MOST);
     let known = |serial| Some(Known { ino: FILE, serial });
     let ticket = belief.fetch_name(&at("a"), millis(0));
-    belief.believe_name(ticket, at("a"), known(1), TTL);
+    belief.believe_name(ticket, at("a"), known(1), &POLICY);
     let believed = belief.name(&at("a"), millis(1)).unwrap().value;
     assert_eq!(believed, known(1));
     assert_ne!(believed, known(2));
@@ -177,7 +189,7 @@ fn a_refused_fetch_takes_no_bytes_away() {
     let early = belief.fetch_attributes(FILE, millis(999));
     believe(&mut belief, FILE, millis(1_000));
     believe_text(&mut belief, FILE, millis(1_100), 0, "kept");
-    assert_eq!(belief.believe_attributes(early, FILE, file(4, 4), TTL), None);
+    assert_eq!(belief.believe_attributes(early, FILE, file(4, 4), &POLICY), None);
     assert_eq!(text(&belief, FILE, millis(1_200)), "kept....");
 }
 
@@ -261,10 +273,10 @@ fn an_own_change_drops_all_that_it_touches_and_overtakes_fetches() {
     let now = millis(1_100);
     for place in [at("a"), at("b"), at("c")] {
         let ticket = belief.fetch_name(&place, now);
-        belief.believe_name(ticket, place, None, TTL);
+        belief.believe_name(ticket, place, None, &POLICY);
     }
     let ticket = belief.fetch_listing(ROOT, now);
-    belief.believe_listing(ticket, ROOT, Arc::default(), TTL);
+    belief.believe_listing(ticket, ROOT, Arc::default(), &POLICY);
     believe_text(&mut belief, FILE, now, 0, "x");
     let (attributes, name) = (belief.fetch_attributes(FILE, now), belief.fetch_name(&at("a"), now));
     let listing = belief.fetch_listing(ROOT, now);
@@ -282,10 +294,10 @@ fn an_own_change_drops_all_that_it_touches_and_overtakes_fetches() {
     assert_eq!(kept, [false, false, false, true, true]);
     assert_eq!(["a", "b", "c"].map(|name| belief.name(&at(name), now).is_some()), [false, false, true]);
     assert!(belief.listing(ROOT, now).is_none() && belief.contents.is_empty());
-    assert_eq!(belief.believe_attributes(attributes, FILE, file(5, 5), TTL), None);
+    assert_eq!(belief.believe_attributes(attributes, FILE, file(5, 5), &POLICY), None);
     assert!(
-        !belief.believe_name(name, at("a"), None, TTL)
-            && !belief.believe_listing(listing, ROOT, Arc::default(), TTL)
+        !belief.believe_name(name, at("a"), None, &POLICY)
+            && !belief.believe_listing(listing, ROOT, Arc::default(), &POLICY)
     );
     assert_eq!(belief.changes(), 1);
 }
@@ -295,7 +307,7 @@ fn data_drops_neither_names_nor_listings() {
     let mut belief = believing(&[FILE]);
     let now = millis(1_100);
     let ticket = belief.fetch_listing(ROOT, now);
-    belief.believe_listing(ticket, ROOT, Arc::default(), TTL);
+    belief.believe_listing(ticket, ROOT, Arc::default(), &POLICY);
     belief.changed(&write(FILE));
     assert!(belief.listing(ROOT, now).is_some() && belief.attributes(FILE, now).is_none());
 }
@@ -315,7 +327,10 @@ fn a_disguise_shows_in_fetched_and_in_believed_attributes_and_outlives_them() {
     let mut belief = Belief::new(MOST);
     belief.disguise(FILE, &file(5, 5), &file(1, 2));
     let ticket = belief.fetch_attributes(FILE, millis(0));
-    assert_eq!(belief.believe_attributes(ticket, FILE, file(5, 5), TTL).map(times), Some((1, 2)));
+    assert_eq!(
+        belief.believe_attributes(ticket, FILE, file(5, 5), &POLICY).map(|taken| times(taken.shown)),
+        Some((1, 2))
+    );
     assert_eq!(belief.attributes(FILE, millis(1)).map(|believed| times(believed.value)), Some((1, 2)));
     belief.expire();
     assert_eq!(times(belief.disguised(FILE, file(5, 5))), (1, 2));
@@ -337,10 +352,10 @@ fn what_turned_out_wrong_is_asked_for_again() {
     let now = millis(1_100);
     let list = |belief: &mut Belief| {
         let ticket = belief.fetch_listing(ROOT, now);
-        belief.believe_listing(ticket, ROOT, Arc::default(), TTL)
+        belief.believe_listing(ticket, ROOT, Arc::default(), &POLICY)
     };
     let ticket = belief.fetch_name(&at("a"), now);
-    assert!(belief.believe_name(ticket, at("a"), None, TTL) && list(&mut belief));
+    assert!(belief.believe_name(ticket, at("a"), None, &POLICY) && list(&mut belief));
     belief.distrust_name(&at("a"));
     assert!(belief.name(&at("a"), now).is_none() && belief.listing(ROOT, now).is_none());
     assert!(list(&mut belief));
@@ -357,7 +372,7 @@ fn when_all_expires_nothing_is_left_and_every_fetch_is_overtaken() {
     belief.expire();
     assert!(belief.attributes(FILE, millis(1_100)).is_none());
     assert_eq!((belief.contents.len(), belief.bytes_held, belief.read_order.len()), (0, 0, 0));
-    assert_eq!(belief.believe_attributes(ticket, OTHER, file(5, 5), TTL), None);
+    assert_eq!(belief.believe_attributes(ticket, OTHER, file(5, 5), &POLICY), None);
 }
 
 #[test]
@@ -372,11 +387,11 @@ fn what_was_believed_first_goes_where_there_is_no_more_room_whatever_its_kind() 
     let mut belief = Belief::new(most);
     let believe_name = |belief: &mut Belief, name: &str| {
         let ticket = belief.fetch_name(&at(name), now);
-        assert!(belief.believe_name(ticket, at(name), None, TTL));
+        assert!(belief.believe_name(ticket, at(name), None, &POLICY));
     };
     let list = |belief: &mut Belief, directory: Ino, count: u64| {
         let ticket = belief.fetch_listing(directory, now);
-        belief.believe_listing(ticket, directory, listing(count), TTL);
+        belief.believe_listing(ticket, directory, listing(count), &POLICY);
     };
     // Which of the five is still believed, in the order in which they came.
     let left = |belief: &Belief| {
@@ -420,11 +435,107 @@ fn any_number_of_absent_names_takes_no_more_room_than_there_is() {
     for number in 0..NAMES {
         let place = at(&format!("name{number}"));
         let ticket = belief.fetch_name(&place, Time::ZERO);
-        assert!(belief.believe_name(ticket, place, None, TTL));
+        assert!(belief.believe_name(ticket, place, None, &POLICY));
         assert!(belief.held() <= 1 << 20);
     }
     let left = NAMES - belief.evicted();
     assert!((5_000..7_000).contains(&left), "{left}");
     let is_left = |number: u64| belief.name(&at(&format!("name{number}")), Time::ZERO).is_some();
     assert!((0..NAMES).all(|number| is_left(number) == (number >= NAMES - left)));
+}
+
+/// Believed as Linux believes what an NFS server says, with small numbers: 3 to 12 s, directories 30 to 60 s.
+fn nfs(evidence: Evidence) -> Policy {
+    let seconds = |min, max| Lifetime { min: Duration::from_secs(min), max: Duration::from_secs(max) };
+    let lifetimes =
+        Lifetimes { files: seconds(3, 12), directories: seconds(30, 60), ..Lifetimes::all(FOREVER) };
+    Policy { lifetimes, evidence, names_by: NamesBy::Directory, ..Policy::zero() }
+}
+
+/// Attributes that were fetched `at` that second; for how many seconds they are believed.
+fn fetched(belief: &mut Belief, ino: Ino, attributes: Attributes, at: u64, policy: &Policy) -> u64 {
+    let ticket = belief.fetch_attributes(ino, millis(1000 * at));
+    let taken = belief.believe_attributes(ticket, ino, attributes, policy).expect("nothing overtakes it");
+    taken.until.expect("it is believed").since(millis(1000 * at)).as_secs()
+}
+
+#[test]
+fn a_lifetime_doubles_when_it_is_over_and_nothing_has_changed_and_starts_anew_at_a_change() {
+    let (mut belief, policy) = (Belief::new(MOST), nfs(Evidence::Counter));
+    let mut fetch = |changed, at| fetched(&mut belief, FILE, file(changed, changed), at, &policy);
+    assert_eq!([fetch(1, 0), fetch(1, 3), fetch(1, 9)], [3, 6, 12]);
+    assert_eq!(fetch(1, 21), 12, "no longer than the longest");
+    assert_eq!([fetch(2, 40), fetch(2, 43)], [3, 6], "a change");
+    assert_eq!(
+        [fetch(2, 44), fetch(2, 45), fetch(2, 50), fetch(2, 56)],
+        [6, 6, 6, 12],
+        "opens keep it from doubling"
+    );
+}
+
+#[test]
+fn bytes_stay_if_the_evidence_says_that_they_are_the_same() {
+    let unsettled = Attributes { is_settled: false, ..file(1, 1) };
+    for (evidence, first, second, stay) in [
+        (Evidence::Nothing, file(1, 1), file(1, 1), false),
+        (Evidence::Times, file(1, 1), file(1, 1), true),
+        (Evidence::Times, unsettled, file(1, 1), true),
+        (Evidence::Counter, file(1, 1), file(1, 1), true),
+        (Evidence::Counter, unsettled, file(1, 1), false),
+        (Evidence::Times, file(1, 1), file(1, 2), false),
+    ] {
+        let (mut belief, policy) = (Belief::new(MOST), nfs(evidence));
+        fetched(&mut belief, FILE, first, 0, &policy);
+        let of = belief.attributes(FILE, millis(0)).expect("it is believed").number;
+        belief.believe_bytes(FILE, of, 0, &Arc::from(&b"abc"[..]), millis(0));
+        belief.shrink(millis(3000));
+        fetched(&mut belief, FILE, second, 3, &policy);
+        let gaps = belief.bytes(FILE, 0..3, millis(3000)).1;
+        assert_eq!(gaps.is_empty(), stay, "{evidence:?}");
+    }
+}
+
+#[test]
+fn names_are_believed_until_their_directory_has_been_fetched_and_has_changed() {
+    let (mut belief, policy) = (Belief::new(MOST), nfs(Evidence::Counter));
+    let directory = |changed| Attributes { kind: Kind::Directory, ..file(changed, changed) };
+    let absent = |belief: &mut Belief, at| {
+        let ticket = belief.fetch_name(&at("a"), millis(at));
+        belief.believe_name(ticket, at("a"), None, &policy)
+    };
+    let is_believed = |belief: &Belief, at| belief.name(&at("a"), millis(at)).map(|name| name.until);
+    fetched(&mut belief, ROOT, directory(1), 0, &policy);
+    assert!(absent(&mut belief, 20_000));
+    assert_eq!(is_believed(&belief, 29_999), Some(millis(30_000)), "the time of the directory counts");
+    assert_eq!(is_believed(&belief, 30_000), None);
+    assert!(belief.hangs_on_directory(&at("a"), millis(30_000)));
+    fetched(&mut belief, ROOT, directory(1), 30, &policy);
+    assert_eq!(is_believed(&belief, 80_000), Some(millis(90_000)), "it is as it was");
+    fetched(&mut belief, ROOT, directory(2), 90, &policy);
+    assert_eq!(is_believed(&belief, 90_000), None, "it has changed");
+    assert!(!belief.hangs_on_directory(&at("a"), millis(130_000)), "the directory says no more about it");
+
+    assert!(absent(&mut belief, 91_000));
+    belief.goes_on(ROOT, &directory(2), &directory(3));
+    assert!(is_believed(&belief, 92_000).is_some(), "only this client has changed it");
+    belief.goes_on(ROOT, &directory(4), &directory(5));
+    assert_eq!(is_believed(&belief, 92_000), None, "somebody else has, too");
+}
+
+#[test]
+fn a_name_that_is_fetched_while_its_directory_is_found_changed_is_not_believed() {
+    let (mut belief, policy) = (Belief::new(MOST), nfs(Evidence::Counter));
+    let directory = |changed| Attributes { kind: Kind::Directory, ..file(changed, changed) };
+    let unknown = belief.fetch_name(&at("a"), millis(0));
+    fetched(&mut belief, ROOT, directory(1), 0, &policy);
+    belief.believe_name(unknown, at("a"), None, &policy);
+    assert_eq!(
+        belief.name(&at("a"), millis(1)).map(|name| name.until),
+        None,
+        "the directory was not known then"
+    );
+    let ticket = belief.fetch_name(&at("a"), millis(1));
+    fetched(&mut belief, ROOT, directory(2), 1, &policy);
+    belief.believe_name(ticket, at("a"), None, &policy);
+    assert_eq!(belief.name(&at("a"), millis(1)).map(|name| name.until), None);
 }

@@ -27,7 +27,7 @@ use crate::{
         inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
         listing::Listing,
         mutation::{Change, MutationId, Name, Place, RenameHow},
-        policy::{Lifetimes, Policy},
+        policy::{Lifetime, Lifetimes, Policy},
         provenance::Origin,
         reading::ReadPlan,
     },
@@ -39,13 +39,13 @@ const NAMES: [&[u8]; 2] = [b"a", b"b"];
 /// All different, so that a wrong one shows.
 const POLICY: Policy = Policy {
     lifetimes: Lifetimes {
-        attributes: Duration::from_nanos(9),
+        files: Lifetime::fixed(Duration::from_nanos(9)),
+        directories: Lifetime::fixed(Duration::from_nanos(9)),
         names: Duration::from_nanos(7),
         absences: Duration::from_nanos(5),
         listings: Duration::from_nanos(6),
     },
-    delays: Policy::eventual().delays,
-    read_your_writes: true,
+    ..Policy::eventual()
 };
 
 /// More than everything believed here takes, and less.
@@ -215,7 +215,7 @@ impl Thing {
     fn lifetime(&self, is_absent: bool) -> Duration {
         match self {
             Thing::Name(_) => POLICY.lifetimes.of_name(!is_absent),
-            Thing::File(_) | Thing::Bytes(_) => POLICY.lifetimes.attributes,
+            Thing::File(_) | Thing::Bytes(_) => POLICY.lifetimes.files.max,
             Thing::Entries => POLICY.lifetimes.listings,
         }
     }
@@ -621,7 +621,7 @@ impl World {
         if !is_alone {
             return;
         }
-        let earliest = self.within(POLICY.lifetimes.attributes, planned);
+        let earliest = self.within(POLICY.lifetimes.files.max, planned);
         let floor = self.clients[client].floors.get(&Thing::Bytes(ino)).copied().unwrap_or_default();
         let moments = earliest.max(floor)..=self.last();
         let files: Vec<File> =

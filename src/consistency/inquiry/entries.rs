@@ -71,8 +71,8 @@ impl Question for EntriesOf {
             let is_moving = core.in_flight.is_moving(self.directory);
             return Some(is_moving.then(|| lay_over(Arc::default(), &self.in_flight)));
         };
-        let lifetime = core.policy.lifetimes.listings;
-        let is_good = core.belief.believe_listing(started.ticket, self.directory, listing.clone(), lifetime);
+        let is_good =
+            core.belief.believe_listing(started.ticket, self.directory, listing.clone(), core.policy);
         if !is_good && core.belief.listing(self.directory, now).is_some() {
             // Another fetch ended first and may have seen more: that one is the answer.
             return None;

@@ -6,9 +6,11 @@ use chaosfs::{
     knobs::{Kind, Knob, Topic, Tunable, parse_switch},
     terms::Terms,
 };
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, error::ErrorKind};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, error::ErrorKind, parser::ValueSource,
+};
 
-use super::{CONSISTENCY, FAULTS};
+use super::{CONSISTENCY, FAULTS, STORAGE};
 
 /// What tunes a client and its chance, the same for every command that mounts.
 #[derive(Clone, Debug, Args)]
@@ -64,9 +66,16 @@ impl<K: Tunable> FromArgMatches for TableArgs<K> {
         Ok(args)
     }
 
+    /// Takes what is given, in the order of the table. A default is not: a knob before it may have given it another value.
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        K::TABLE.iter().try_for_each(|knob| match matches.get_one::<String>(knob.name) {
-            Some(text) => knob.set(&mut self.0, text).map_err(super::steer::wrong),
+        let is_given = |knob: &&Knob<K>| {
+            matches.value_source(knob.name).is_some_and(|source| source != ValueSource::DefaultValue)
+        };
+        K::TABLE.iter().filter(is_given).try_for_each(|knob| match matches.get_one::<String>(knob.name) {
+            Some(text) => {
+                let named = |refusal| Refusal::new(format!("--{}: {refusal}", knob.flag()));
+                knob.set(&mut self.0, text).map_err(named).map_err(super::steer::wrong)
+            }
             None => Ok(()),
         })
     }
@@ -83,6 +92,7 @@ fn flag<K: Tunable + Send + Sync>(knob: &'static Knob<K>) -> Arg {
         .allow_hyphen_values(true)
         .help_heading(match knob.topic {
             Topic::Consistency => CONSISTENCY,
+            Topic::Storage => STORAGE,
             Topic::Faults => FAULTS,
         });
     let mut summary = knob.summary();
@@ -92,6 +102,11 @@ fn flag<K: Tunable + Send + Sync>(knob: &'static Knob<K>) -> Arg {
             flag
         }
         None => flag.default_value(knob.usual()),
+    };
+    summary += &match knob.kind {
+        Kind::Choice(words) => format!(": {}", words.join(" or ")),
+        Kind::Set(words) => format!(": {}, joined by `+`, or none", words.join(", ")),
+        _ => String::new(),
     };
     let details: Vec<_> = knob.details().into_iter().map(|text| format!("\n\n{text}.")).collect();
     match details.is_empty() {
@@ -108,6 +123,10 @@ fn placeholder(kind: Kind) -> &'static str {
         Kind::Switch => "BOOL",
         Kind::Bytes => "SIZE",
         Kind::Count => "N",
+        Kind::Factor => "FACTOR",
+        Kind::Choice(_) => "WORD",
+        Kind::Set(_) => "WORDS",
+        Kind::Text => "NAME",
     }
 }
 

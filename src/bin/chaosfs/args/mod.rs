@@ -32,6 +32,7 @@ pub use variables::{BACKING, CLIENT, MOUNTS, variable_of_flag};
 
 const CLIENTS: &str = "Clients";
 const CONSISTENCY: &str = "Consistency";
+const STORAGE: &str = "Rules of the storage";
 const FAULTS: &str = "Faults";
 const LOG: &str = "Log";
 const PROCESS: &str = "Process";

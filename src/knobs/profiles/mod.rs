@@ -1,0 +1,129 @@
+//! Kinds of storage by name: for each the knobs that make a client behave like it, and where each value comes from.
+//!
+//! A profile is a TOML file. Those of `profiles/` are in the binary; anybody can write another:
+//!
+//! ```toml
+//! about = "The NFS server in the cellar"
+//! extends = "nfs4" # without it, what is not said is as in `posix`
+//!
+//! [rules]
+//! dir-attr-ttl = { is = "5s", source = "acdirmin=5 in its fstab" }
+//! write-delay = "10s" # a rule may do without a source
+//! ```
+
+mod text;
+
+use std::{fs, path::Path};
+
+pub use text::{Profile, Rule};
+
+use crate::{
+    error::Refusal,
+    knobs::{Factor, Kind, Knob, Knobs, parse_delay, parse_span},
+    time::{Delay, FOREVER, Span},
+};
+
+macro_rules! built_in {
+    ($($name:literal),+ $(,)?) => {
+        /// The profiles that are in the binary: their names and texts.
+        const BUILT_IN: &[(&str, &str)] = &[
+            $(($name, include_str!(concat!("../../../profiles/", $name, ".toml")))),+
+        ];
+    };
+}
+
+built_in!["posix", "eventual"];
+
+/// The names of the profiles that are in the binary.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    BUILT_IN.iter().map(|(name, _)| *name)
+}
+
+/// The profile of this name, or in the file at this path.
+///
+/// # Errors
+/// Says which profiles there are; or what is wrong with the file, and where in it.
+pub fn load(name: &str) -> Result<Profile, Refusal> {
+    if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+        return Profile::read(name, text);
+    }
+    if !name.contains('/') && !name.ends_with(".toml") {
+        let known: Vec<_> = names().collect();
+        return Err(Refusal::new(format!(
+            "`{name}` is not a profile; there are {}; one of your own is a path, such as `./mine.toml`",
+            known.join(", ")
+        )));
+    }
+    let text = fs::read_to_string(Path::new(name));
+    let text = text.map_err(|error| Refusal::new(format!("profile {name}: {error}")))?;
+    Profile::read(name, &text)
+}
+
+/// The profile of this name and those that it extends, itself first.
+///
+/// # Errors
+/// As for [`load`]; names the profiles that extend each other in a circle.
+pub fn line_of(name: &str) -> Result<Vec<Profile>, Refusal> {
+    let mut line: Vec<Profile> = Vec::new();
+    let mut next = Some(name.to_string());
+    while let Some(name) = next {
+        if let Some(start) = line.iter().position(|profile| profile.name == name) {
+            let names = line[start..].iter().map(|profile| profile.name.as_str()).chain([name.as_str()]);
+            let circle: Vec<_> = names.collect();
+            return Err(Refusal::new(format!("profile {name}: it extends itself ({})", circle.join(" -> "))));
+        }
+        let profile = load(&name).map_err(|refusal| match line.last() {
+            Some(before) => Refusal::new(format!("profile {}: extends {refusal}", before.name)),
+            None => refusal,
+        })?;
+        next = profile.extends.clone();
+        line.push(profile);
+    }
+    Ok(line)
+}
+
+/// The rules of a profile with those it has from others: for each knob the one that counts.
+///
+/// # Errors
+/// As for [`line_of`].
+pub fn rules_of(name: &str) -> Result<Vec<Rule>, Refusal> {
+    let mut rules: Vec<Rule> = Vec::new();
+    for rule in line_of(name)?.into_iter().flat_map(|profile| profile.rules) {
+        if rules.iter().all(|other| other.knob.name != rule.knob.name) {
+            rules.push(rule);
+        }
+    }
+    Ok(rules)
+}
+
+/// The knobs that a profile stands for, with its spans multiplied by `scale`.
+///
+/// # Errors
+/// As for [`line_of`].
+pub fn knobs_of(name: &str, scale: f64) -> Result<Knobs, Refusal> {
+    let profile = name.to_string();
+    let mut knobs = Knobs { profile, time_scale: Factor(scale), ..Knobs::zero() };
+    for rule in rules_of(name)? {
+        rule.knob.assign(&mut knobs, &scaled(rule.knob, &rule.value, scale))?;
+    }
+    Ok(knobs)
+}
+
+fn scaled(knob: &Knob<Knobs>, value: &str, scale: f64) -> String {
+    let span = |span: std::time::Duration| match span {
+        FOREVER => FOREVER,
+        _ => span.mul_f64(scale).min(FOREVER),
+    };
+    match knob.kind {
+        Kind::Span => parse_span(value).map(|time| Span(span(time)).to_string()),
+        Kind::Delay => {
+            parse_delay(value).map(|Delay { min, max }| Delay { min: span(min), max: span(max) }.to_string())
+        }
+        _ => Ok(value.to_string()),
+    }
+    // The name of the knob that it follows.
+    .unwrap_or_else(|_| value.to_string())
+}
+
+#[cfg(test)]
+mod tests;
