@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use crate::{
     consistency::{
         Delays, Lifetimes, Policy,
-        policy::{Evidence, Lifetime, NamesBy},
+        policy::{Evidence, FlushPoint, Lifetime, NamesBy, OpenAsks, Unlinked, Words},
     },
     error::Refusal,
 };
@@ -66,6 +66,9 @@ crate::knobs! {
         /// How long data and new files take to land in the backing directory; 0 writes through.
         pub write_delay: Delay = EVENTUAL.delays.data, Consistency, "CHAOSFS_WRITE_DELAY_MS";
 
+        /// How long changes of a file's size by truncation or allocation take to land.
+        pub resize_delay: Option<Delay> = None, Consistency, "CHAOSFS_RESIZE_DELAY_MS", follows write_delay;
+
         /// How long new files take to land; 0 makes them at once, while their data is late.
         pub create_delay: Option<Delay> = None, Consistency, "CHAOSFS_CREATE_DELAY_MS", follows write_delay;
 
@@ -80,6 +83,22 @@ crate::knobs! {
 
         /// What tells that a file is as it was when it was fetched before, so that bytes that were read are still believed.
         pub change_evidence: Evidence = EVENTUAL.evidence, Storage, "CHAOSFS_CHANGE_EVIDENCE";
+
+        /// Whether opening a file asks the store about it, and drops what was read of it if it has changed.
+        ///
+        /// With `inode` it asks about the inode that the name is believed to lead to, with `name` also whether it still does.
+        pub open_asks: OpenAsks = EVENTUAL.open_asks, Storage, "CHAOSFS_OPEN_ASKS";
+
+        /// Whether opening a directory asks the store whether it has changed.
+        pub opendir_asks: bool = EVENTUAL.opendir_asks, Storage, "CHAOSFS_OPENDIR_ASKS";
+
+        /// What becomes of a file whose last name another client has taken away.
+        ///
+        /// It `stays`, or only those who hold it open get at it (`held`), or nobody does: ESTALE (`stale`).
+        pub unlinked: Unlinked = EVENTUAL.unlinked, Storage, "CHAOSFS_UNLINKED";
+
+        /// What makes data land before its time, besides fsync(2).
+        pub flush_on: Words<FlushPoint> = EVENTUAL.flush_on, Storage, "CHAOSFS_FLUSH_ON";
 
         /// The probability that an operation which can fail does so with EIO, before it has any effect.
         pub drop_prob: f64 = 0.0, Faults, "CHAOSFS_DROP_PROB";
@@ -165,8 +184,13 @@ impl Knobs {
             },
             names_by: self.names_by,
             evidence: self.change_evidence,
+            open_asks: self.open_asks,
+            opendir_asks: self.opendir_asks,
+            unlinked: self.unlinked,
+            flush_on: self.flush_on,
             delays: Delays {
                 data: self.write_delay,
+                sizes: self.resize_delay.unwrap_or(self.write_delay),
                 new_files: self.create_delay.unwrap_or(self.write_delay),
                 names: self.rename_delay,
             },

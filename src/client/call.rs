@@ -20,10 +20,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Caller, Client, open_files::OpenFile, sync::Sync};
+use super::{Caller, Client, open_files::OpenFile, sync::Sync, view::Hold};
 use crate::{
     backing::sys,
-    consistency::{Ino, Origin, Place, Provenance},
+    consistency::{Ino, Origin, Place, Provenance, policy::FlushPoint},
     error::Error,
     event::{Event, readable},
     fault::Verdict,
@@ -96,9 +96,19 @@ pub struct Call<'a, R> {
     work: Work<R>,
 }
 
+/// Of what a call makes data land before it runs.
+#[derive(Clone, Debug)]
+pub enum Flushed {
+    /// An inode.
+    Inode(Ino),
+    /// What stands at a name.
+    Name(Place),
+}
+
 /// What a call takes along while it waits.
 struct Work<R> {
     about: About,
+    flushed: Option<Flushed>,
     sync: Option<Sync>,
     run: R,
 }
@@ -124,7 +134,12 @@ impl<'a, R> Call<'a, R> {
     {
         let can_be_the_kernels = !operation.is_only_programs();
         let about = About { operation, subject, caller: *caller, can_be_the_kernels };
-        Call { client, data: &[], can_add: operation.can_change(), work: Work { about, sync: None, run } }
+        Call {
+            client,
+            data: &[],
+            can_add: operation.can_change(),
+            work: Work { about, flushed: None, sync: None, run },
+        }
     }
 
     /// With bytes, which count towards the room that it needs.
@@ -141,6 +156,14 @@ impl<'a, R> Call<'a, R> {
     /// One that the kernel may make by itself, unlike others of its operation: no fault is drawn for it.
     pub(super) fn can_be_the_kernels_if(mut self, can_be: bool) -> Self {
         self.work.about.can_be_the_kernels |= can_be;
+        self
+    }
+
+    /// One that makes data in flight land before it runs, if the storage does so at this point.
+    pub(super) fn flushes(mut self, point: FlushPoint, what: Flushed) -> Self {
+        if self.client.in_force().policy.flush_on.has(point) {
+            self.work.flushed = Some(what);
+        }
         self
     }
 
@@ -212,13 +235,38 @@ impl<R> Call<'_, R> {
 }
 
 impl<R> Work<R> {
-    fn run<T, E>(self, client: &Arc<Client>, data: &[u8], answer: impl FnOnce(Result<T, E>) + Send + 'static)
-    where
+    /// Lets data land where the call does that first, and runs it. What cannot land is for those to hear whose file it is.
+    fn run<T, E>(
+        mut self,
+        client: &Arc<Client>,
+        data: &[u8],
+        answer: impl FnOnce(Result<T, E>) + Send + 'static,
+    ) where
         R: Run<T, E>,
         T: Send + 'static,
         E: Failure,
     {
-        let Work { about, sync, run } = self;
+        let flushed = self.flushed.take().and_then(|what| client.with_data_in_flight(&what));
+        let Some(ino) = flushed else { return self.run_now(client, data, answer) };
+        let (later, data, thread) = (client.clone(), data.to_vec(), self.about.caller.thread);
+        let go_on = move |landed: Result<(), Error>| match landed {
+            Err(error @ Error::Interrupted) => self.about.fail(&later, error, answer),
+            _ => self.run_now(&later, &data, answer),
+        };
+        client.land_about(ino, thread, Box::new(go_on));
+    }
+
+    fn run_now<T, E>(
+        self,
+        client: &Arc<Client>,
+        data: &[u8],
+        answer: impl FnOnce(Result<T, E>) + Send + 'static,
+    ) where
+        R: Run<T, E>,
+        T: Send + 'static,
+        E: Failure,
+    {
+        let Work { about, sync, run, .. } = self;
         let mut provenance = Provenance::default();
         let asked = Asked { caller: &about.caller, data };
         let ran = catch_unwind(AssertUnwindSafe(|| run(client, asked, &mut provenance)));
@@ -291,6 +339,15 @@ impl About {
 }
 
 impl Client {
+    /// The inode that is meant, if data of it is in flight.
+    fn with_data_in_flight(&self, what: &Flushed) -> Option<Ino> {
+        let ino = match what {
+            Flushed::Inode(ino) => *ino,
+            Flushed::Name(place) => self.find(place, Hold::No, &mut Provenance::default()).ok()??.ino(),
+        };
+        self.lock().in_flight.overlay().has_data(ino).then_some(ino)
+    }
+
     /// A call about a name, which what it runs is given.
     pub(super) fn call_on_name<'a, T, E>(
         self: &'a Arc<Self>,

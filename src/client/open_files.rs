@@ -186,6 +186,11 @@ impl OpenFiles {
         open.filter(|file| !writable || file.is_writable()).find_map(|file| file.descriptor.get().cloned())
     }
 
+    /// Whether a program has it open.
+    pub fn is_open(&self, ino: Ino) -> bool {
+        locked(&self.files).by_ino.contains_key(&ino)
+    }
+
     /// Whether a program could change an inode's data through an open file.
     pub fn is_open_for_writing(&self, ino: Ino) -> bool {
         let files = locked(&self.files);

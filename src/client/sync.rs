@@ -53,6 +53,20 @@ impl Client {
         self.land_hurried(state);
     }
 
+    /// Calls `done` when the changes of an inode itself that are in flight now are in the backing directory, or one of them
+    /// could not land.
+    pub(super) fn land_about(self: &Arc<Self>, ino: Ino, thread: u32, done: Done) {
+        let mut state = self.lock();
+        let wanted: Vec<MutationId> = state.in_flight.about(ino).map(|mutation| mutation.id).collect();
+        let missing = state.in_flight.hurry(wanted);
+        if missing.is_empty() {
+            drop(state);
+            return done(Ok(()));
+        }
+        state.waits.for_landing(missing, thread, done);
+        self.land_hurried(state);
+    }
+
     /// Lands what is hurried, here and now: to wake a landing thread takes longer than most landings. Only on a clock
     /// that is moved by hand, where everything lands in one order, it is left to the one landing thread.
     fn land_hurried(self: &Arc<Self>, state: MutexGuard<'_, State>) {

@@ -12,7 +12,8 @@ use crate::{
     backing::{NodeId, Stat, sys},
     consistency::{
         Attributes, Ino, Kind, Listing, Origin, Place, Provenance,
-        inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
+        inquiry::{Anew, BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
+        policy::Unlinked,
     },
     error::Error,
     time::{Time, Timestamp},
@@ -249,6 +250,15 @@ impl Client {
         }
     }
 
+    /// Whether a name of a landed inode still leads to it in the store. One with changes in flight is this client's own.
+    pub(super) fn leads_to(&self, place: &Place, ino: Ino) -> Result<bool, Error> {
+        if !self.table.has_landed(ino) || self.lock().in_flight.overlay().name(place).is_some() {
+            return Ok(true);
+        }
+        let found = self.fetch_name(place, Hold::No)?;
+        Ok(found.is_some_and(|(looked, _)| looked.ino() == ino))
+    }
+
     /// A name that leads where it led before, as those of directories mostly do, is asked for its attributes only.
     fn look_at(&self, at: BorrowedFd<'_>, place: &Place, hold: Hold) -> Result<(NodeId, Stat), Error> {
         let Place { directory, name } = place;
@@ -303,11 +313,34 @@ impl Client {
         decided
     }
 
+    /// Asks the store about an inode, whatever is believed of it.
+    ///
+    /// # Errors
+    /// ESTALE if it is gone.
+    pub(super) fn ask_anew(&self, ino: Ino, provenance: &mut Provenance) -> Result<(), Error> {
+        let fetch = |_: &Anew| self.fetch_inode(ino);
+        let (base, part) = self.inquire(Anew(ino), fetch, |_, base, _| base)?;
+        provenance.add_all(&part);
+        base.map(drop).ok_or(Error::Stale)
+    }
+
     pub(super) fn fetch_inode(&self, ino: Ino) -> Result<Inode, Error> {
         match self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd())) {
+            Ok(stat) if stat.links == 0 && self.is_out_of_reach(ino) => {
+                Ok(Inode::Gone { ghost: self.ghost(ino) })
+            }
             Ok(stat) => Ok(Inode::There(attributes_of(&stat))),
             Err(Error::Stale) => Ok(Inode::Gone { ghost: self.ghost(ino) }),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the storage lets nobody get at an inode any more that has no name.
+    fn is_out_of_reach(&self, ino: Ino) -> bool {
+        match self.in_force().policy.unlinked {
+            Unlinked::Stays => false,
+            Unlinked::Held => !self.files.is_open(ino),
+            Unlinked::Stale => true,
         }
     }
 

@@ -281,6 +281,40 @@ impl Question for BaseOf {
     }
 }
 
+/// What lies under the overlay of an inode, asked anew whatever is believed of it?
+#[derive(Debug)]
+pub struct Anew(pub Ino);
+
+impl Question for Anew {
+    type Answer = Option<Attributes>;
+    type Fetched = Inode;
+
+    fn known(&self, core: &Core<'_>, _now: Time, provenance: &mut Provenance) -> Option<Self::Answer> {
+        let made = core.in_flight.overlay().unlanded(self.0)?;
+        provenance.add(Origin::InFlight);
+        Some(Some(*made))
+    }
+
+    fn is_ambiguous(&self, core: &Core<'_>) -> bool {
+        BaseOf(self.0).is_ambiguous(core)
+    }
+
+    fn start(&mut self, core: &Core<'_>, now: Time) -> Ticket {
+        BaseOf(self.0).start(core, now)
+    }
+
+    fn conclude(
+        &self,
+        core: &mut Core<'_>,
+        started: &Started,
+        fetched: Inode,
+        now: Time,
+        provenance: &mut Provenance,
+    ) -> Option<Self::Answer> {
+        BaseOf(self.0).conclude(core, started, fetched, now, provenance)
+    }
+}
+
 /// May a name be made in a directory? Not in one that this client knows to be gone.
 #[derive(Debug)]
 pub struct Entering {

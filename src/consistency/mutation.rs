@@ -127,8 +127,10 @@ pub enum Access {
 /// Which delay a change gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DelayClass {
-    /// Data and sizes.
+    /// Data.
     Data,
+    /// The size of a file, or what is allocated to it.
+    Size,
     /// The making of a file.
     NewFile,
     /// Names, directories, everything else that is made, and attributes.
@@ -162,7 +164,8 @@ impl Change {
     pub fn delay_class(&self) -> DelayClass {
         match self {
             Change::Make { attributes, .. } if attributes.kind == Kind::File => DelayClass::NewFile,
-            Change::Write { .. } | Change::Resize { .. } | Change::Allocate { .. } => DelayClass::Data,
+            Change::Write { .. } => DelayClass::Data,
+            Change::Resize { .. } | Change::Allocate { .. } => DelayClass::Size,
             _ => DelayClass::Names,
         }
     }

@@ -85,8 +85,10 @@ impl Lifetimes {
 /// How long changes take to land, counted from when they are acknowledged. Zero applies them before their call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delays {
-    /// Data and sizes.
+    /// Data.
     pub data: Delay,
+    /// Sizes: cutting, extending and allocating.
+    pub sizes: Delay,
     /// The making of files.
     pub new_files: Delay,
     /// Names, directories, everything else that is made, and attributes.
@@ -96,13 +98,14 @@ pub struct Delays {
 impl Delays {
     /// The same for everything.
     pub const fn all(delay: Delay) -> Delays {
-        Delays { data: delay, new_files: delay, names: delay }
+        Delays { data: delay, sizes: delay, new_files: delay, names: delay }
     }
 
     /// The delay of one class of changes.
     pub fn of(&self, class: DelayClass) -> Delay {
         match class {
             DelayClass::Data => self.data,
+            DelayClass::Size => self.sizes,
             DelayClass::NewFile => self.new_files,
             DelayClass::Names => self.names,
         }
@@ -110,7 +113,7 @@ impl Delays {
 
     /// Whether every change is applied before its call returns.
     pub fn are_zero(&self) -> bool {
-        self.data.is_zero() && self.new_files.is_zero() && self.names.is_zero()
+        self.data.is_zero() && self.sizes.is_zero() && self.new_files.is_zero() && self.names.is_zero()
     }
 }
 
@@ -137,6 +140,46 @@ words! {
     }
 }
 
+words! {
+    /// Whether opening a file asks the store about it, and drops what was read of it if it has changed.
+    pub enum OpenAsks {
+        /// What is believed is good enough.
+        Nothing = "nothing",
+        /// About the inode that the name is believed to lead to (close-to-open of NFSv3 and NFSv4.1).
+        Inode = "inode",
+        /// Also whether the name still leads there.
+        Name = "name",
+    }
+}
+
+words! {
+    /// What becomes of a file that has lost its last name to another client.
+    pub enum Unlinked {
+        /// Who has it goes on with it.
+        Stays = "stays",
+        /// The same, but nobody else gets at it by a name that is believed.
+        Held = "held",
+        /// Nobody gets at it: ESTALE.
+        Stale = "stale",
+    }
+}
+
+words! {
+    /// What makes data of a file land that is in flight, besides its time and fsync(2).
+    pub enum FlushPoint {
+        /// Closing a descriptor through which it may be written.
+        Close = "close",
+        /// Asking here for its attributes.
+        Stat = "stat",
+        /// Changing its attributes or size.
+        SetAttributes = "setattr",
+        /// Giving it one more name.
+        Link = "link",
+        /// Renaming it within its directory.
+        Rename = "rename",
+    }
+}
+
 /// What decides what a client answers and when its changes land.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -146,8 +189,16 @@ pub struct Policy {
     pub names_by: NamesBy,
     /// What tells that an inode has not changed.
     pub evidence: Evidence,
+    /// Whether opening a file asks the store.
+    pub open_asks: OpenAsks,
+    /// Whether opening a directory asks the store whether it has changed.
+    pub opendir_asks: bool,
+    /// What becomes of a file without a name.
+    pub unlinked: Unlinked,
     /// How long changes take to land.
     pub delays: Delays,
+    /// What makes data land earlier.
+    pub flush_on: Words<FlushPoint>,
     /// Whether this client's own reads and sizes show its data that has not landed yet.
     pub read_your_writes: bool,
 }
@@ -159,7 +210,7 @@ impl Policy {
         let data = Delay::fixed_millis(800);
         Policy {
             lifetimes: Lifetimes::all(Duration::from_millis(1500)),
-            delays: Delays { data, new_files: data, names: Delay::fixed_millis(1200) },
+            delays: Delays { data, sizes: data, new_files: data, names: Delay::fixed_millis(1200) },
             ..Policy::zero()
         }
     }
@@ -170,6 +221,10 @@ impl Policy {
             lifetimes: Lifetimes::all(Duration::ZERO),
             names_by: NamesBy::Time,
             evidence: Evidence::Nothing,
+            open_asks: OpenAsks::Nothing,
+            opendir_asks: false,
+            unlinked: Unlinked::Stays,
+            flush_on: Words::NONE,
             delays: Delays::all(Delay::fixed_millis(0)),
             read_your_writes: true,
         }

@@ -28,7 +28,8 @@ impl Core<'_> {
     /// When this change reaches the backing directory.
     pub fn route(&self, change: &Change) -> Route {
         let class = change.delay_class();
-        let is_lent = class == DelayClass::Data && self.belief.is_lent(change.subject());
+        let is_data = matches!(class, DelayClass::Data | DelayClass::Size);
+        let is_lent = is_data && self.belief.is_lent(change.subject());
         if (is_lent || self.applies_at_once(class)) && !self.in_flight.blocks(change) {
             Route::Through
         } else {
@@ -79,10 +80,10 @@ mod tests {
         Change::Link { ino: FILE, kind: Kind::File, place: Place::new(1, b"other") }
     }
 
-    /// Data is late by 800 ms, names are not late.
+    /// Data and sizes are late by 800 ms, names are not late.
     fn data_late() -> Policy {
         let data = Delay::fixed_millis(800);
-        Policy { delays: Delays { data, ..Policy::zero().delays }, ..Policy::zero() }
+        Policy { delays: Delays { data, sizes: data, ..Policy::zero().delays }, ..Policy::zero() }
     }
 
     fn late(millis: u64) -> Route {

@@ -44,6 +44,8 @@ class Knobs(TypedDict, total=False):
     list_ttl: Span
     #: How long data and new files take to land in the backing directory; 0 writes through.
     write_delay: Delay
+    #: How long changes of a file's size by truncation or allocation take to land.
+    resize_delay: Delay
     #: How long new files take to land; 0 makes them at once, while their data is late.
     create_delay: Delay
     #: How long changes of names, directories and attributes take to land; 0 applies them at once.
@@ -52,6 +54,14 @@ class Knobs(TypedDict, total=False):
     names_by: str
     #: What tells that a file is as it was when it was fetched before, so that bytes that were read are still believed.
     change_evidence: str
+    #: Whether opening a file asks the store about it, and drops what was read of it if it has changed.
+    open_asks: str
+    #: Whether opening a directory asks the store whether it has changed.
+    opendir_asks: bool
+    #: What becomes of a file whose last name another client has taken away.
+    unlinked: str
+    #: What makes data land before its time, besides fsync(2).
+    flush_on: str
     #: The probability that an operation which can fail does so with EIO, before it has any effect.
     drop_prob: float
     #: Whether a client sees its own changes before they land.
@@ -77,10 +87,15 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "absent_ttl": arguments.or_that_of("meta_ttl", arguments.span),
     "list_ttl": arguments.or_that_of("meta_ttl", arguments.span),
     "write_delay": arguments.delay,
+    "resize_delay": arguments.or_that_of("write_delay", arguments.delay),
     "create_delay": arguments.or_that_of("write_delay", arguments.delay),
     "rename_delay": arguments.delay,
     "names_by": arguments.text,
     "change_evidence": arguments.text,
+    "open_asks": arguments.text,
+    "opendir_asks": arguments.switch,
+    "unlinked": arguments.text,
+    "flush_on": arguments.text,
     "drop_prob": arguments.probability,
     "read_your_writes": arguments.switch,
     "max_in_flight": arguments.whole,

@@ -23,10 +23,13 @@ use crate::{
     backing::flags::O_TRUNC,
     client::{
         Caller, Client, Provenance, State, Version, Watched,
-        call::{Call, Run, Subject},
+        call::{Call, Flushed, Run, Subject},
         open_files::OpenFile,
     },
-    consistency::{Change, Ino, Route},
+    consistency::{
+        Change, Ino, Place, Route,
+        policy::{FlushPoint, OpenAsks},
+    },
     error::Error,
     operation::Operation,
 };
@@ -44,7 +47,8 @@ impl Client {
             Subject::Inode(ino),
             move |client, asked, provenance| client.open_known(asked.caller, ino, flags, provenance),
         );
-        open.adds_nothing_if(flags & O_TRUNC == 0)
+        let open = open.adds_nothing_if(flags & O_TRUNC == 0);
+        if flags & O_TRUNC == 0 { open } else { open.flushes(FlushPoint::SetAttributes, Flushed::Inode(ino)) }
     }
 
     pub(super) fn open_known(
@@ -54,6 +58,7 @@ impl Client {
         flags: i32,
         provenance: &mut Provenance,
     ) -> Result<u64, Error> {
+        self.ask_at_open(ino, provenance)?;
         let landed = self.table.has_landed(ino);
         let open = |flags| if landed { self.open_real(ino, flags).map(Some) } else { Ok(None) };
         if flags & O_TRUNC == 0 {
@@ -67,6 +72,24 @@ impl Client {
         let descriptor = open(self.backing_flags(flags))?;
         self.change_data(&truncation, provenance)?;
         Ok(self.open_new(ino, flags, descriptor))
+    }
+
+    /// Asks the store about a file that is being opened, where the storage does.
+    fn ask_at_open(&self, ino: Ino, provenance: &mut Provenance) -> Result<(), Error> {
+        let asks = self.in_force().policy.open_asks;
+        if asks == OpenAsks::Nothing {
+            return Ok(());
+        }
+        let (directory, name) = self.table.place(ino)?;
+        let place = Place::new(directory, &name);
+        let is_there = asks != OpenAsks::Name || self.leads_to(&place, ino)?;
+        let asked = if is_there { self.ask_anew(ino, provenance) } else { Err(Error::Stale) };
+        // The kernel looks the name up once more.
+        asked.inspect_err(|error| {
+            if *error == Error::Stale {
+                self.lock().belief.distrust_name(&place);
+            }
+        })
     }
 
     fn open_cut(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {
@@ -88,9 +111,13 @@ impl Client {
     /// # Errors
     /// The error of an earlier landing, once.
     pub fn flush(self: &Arc<Self>, caller: &Caller, handle: u64) -> Call<'_, impl Run<()>> {
-        self.call_on_file(Operation::Flush, caller, handle, move |client, file, _, _| {
+        let flush = self.call_on_file(Operation::Flush, caller, handle, move |client, file, _, _| {
             client.report_late_error(file)
-        })
+        });
+        match self.files.get(handle) {
+            Ok(file) if file.is_writable() => flush.flushes(FlushPoint::Close, Flushed::Inode(file.ino)),
+            _ => flush,
+        }
     }
 
     /// Puts an open file, its name and its directories where they survive a crash: it is over when they are in the backing

@@ -13,13 +13,14 @@ use crate::{
     },
     client::{
         Caller, Client, Entry, Looked, Provenance,
-        call::{Call, Run},
+        call::{Call, Flushed, Run},
         store::Manner,
         view::{Hold, attributes_of},
     },
     consistency::{
         Attributes, Change, Ino, Kind, Name, Place, Route,
         acl::{ACCESS_ACL, DEFAULT_ACL},
+        policy::FlushPoint,
     },
     error::Error,
     operation::Operation,
@@ -294,7 +295,7 @@ impl Client {
         name: &[u8],
     ) -> Call<'_, impl Run<Entry>> {
         let place = Place::new(directory, name);
-        self.call_on_name(Operation::Link, caller, place, move |client, place, _, provenance| {
+        let link = self.call_on_name(Operation::Link, caller, place, move |client, place, _, provenance| {
             client.check_name(&place.name)?;
             let kind = Kind::of_mode(client.table.kind(ino)?);
             let change = Change::Link { ino, kind, place: place.clone() };
@@ -303,7 +304,8 @@ impl Client {
             let looked = client.look_up(ino)?;
             let attributes = client.view(ino, provenance)?;
             Ok(client.entry_of(looked, attributes, provenance))
-        })
+        });
+        link.flushes(FlushPoint::Link, Flushed::Inode(ino))
     }
 
     fn link_late(&self, change: &Change, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {

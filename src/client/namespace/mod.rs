@@ -15,10 +15,13 @@ use crate::{
     backing::sys,
     client::{
         Caller, Client, Entry, Missing, Provenance, Shown,
-        call::{Call, Run, Subject},
+        call::{Asked, Call, Flushed, Run, Subject},
         view::Hold,
     },
-    consistency::{AttributeChange, Change, Ino, Kind, Place, Snapshot, belief::Grounds, inquiry::Entering},
+    consistency::{
+        AttributeChange, Change, Ino, Kind, Place, Snapshot, belief::Grounds, inquiry::Entering,
+        policy::FlushPoint,
+    },
     error::Error,
     operation::Operation,
     time::Timestamp,
@@ -66,9 +69,11 @@ impl Client {
     /// # Errors
     /// ESTALE if it is gone; whatever the backing directory answers.
     pub fn getattr(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<Shown>> {
-        Call::new(self, Operation::Getattr, caller, Subject::Inode(ino), move |client, _, provenance| {
-            client.show(ino, provenance)
-        })
+        let ask =
+            Call::new(self, Operation::Getattr, caller, Subject::Inode(ino), move |client, _, provenance| {
+                client.show(ino, provenance)
+            });
+        ask.flushes(FlushPoint::Stat, Flushed::Inode(ino))
     }
 
     /// Changes attributes and size; answers with the attributes after it.
@@ -81,10 +86,12 @@ impl Client {
         ino: Ino,
         wanted: SetAttributes,
     ) -> Call<'_, impl Run<Shown>> {
-        Call::new(self, Operation::Setattr, caller, Subject::Inode(ino), move |client, asked, provenance| {
+        let run = move |client: &Arc<Client>, asked: Asked<'_>, provenance: &mut Provenance| {
             client.set_attributes(asked.caller, ino, &wanted, provenance)?;
             client.show(ino, provenance)
-        })
+        };
+        let set = Call::new(self, Operation::Setattr, caller, Subject::Inode(ino), run);
+        set.flushes(FlushPoint::SetAttributes, Flushed::Inode(ino))
     }
 
     fn set_attributes(
@@ -213,9 +220,12 @@ impl Client {
     /// Opens a directory.
     ///
     /// # Errors
-    /// An injected fault.
+    /// An injected fault; ESTALE if it is gone, where the storage asks.
     pub fn opendir(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<u64>> {
-        Call::new(self, Operation::Opendir, caller, Subject::Inode(ino), move |client, _, _| {
+        Call::new(self, Operation::Opendir, caller, Subject::Inode(ino), move |client, _, provenance| {
+            if client.in_force().policy.opendir_asks {
+                client.ask_anew(ino, provenance)?;
+            }
             client.pin(ino);
             Ok(client.files.add_directory(ino))
         })

@@ -6,11 +6,11 @@ use crate::{
     backing::sys,
     client::{
         Caller, Client, Looked, Provenance,
-        call::{Call, Run},
+        call::{Call, Flushed, Run},
         view::Hold,
         whereabouts::Progressed,
     },
-    consistency::{Change, Ino, Kind, Place, RenameHow, belief::Grounds},
+    consistency::{Change, Ino, Kind, Place, RenameHow, belief::Grounds, policy::FlushPoint},
     error::Error,
     operation::Operation,
 };
@@ -28,11 +28,14 @@ impl Client {
         how: RenameHow,
     ) -> Call<'_, impl Run<()>> {
         let (from, to) = (Place::new(from.0, from.1), Place::new(to.0, to.1));
-        self.call_on_name(Operation::Rename, caller, from, move |client, from, _, provenance| {
-            client.check_name(&to.name)?;
-            while !client.try_rename(from, &to, how, provenance)? {}
-            Ok(())
-        })
+        let (moved, stays_there) = (from.clone(), from.directory == to.directory);
+        let rename =
+            self.call_on_name(Operation::Rename, caller, from, move |client, from, _, provenance| {
+                client.check_name(&to.name)?;
+                while !client.try_rename(from, &to, how, provenance)? {}
+                Ok(())
+            });
+        if stays_there { rename.flushes(FlushPoint::Rename, Flushed::Name(moved)) } else { rename }
     }
 
     /// One try; `false` if what it was based on has changed meanwhile.

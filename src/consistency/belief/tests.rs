@@ -499,11 +499,11 @@ fn bytes_stay_if_the_evidence_says_that_they_are_the_same() {
 fn names_are_believed_until_their_directory_has_been_fetched_and_has_changed() {
     let (mut belief, policy) = (Belief::new(MOST), nfs(Evidence::Counter));
     let directory = |changed| Attributes { kind: Kind::Directory, ..file(changed, changed) };
-    let absent = |belief: &mut Belief, at| {
-        let ticket = belief.fetch_name(&at("a"), millis(at));
+    let absent = |belief: &mut Belief, at_millis| {
+        let ticket = belief.fetch_name(&at("a"), millis(at_millis));
         belief.believe_name(ticket, at("a"), None, &policy)
     };
-    let is_believed = |belief: &Belief, at| belief.name(&at("a"), millis(at)).map(|name| name.until);
+    let is_believed = |belief: &Belief, now| belief.name(&at("a"), millis(now)).map(|name| name.until);
     fetched(&mut belief, ROOT, directory(1), 0, &policy);
     assert!(absent(&mut belief, 20_000));
     assert_eq!(is_believed(&belief, 29_999), Some(millis(30_000)), "the time of the directory counts");

@@ -32,7 +32,7 @@ macro_rules! built_in {
     };
 }
 
-built_in!["posix", "eventual"];
+built_in!["posix", "eventual", "nfs3", "nfs4"];
 
 /// The names of the profiles that are in the binary.
 pub fn names() -> impl Iterator<Item = &'static str> {

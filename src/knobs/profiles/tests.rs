@@ -62,7 +62,7 @@ fn profiles_extend_others_but_not_in_a_circle() {
     write("d.toml", "about = \"a\"\nextends = \"nsf4\"\n");
     let refusal = knobs_of(&path("d.toml"), 1.0).expect_err("unknown").to_string();
     assert!(
-        refusal.contains("d.toml: extends `nsf4` is not a profile; there are posix, eventual"),
+        refusal.contains("d.toml: extends `nsf4` is not a profile; there are posix, eventual, "),
         "{refusal}"
     );
     assert!(load("missing.toml").expect_err("no file").to_string().starts_with("profile missing.toml: "));
