@@ -79,6 +79,8 @@ failures! {
     OutOfRange = 34 "ERANGE";
     /// The name is longer than the backing file system takes.
     NameTooLong = 36 "ENAMETOOLONG";
+    /// The store grants no locks.
+    NoLocks = 37 "ENOLCK";
     /// The operation is unknown here.
     NotImplemented = 38 "ENOSYS";
     /// The directory has entries in this client's view.
@@ -114,6 +116,12 @@ impl Error {
         const ENFILE: i32 = 23;
         const ENOMEM: i32 = 12;
         [Error::TooManyOpen, Error::Interrupted, Error::of(ENFILE), Error::of(ENOMEM)].contains(&self)
+    }
+
+    /// The failure whose errno has this symbol.
+    pub fn of_symbol(symbol: &str) -> Option<Error> {
+        let found = SYMBOLS.iter().find(|(_, known)| *known == symbol);
+        found.map(|(errno, _)| Error::of(*errno))
     }
 
     /// The errno's symbol, such as `ENOENT`; numbers outside the table are written as `errno-N`.

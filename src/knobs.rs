@@ -5,18 +5,24 @@ use std::{fmt, time::Duration};
 use crate::{
     consistency::{
         Delays, Lifetimes, Policy,
-        policy::{Evidence, FlushPoint, Lifetime, NamesBy, OpenAsks, Unlinked, Words},
+        policy::{
+            DatedBy, Evidence, FlushPoint, HideAs, Lifetime, LockConflict, Locks, NamesBy, OpenAsks,
+            Unlinked, Words, WriteUnit,
+        },
     },
     error::Refusal,
 };
 
 mod json;
 pub mod profiles;
+mod refused;
 mod table;
 mod values;
 
 pub use crate::time::{Delay, Span};
 pub use json::{read, write};
+pub use profiles::ProfileName;
+pub use refused::Refused;
 pub use table::{Kind, Knob, KnobValue, Topic, Tunable};
 pub use values::{
     Factor, parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch,
@@ -32,12 +38,17 @@ crate::knobs! {
         ///
         /// It gives every other knob its value; those that are set besides outrank it. `chaosfs profiles` lists what there
         /// is.
-        pub profile: String = "eventual".to_string(), Consistency, "CHAOSFS_PROFILE", then take_profile;
+        pub profile: ProfileName = ProfileName::default(), Consistency, "CHAOSFS_PROFILE", then take_profile;
 
         /// By what to multiply every span of time that comes from the profile.
         ///
         /// With 0.01, what NFS believes for 30 seconds is believed for 300 milliseconds.
         pub time_scale: Factor = Factor(1.0), Storage, "CHAOSFS_TIME_SCALE", then take_profile;
+
+        /// Mount options of the profile's storage, as fstab(5) has them, such as `acregmin=1,lookupcache=pos,nocto`.
+        ///
+        /// Those that change nothing which chaosfs imitates are listed once in the log.
+        pub options: String = String::new(), Storage, "CHAOSFS_OPTIONS", then take_profile;
 
         /// How long fetched attributes, names, absent names and listings are believed; 0 asks every time.
         pub meta_ttl: Duration = EVENTUAL.lifetimes.names, Consistency, "CHAOSFS_META_TTL_MS";
@@ -100,6 +111,57 @@ crate::knobs! {
         /// What makes data land before its time, besides fsync(2).
         pub flush_on: Words<FlushPoint> = EVENTUAL.flush_on, Storage, "CHAOSFS_FLUSH_ON";
 
+        /// Whether looking a name up tells of changes in its directory.
+        pub lookup_asks_directory: bool = EVENTUAL.lookup_asks_directory, Storage, "CHAOSFS_LOOKUP_ASKS_DIRECTORY";
+
+        /// Whether listing a directory in the store brings the attributes of what is in it, so that older ones go.
+        pub listing_brings_attributes: bool = EVENTUAL.listing_brings_attributes, Storage, "CHAOSFS_LISTING_BRINGS_ATTRIBUTES";
+
+        /// Whether extended attributes are believed, for as long as the other attributes of their file are.
+        pub believes_xattrs: bool = EVENTUAL.believes_xattrs, Storage, "CHAOSFS_BELIEVES_XATTRS";
+
+        /// Whether reads through a file opened with `O_DIRECT` ask the store.
+        pub direct_reads_ask: bool = EVENTUAL.direct_reads_ask, Storage, "CHAOSFS_DIRECT_READS_ASK";
+
+        /// Whether what others write to a file is not seen by a client that has it open for writing.
+        pub writer_ignores: bool = EVENTUAL.writer_ignores, Storage, "CHAOSFS_WRITER_IGNORES";
+
+        /// Which moment late data is dated with: that of its writer, or that at which the store gets it.
+        ///
+        /// With `writer`, a whole file that others have written later stays; with `store`, what lands last is on top.
+        pub dated_by: DatedBy = EVENTUAL.dated_by, Storage, "CHAOSFS_DATED_BY";
+
+        /// In what data is written: the bytes that a program wrote, or the pages in which they are.
+        ///
+        /// With `pages`, a page that has been read goes out whole, with the old bytes around the new ones.
+        pub write_unit: WriteUnit = EVENTUAL.write_unit, Storage, "CHAOSFS_WRITE_UNIT";
+
+        /// What a file is renamed to that is open here when its name is removed or replaced: nothing, or a hidden name.
+        ///
+        /// With `nfs` it is `.nfs` and a number, with `fuse` `.fuse_hidden` and a number. It goes when the file is closed.
+        pub hide_open_as: HideAs = EVENTUAL.hide_open_as, Storage, "CHAOSFS_HIDE_OPEN_AS";
+
+        /// Which locks clients share: none (`client`), those of fcntl(2), or those of flock(2), too.
+        ///
+        /// With `shared`, locks of fcntl(2) and flock(2) exclude each other, as on NFS. It cannot be changed while the client
+        /// runs.
+        pub locks: Locks = Locks::Client, Storage, "CHAOSFS_LOCKS";
+
+        /// Whether locking shared needs a file open for reading, locking exclusively one open for writing; else EBADF.
+        pub locks_need_access: bool = EVENTUAL.locks_need_access, Storage, "CHAOSFS_LOCKS_NEED_ACCESS";
+
+        /// Whether taking a shared lock drops what is believed of the file.
+        pub locks_refresh: bool = EVENTUAL.locks_refresh, Storage, "CHAOSFS_LOCKS_REFRESH";
+
+        /// What is answered if somebody else has a shared lock.
+        pub lock_conflict: LockConflict = EVENTUAL.lock_conflict, Storage, "CHAOSFS_LOCK_CONFLICT";
+
+        /// Whether renameat2(2) takes flags; else EINVAL.
+        pub rename_flags: bool = true, Storage, "CHAOSFS_RENAME_FLAGS";
+
+        /// Calls that the storage does not have, and the errno that each answers: `link=EPERM+setxattr=EOPNOTSUPP`.
+        pub refuses: Refused = Refused::default(), Storage, "CHAOSFS_REFUSES";
+
         /// The probability that an operation which can fail does so with EIO, before it has any effect.
         pub drop_prob: f64 = 0.0, Faults, "CHAOSFS_DROP_PROB";
 
@@ -142,8 +204,15 @@ impl Knobs {
     /// A client that cannot be told from the backing directory: nothing is late, stale or failing. The profile `posix`.
     pub fn zero() -> Knobs {
         let zero = Delay::fixed_millis(0);
-        let profile = "posix".to_string();
-        Knobs { profile, meta_ttl: Duration::ZERO, write_delay: zero, rename_delay: zero, ..Knobs::default() }
+        let profile = ProfileName::of("posix");
+        Knobs {
+            profile,
+            meta_ttl: Duration::ZERO,
+            write_delay: zero,
+            rename_delay: zero,
+            locks: Locks::Fcntl,
+            ..Knobs::default()
+        }
     }
 
     /// A client that behaves like the storage of this profile: a name, or the path of a TOML file.
@@ -158,15 +227,17 @@ impl Knobs {
 
     /// What the profile alone would be.
     fn of_its_profile(&self) -> Result<Knobs, Refusal> {
-        profiles::knobs_of(&self.profile, self.time_scale.0)
+        profiles::knobs_of(self.profile.as_str(), &self.options, self.time_scale.0)
     }
 
-    /// The knobs that have another value than the profile gives them.
-    ///
-    /// # Errors
-    /// The profile's file is gone, or has become wrong.
-    pub fn overrides(&self) -> Result<Vec<(&'static str, String)>, Refusal> {
-        Ok(self.changed_since(&self.of_its_profile()?))
+    /// What is to be set on the defaults, in this order, to have these knobs: the profile, and what is not as in it.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let (usual, of_profile) = (Knobs::default(), self.of_its_profile().unwrap_or_default());
+        let differs = |knob: &&Knob<Knobs>| match knob.then {
+            Some(_) => knob.value(self) != knob.value(&usual),
+            None => knob.value(self) != knob.value(&of_profile),
+        };
+        Knobs::TABLE.iter().filter(differs).map(|knob| (knob.name, knob.value(self))).collect()
     }
 
     /// What decides what a client with these knobs answers.
@@ -188,6 +259,17 @@ impl Knobs {
             opendir_asks: self.opendir_asks,
             unlinked: self.unlinked,
             flush_on: self.flush_on,
+            lookup_asks_directory: self.lookup_asks_directory,
+            listing_brings_attributes: self.listing_brings_attributes,
+            believes_xattrs: self.believes_xattrs,
+            direct_reads_ask: self.direct_reads_ask,
+            writer_ignores: self.writer_ignores,
+            dated_by: self.dated_by,
+            write_unit: self.write_unit,
+            hide_open_as: self.hide_open_as,
+            locks_need_access: self.locks_need_access,
+            locks_refresh: self.locks_refresh,
+            lock_conflict: self.lock_conflict,
             delays: Delays {
                 data: self.write_delay,
                 sizes: self.resize_delay.unwrap_or(self.write_delay),
@@ -236,9 +318,11 @@ fn refuse_backwards(longest: &str, shortest: &str, lifetime: Lifetime) -> Result
 }
 
 impl fmt::Display for Knobs {
-    /// Every knob that has a value of its own as `name=value`, separated by blanks.
+    /// The profile, and every knob that has a value of its own as `name=value`, separated by blanks; rules of the storage only
+    /// where they are not as in the profile.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.line())
+        // Without its file, a profile tells nothing about what was overridden.
+        f.write_str(&self.line_beside(&self.of_its_profile().unwrap_or_default()))
     }
 }
 

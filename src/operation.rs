@@ -34,11 +34,13 @@ pub enum Operation {
     Fallocate,
     Lseek,
     CopyFileRange,
+    Getlk,
+    Setlk,
 }
 
 impl Operation {
     /// All of them, each at the index that it has as a number.
-    pub const ALL: [Operation; 28] = [
+    pub const ALL: [Operation; 30] = [
         Operation::Lookup,
         Operation::Getattr,
         Operation::Read,
@@ -67,6 +69,8 @@ impl Operation {
         Operation::Fallocate,
         Operation::Lseek,
         Operation::CopyFileRange,
+        Operation::Getlk,
+        Operation::Setlk,
     ];
 
     /// Its name in the log, in draws and in counts.
@@ -100,6 +104,8 @@ impl Operation {
             Operation::Fallocate => "fallocate",
             Operation::Lseek => "lseek",
             Operation::CopyFileRange => "copy_file_range",
+            Operation::Getlk => "getlk",
+            Operation::Setlk => "setlk",
         }
     }
 
@@ -146,6 +152,6 @@ mod tests {
     #[test]
     fn all_operations_are_listed_in_the_order_of_their_numbers() {
         assert!(Operation::ALL.iter().enumerate().all(|(index, operation)| *operation as usize == index));
-        assert_eq!(Operation::ALL.len(), Operation::CopyFileRange as usize + 1);
+        assert_eq!(Operation::ALL.len(), Operation::Setlk as usize + 1);
     }
 }

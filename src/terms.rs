@@ -26,6 +26,8 @@ pub enum Wish {
     ManualClock,
     /// A client does not see its own changes before they land.
     OldOwnContent,
+    /// The storage decides by more than time what is still believed.
+    Storage,
     /// Other users may come in.
     OtherUsers,
 }
@@ -41,6 +43,7 @@ impl Terms {
             Wish::OldOwnContent => {
                 ["`read_your_writes: false`", "`read_your_writes: false`", "--read-your-writes false"]
             }
+            Wish::Storage => ["this `profile`", "this `profile`", "this --profile"],
             Wish::OtherUsers => ["`allow_other`", "`.allow_other()`", "--allow-other"],
         };
         match self {

@@ -28,6 +28,7 @@ pub fn open(path: &Path) -> Result<InodeTable, Refusal> {
         Refusal::new(format!("backing directory `{}` cannot be opened: {error}", path.display()))
     };
     let root = sys::open_root(path).map_err(refuse)?;
+    sys::learn_whether_every_change_is_dated(root.as_fd());
     InodeTable::new(root, Share::of_process()).map_err(refuse)
 }
 

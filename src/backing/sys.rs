@@ -204,6 +204,23 @@ pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
     nix::NixPath::with_nix_path(name, |name| statx(directory, name, 0))?
 }
 
+/// The device of a file system that gives an inode another `ctime` with each change after somebody has asked for it, however
+/// short that was ago (multigrain timestamps, since Linux 6.13); 0 for none.
+static DATES_EVERY_CHANGE: AtomicU64 = AtomicU64::new(0);
+
+/// Finds out, on a file without a name, whether the file system of a directory dates every change.
+pub fn learn_whether_every_change_is_dated(directory: BorrowedFd<'_>) {
+    const ROUNDS: usize = 3;
+    let Ok(nameless) = create_nameless(directory) else { return };
+    let ctime = || stat(nameless.as_fd()).map(|stat| stat.ctime);
+    let is_dated = |_| matches!((ctime(), write_at(nameless.as_fd(), b"x", 0), ctime()), (Ok(before), Ok(_), Ok(after)) if before != after);
+    if (0..ROUNDS).all(is_dated)
+        && let Ok(found) = stat(nameless.as_fd())
+    {
+        DATES_EVERY_CHANGE.store(found.identity.device, Ordering::Relaxed);
+    }
+}
+
 /// Longer than the ticks in which file systems count time: those of the kernel are 1 to 10 ms (`current_time`, fs/inode.c).
 const LONGEST_TICK: i64 = 20_000_000;
 
@@ -235,13 +252,14 @@ fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> 
     })?;
     // SAFETY: all zeros is a valid statx, and the call has filled it.
     let raw = unsafe { buffer.assume_init() };
+    let device = libc::makedev(raw.stx_dev_major, raw.stx_dev_minor);
     let age = asked.0.saturating_sub(raw.stx_ctime.tv_sec).saturating_mul(1_000_000_000);
     let age = age.saturating_add(i64::from(asked.1) - i64::from(raw.stx_ctime.tv_nsec));
     let time = |time: libc::statx_timestamp| (time.tv_sec, time.tv_nsec);
     let born = if raw.stx_mask & libc::STATX_BTIME != 0 { time(raw.stx_btime) } else { (0, 0) };
     Ok(Stat {
         identity: Identity {
-            device: libc::makedev(raw.stx_dev_major, raw.stx_dev_minor),
+            device,
             ino: raw.stx_ino,
             birth: born.0.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(born.1)),
         },
@@ -256,7 +274,7 @@ fn statx(fd: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32) -> Result<Stat> 
         atime: time(raw.stx_atime),
         mtime: time(raw.stx_mtime),
         ctime: time(raw.stx_ctime),
-        is_settled: age > LONGEST_TICK,
+        is_settled: age > LONGEST_TICK || device == DATES_EVERY_CHANGE.load(Ordering::Relaxed),
     })
 }
 
@@ -680,6 +698,107 @@ pub fn is_dying(thread: u32) -> bool {
             .is_some_and(|mask| mask & SIGKILL_BIT != 0),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
+}
+
+/// Whether a signal waits for a thread that would end its system call: one that it neither blocks nor ignores (`proc(5)`).
+/// A thread that is gone counts, too; one that cannot be seen does not.
+pub fn is_interrupted(thread: u32) -> bool {
+    if thread == 0 {
+        return false;
+    }
+    let status = match std::fs::read_to_string(format!("/proc/{thread}/status")) {
+        Ok(status) => status,
+        Err(error) => return error.kind() == io::ErrorKind::NotFound,
+    };
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    };
+    (mask("SigPnd") | mask("ShdPnd")) & !mask("SigBlk") & !mask("SigIgn") != 0
+}
+
+/// What a lock allows others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// To lock the same for themselves, shared (`F_RDLCK`).
+    Shared,
+    /// Nothing (`F_WRLCK`).
+    Exclusive,
+    /// Everything: there is none (`F_UNLCK`).
+    None,
+}
+
+/// The last byte that a file can have.
+pub const LAST_BYTE: u64 = i64::MAX as u64;
+
+impl LockKind {
+    /// The one of this number (`fcntl(2)`).
+    ///
+    /// # Errors
+    /// EINVAL if there is none.
+    pub fn of(number: i32) -> Result<LockKind> {
+        match number {
+            libc::F_RDLCK => Ok(LockKind::Shared),
+            libc::F_WRLCK => Ok(LockKind::Exclusive),
+            libc::F_UNLCK => Ok(LockKind::None),
+            _ => Err(Error::Invalid),
+        }
+    }
+
+    /// Its number.
+    pub fn number(self) -> i32 {
+        match self {
+            LockKind::Shared => libc::F_RDLCK,
+            LockKind::Exclusive => libc::F_WRLCK,
+            LockKind::None => libc::F_UNLCK,
+        }
+    }
+}
+
+fn lock_of(kind: LockKind, start: u64, end: u64) -> libc::flock {
+    let offset = |byte: u64| i64::try_from(byte).unwrap_or(i64::MAX);
+    libc::flock {
+        l_type: kind.number() as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: offset(start),
+        // A length of 0 reaches to the end, wherever that will be.
+        l_len: if end >= LAST_BYTE { 0 } else { offset(end - start) + 1 },
+        l_pid: 0,
+    }
+}
+
+/// Takes, changes or gives up a lock of the open file description behind `fd`, from byte `start` to byte `end`
+/// (`F_OFD_SETLK`); false if somebody else has one that is in the way.
+pub fn try_lock(fd: BorrowedFd<'_>, kind: LockKind, start: u64, end: u64) -> Result<bool> {
+    if start > end {
+        return Err(Error::Invalid);
+    }
+    match nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock_of(kind, start, end))) {
+        Ok(_) => Ok(true),
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The lock of another description that is in the way of one (`F_OFD_GETLK`): its kind, first and last byte.
+pub fn lock_in_the_way(
+    fd: BorrowedFd<'_>,
+    kind: LockKind,
+    start: u64,
+    end: u64,
+) -> Result<Option<(LockKind, u64, u64)>> {
+    if start > end {
+        return Err(Error::Invalid);
+    }
+    let mut lock = lock_of(kind, start, end);
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut lock))?;
+    let start = u64::try_from(lock.l_start).unwrap_or(0);
+    let end = match u64::try_from(lock.l_len) {
+        Ok(length @ 1..) => start + length - 1,
+        _ => LAST_BYTE,
+    };
+    let kind = LockKind::of(i32::from(lock.l_type))?;
+    Ok((kind != LockKind::None).then_some((kind, start, end)))
 }
 
 /// Whether a thread has a supplementary group (`Groups` of its status, `proc(5)`); one that cannot be seen has none.

@@ -101,6 +101,8 @@ pub struct Call<'a, R> {
 pub enum Flushed {
     /// An inode.
     Inode(Ino),
+    /// An inode, and all else that is in flight of it.
+    Whole(Ino),
     /// What stands at a name.
     Name(Place),
 }
@@ -161,7 +163,8 @@ impl<'a, R> Call<'a, R> {
 
     /// One that makes data in flight land before it runs, if the storage does so at this point.
     pub(super) fn flushes(mut self, point: FlushPoint, what: Flushed) -> Self {
-        if self.client.in_force().policy.flush_on.has(point) {
+        // What has not landed can carry no lock that others meet.
+        if point == FlushPoint::Lock || self.client.in_force().policy.flush_on.has(point) {
             self.work.flushed = Some(what);
         }
         self
@@ -282,7 +285,11 @@ impl About {
         if self.can_be_the_kernels {
             return Ok(());
         }
-        let injector = &client.in_force().injector;
+        let in_force = client.in_force();
+        if let Some(error) = in_force.knobs.refuses.error(self.operation) {
+            return Err(error);
+        }
+        let injector = &in_force.injector;
         if !injector.is_armed() {
             return Ok(());
         }
@@ -343,9 +350,12 @@ impl Client {
     fn with_data_in_flight(&self, what: &Flushed) -> Option<Ino> {
         let ino = match what {
             Flushed::Inode(ino) => *ino,
+            Flushed::Whole(ino) => return self.lock().in_flight.about(*ino).next().map(|_| *ino),
             Flushed::Name(place) => self.find(place, Hold::No, &mut Provenance::default()).ok()??.ino(),
         };
-        self.lock().in_flight.overlay().has_data(ino).then_some(ino)
+        let state = self.lock();
+        let overlay = state.in_flight.overlay();
+        (overlay.has_data(ino) || overlay.unlanded(ino).is_some()).then_some(ino)
     }
 
     /// A call about a name, which what it runs is given.

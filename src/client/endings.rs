@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     backing::{Stat, sys},
-    consistency::{Change, Ino, Kind, Mutation},
+    consistency::{Change, Ino, Kind, Mutation, policy::DatedBy},
     error::Error,
     event::{Event, readable},
     time::Time,
@@ -82,7 +82,8 @@ impl Client {
             let Some(stat) = stat else { continue };
             let landed = attributes_of(stat);
             let shown = state.in_flight.overlay().view(*ino, &state.belief.disguised(*ino, landed), false);
-            state.belief.disguise(*ino, &landed, if is_theirs { &landed } else { &shown });
+            let is_as_landed = is_theirs || self.in_force().policy.dated_by == DatedBy::Store;
+            state.belief.disguise(*ino, &landed, if is_as_landed { &landed } else { &shown });
             if stat.links == 0 && landed.kind != Kind::Directory {
                 state.records.change(*ino, |record| record.is_nameless = true);
             }

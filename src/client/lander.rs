@@ -212,6 +212,7 @@ impl Client {
     /// landing threads end.
     pub fn finish(&self, give_up: &AtomicBool) -> Farewell {
         const LOOK: Duration = Duration::from_millis(20);
+        self.lock_waits.close();
         let mut state = self.lock();
         state.leaving = true;
         state.in_flight.hurry_everything();

@@ -46,6 +46,11 @@ pub fn check_lending(
         (knobs.drop_prob > 0.0, Wish::Faults, "faults cannot strike what the kernel answers"),
         (logs_operations, Wish::OperationLog, "what the kernel answers cannot be logged"),
         (clock.is_manual(), Wish::ManualClock, "the kernel runs on real time"),
+        (
+            !knobs.policy().is_by_time(),
+            Wish::Storage,
+            "the kernel would go on showing what such a storage asks for",
+        ),
         (!knobs.read_your_writes, Wish::OldOwnContent, "the kernel shows a program what it has written"),
     ];
     match reasons.into_iter().find(|(wanted, ..)| *wanted) {

@@ -16,7 +16,7 @@
 //! | | `endings.rs` | how a landing ends, and how mutations leave what is in flight |
 //! | | `known.rs`, `lingering.rs`, `tidying.rs` | which inodes are in use, which are known all the same, and giving memory back |
 //! | changing | `changes.rs`, `sync.rs` | what goes through and what goes in flight; landing early |
-//! | seeing | `view.rs`, `setid.rs` | names, attributes, listings; which set-id bits a change takes away |
+//! | seeing | `view.rs`, `asking.rs`, `setid.rs` | names, attributes, listings; which set-id bits a change takes away |
 //! | calling | `call.rs` | the life of a call: verdict, room, run, sync, answer |
 //! | | `namespace/`, `file_io/`, `xattr/` | the operations |
 //! | steering | `steer.rs`, `status.rs` | what a person or a test does to a running client, and what it tells about itself |
@@ -25,6 +25,7 @@
 //! All state that decides what is seen is behind one lock, which is never held over a system call, a wait or a reply.
 //! The locks of the inode table and of the open files are innermost: nothing else is locked while they are held.
 
+mod asking;
 #[cfg(test)]
 mod bench;
 mod call;
@@ -38,6 +39,7 @@ mod known;
 mod lander;
 mod lending;
 mod lingering;
+mod locks;
 mod losses;
 mod namespace;
 mod open_files;
@@ -66,6 +68,7 @@ pub use call::{Call, Run};
 pub use file_io::{Bytes, Copy, Offset};
 pub use lander::Farewell;
 pub use lending::{Lease, check_lending};
+pub use locks::LockWish;
 pub use namespace::SetAttributes;
 pub use status::{InFlightStatus, Status};
 pub use steer::Advanced;
@@ -97,7 +100,8 @@ pub use crate::backing::sys::leave_last_words;
 
 /// What operations are asked with and answer with.
 pub use crate::{
-    consistency::{Attributes, Ino, Kind, Listing, Passage, RenameHow, Snapshot},
+    backing::sys::LockKind,
+    consistency::{Attributes, Ino, Kind, Listing, Passage, RenameHow, Snapshot, policy::Locks},
     time::Timestamp,
 };
 
@@ -198,6 +202,8 @@ pub struct Client {
     /// Whoever waits for the end of landing waits here.
     progress: Progress,
     files: OpenFiles,
+    locks: locks::SharedLocks,
+    lock_waits: waits::LockWaits,
     id: String,
     backing: PathBuf,
     /// Replaced only under the lock of the state.
@@ -236,6 +242,8 @@ impl Client {
             stopped: Condvar::new(),
             progress: Progress::default(),
             files: OpenFiles::default(),
+            locks: locks::SharedLocks::default(),
+            lock_waits: waits::LockWaits::default(),
             dice: Dice::new(options.seed, &options.id),
             id: options.id,
             backing: options.backing,
@@ -333,7 +341,10 @@ impl Client {
     /// Whether closing a file can report anything: a late error, or an injected one.
     pub fn close_can_fail(&self) -> bool {
         let in_force = self.in_force();
-        !in_force.policy.delays.are_zero() || in_force.injector.is_armed() || self.lock().in_flight.is_held()
+        in_force.knobs.locks != Locks::Client
+            || !in_force.policy.delays.are_zero()
+            || in_force.injector.is_armed()
+            || self.lock().in_flight.is_held()
     }
 
     /// Refuses names that the backing file system cannot take, and whatever would lead out of a directory: the kernel
@@ -388,7 +399,7 @@ mod tests {
         bench.advance(2_000);
         client
             .set(|knobs| {
-                *knobs = Knobs::zero();
+                *knobs = Knobs { locks: knobs.locks, ..Knobs::zero() };
                 Ok(())
             })
             .expect("they are right");

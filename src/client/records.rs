@@ -35,6 +35,8 @@ pub(super) struct InodeRecord {
     pub(super) half_made: Option<HalfMade>,
     /// Names have landed in it, a directory, since it was last synced.
     pub(super) is_unsynced: bool,
+    /// It has just been found by a name whose former inode was gone when it was to be opened.
+    pub(super) is_found: bool,
     /// A descriptor for landing data, kept while more of it is in flight.
     pub(super) writer: Option<Arc<OwnedFd>>,
 }
@@ -45,14 +47,15 @@ static NOTHING: InodeRecord = InodeRecord {
     is_nameless: false,
     half_made: None,
     is_unsynced: false,
+    is_found: false,
     writer: None,
 };
 
 impl InodeRecord {
     fn is_empty(&self) -> bool {
-        let InodeRecord { error, watched, is_nameless, half_made, is_unsynced, writer } = self;
+        let InodeRecord { error, watched, is_nameless, half_made, is_unsynced, is_found, writer } = self;
         let keeps = error.is_some() || watched.is_some() || half_made.is_some() || writer.is_some();
-        !keeps && !is_nameless && !is_unsynced
+        !keeps && !is_nameless && !is_unsynced && !is_found
     }
 }
 

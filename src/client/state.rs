@@ -8,9 +8,10 @@ use super::{
     waits::{Over, Waits},
 };
 use crate::{
-    consistency::{Attributes, Belief, Core, InFlight, Ino, Policy},
+    consistency::{Attributes, Belief, Core, InFlight, Ino, Place, Policy},
     error::Error,
     event::Event,
+    hashing::{HashMap, HashSet},
     knobs::Knobs,
     time::Timestamp,
 };
@@ -34,6 +35,11 @@ pub(super) struct State {
     /// What others have made impossible or invisible, conflict by conflict.
     pub(super) overtaken: Losses,
     pub(super) stopping: bool,
+    /// The names that hide files that are open here, and how many there have been.
+    /// Names whose inode was gone when it was to be opened: the kernel looks them up once more, and opens what it finds.
+    pub(super) sought: HashSet<Place>,
+    pub(super) hidden: HashMap<Ino, Place>,
+    pub(super) hides: u64,
     /// What is to be logged as acknowledged, if that is wanted.
     pub(super) acknowledged: Vec<Event>,
 }
@@ -92,6 +98,9 @@ impl State {
             lost: Losses::default(),
             overtaken: Losses::default(),
             stopping: false,
+            sought: HashSet::default(),
+            hidden: HashMap::default(),
+            hides: 0,
             acknowledged: Vec::new(),
         }
     }

@@ -24,6 +24,7 @@ use super::{
     losses::{Loss, by_path},
 };
 use crate::{
+    consistency::policy::Word,
     consistency::{Mutation, MutationId},
     error::{Error, Refusal},
     event::{Event, readable},
@@ -57,6 +58,12 @@ impl Client {
         let mut knobs = before.clone();
         change(&mut knobs)?;
         knobs.check()?;
+        if knobs.locks != before.locks {
+            return Err(Refusal::new(format!(
+                "locks: they are agreed on with the kernel when a client is mounted and cannot become `{}` while it runs",
+                Word::word(knobs.locks)
+            )));
+        }
         if self.lends() {
             check_lending(&knobs, &self.clock, self.log.wants_operations(), self.terms)?;
         }

@@ -12,7 +12,7 @@ use crate::{
     backing::{NodeId, Stat, sys},
     consistency::{
         Attributes, Ino, Kind, Listing, Origin, Place, Provenance,
-        inquiry::{Anew, BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
+        inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
         policy::Unlinked,
     },
     error::Error,
@@ -150,6 +150,7 @@ impl Client {
             let fetch = |_: &NameOf| {
                 let (looked, attributes) = self.fetch_name(place, hold)?.unzip();
                 let known = looked.as_ref().map(Looked::known);
+                self.note_found(place, known);
                 fetched.set(looked);
                 Ok(known.zip(attributes))
             };
@@ -162,15 +163,6 @@ impl Client {
             }
         }
         Err(Error::Stale)
-    }
-
-    /// Fetches the attributes of a directory where what is believed of a name in it is valid only if it has not changed.
-    fn ask_directory_of(&self, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {
-        let now = self.now();
-        if !self.lock().belief.hangs_on_directory(place, now) {
-            return Ok(());
-        }
-        self.on_base(place.directory, provenance, |_, _, _| ())
     }
 
     /// Counts one lookup of the inode that was found at a name. None where it is not known by its number any more: it is
@@ -240,7 +232,11 @@ impl Client {
         Ok(Looked { client: self, id, view: None })
     }
 
-    fn fetch_name(&self, place: &Place, hold: Hold) -> Result<Option<(Looked<'_>, Attributes)>, Error> {
+    pub(super) fn fetch_name(
+        &self,
+        place: &Place,
+        hold: Hold,
+    ) -> Result<Option<(Looked<'_>, Attributes)>, Error> {
         let directory = self.descriptor(place.directory)?;
         let look = || self.look_at(directory.as_fd(), place, hold);
         match self.with_permission(place.directory, || self.table.retrying(look)) {
@@ -248,15 +244,6 @@ impl Client {
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether a name of a landed inode still leads to it in the store. One with changes in flight is this client's own.
-    pub(super) fn leads_to(&self, place: &Place, ino: Ino) -> Result<bool, Error> {
-        if !self.table.has_landed(ino) || self.lock().in_flight.overlay().name(place).is_some() {
-            return Ok(true);
-        }
-        let found = self.fetch_name(place, Hold::No)?;
-        Ok(found.is_some_and(|(looked, _)| looked.ino() == ino))
     }
 
     /// A name that leads where it led before, as those of directories mostly do, is asked for its attributes only.
@@ -313,17 +300,6 @@ impl Client {
         decided
     }
 
-    /// Asks the store about an inode, whatever is believed of it.
-    ///
-    /// # Errors
-    /// ESTALE if it is gone.
-    pub(super) fn ask_anew(&self, ino: Ino, provenance: &mut Provenance) -> Result<(), Error> {
-        let fetch = |_: &Anew| self.fetch_inode(ino);
-        let (base, part) = self.inquire(Anew(ino), fetch, |_, base, _| base)?;
-        provenance.add_all(&part);
-        base.map(drop).ok_or(Error::Stale)
-    }
-
     pub(super) fn fetch_inode(&self, ino: Ino) -> Result<Inode, Error> {
         match self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd())) {
             Ok(stat) if stat.links == 0 && self.is_out_of_reach(ino) => {
@@ -367,7 +343,11 @@ impl Client {
         }
         let (listing, part) = self.inquire(EntriesOf::new(directory), fetch, |_, listing, _| listing)?;
         provenance.add_all(&part);
-        listing.ok_or(Error::Stale)
+        let listing = listing.ok_or(Error::Stale)?;
+        if part.origin() == Origin::Backing && self.in_force().policy.listing_brings_attributes {
+            self.ask_about_listed(&listing, provenance);
+        }
+        Ok(listing)
     }
 
     fn fetch_listing(&self, directory: Ino) -> Result<Listing, Error> {

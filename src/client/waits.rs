@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{consistency::MutationId, error::Error};
@@ -34,6 +35,89 @@ struct Waiter {
     /// The waiting program's thread: its death ends the wait.
     thread: u32,
     done: Done,
+}
+
+/// A program that waits for a lock of somebody else.
+pub struct LockWaiter {
+    /// The waiting program's thread: a signal to it ends the wait.
+    pub thread: u32,
+    /// Tries to take the lock; none if it is still not to be had.
+    pub attempt: Box<dyn FnMut() -> Option<Result<(), Error>> + Send>,
+    /// What is done when the wait is over.
+    pub done: Done,
+}
+
+/// Who waits for locks. Others give them up without telling, so they are tried again and again.
+#[derive(Default)]
+pub struct LockWaits(Mutex<LockQueue>);
+
+#[derive(Default)]
+struct LockQueue {
+    waiters: Vec<LockWaiter>,
+    /// Somebody tries for them.
+    is_tried: bool,
+    is_closed: bool,
+}
+
+impl LockWaits {
+    /// Takes in one more; whether somebody is to be set to [`LockWaits::try_all`], because nobody does yet.
+    pub fn add(&self, waiter: LockWaiter) -> bool {
+        let mut queue = self.queue();
+        if queue.is_closed {
+            drop(queue);
+            Over { done: waiter.done, result: Err(Error::Interrupted) }.go_on();
+            return false;
+        }
+        queue.waiters.push(waiter);
+        !std::mem::replace(&mut queue.is_tried, true)
+    }
+
+    /// Tries once for each, in the order in which they came, and ends the waits that are over. False if nobody waits any
+    /// more.
+    pub fn try_all(&self, is_interrupted: impl Fn(u32) -> bool) -> bool {
+        let mut waiters = std::mem::take(&mut self.queue().waiters);
+        let mut over = Vec::new();
+        for mut waiter in std::mem::take(&mut waiters) {
+            let result = match (waiter.attempt)() {
+                None if is_interrupted(waiter.thread) => Some(Err(Error::Interrupted)),
+                result => result,
+            };
+            match result {
+                Some(result) => over.push(Over { done: waiter.done, result }),
+                None => waiters.push(waiter),
+            }
+        }
+        over.into_iter().for_each(Over::go_on);
+        let mut queue = self.queue();
+        waiters.append(&mut queue.waiters);
+        queue.waiters = waiters;
+        if queue.is_closed {
+            let ended = std::mem::take(&mut queue.waiters);
+            drop(queue);
+            turn_away(ended);
+            return false;
+        }
+        queue.is_tried = !queue.waiters.is_empty();
+        queue.is_tried
+    }
+
+    /// Nobody gets a lock any more.
+    pub fn close(&self) {
+        let mut queue = self.queue();
+        queue.is_closed = true;
+        let ended = std::mem::take(&mut queue.waiters);
+        drop(queue);
+        turn_away(ended);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, LockQueue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn turn_away(waiters: Vec<LockWaiter>) {
+    let over = |waiter: LockWaiter| Over { done: waiter.done, result: Err(Error::Interrupted) };
+    waiters.into_iter().map(over).for_each(Over::go_on);
 }
 
 /// All waits of one client.
@@ -153,6 +237,28 @@ mod tests {
         waits.for_landing([1, 2].into(), 0, note(&results));
         waits.landed(1, Err(Error::NoSpace)).into_iter().for_each(Over::go_on);
         assert_eq!(*results.lock().unwrap(), [Err(Error::NoSpace)]);
+    }
+
+    #[test]
+    fn a_lock_is_tried_for_until_it_is_had_or_its_program_is_interrupted() {
+        let (waits, results) = (LockWaits::default(), Results::default());
+        let waiter = |thread, tries: u32| {
+            let mut left = tries;
+            let attempt = move || {
+                left = left.saturating_sub(1);
+                (left == 0).then_some(Ok(()))
+            };
+            LockWaiter { thread, attempt: Box::new(attempt), done: note(&results) }
+        };
+        assert!(waits.add(waiter(1, 2)), "somebody has to begin");
+        assert!(!waits.add(waiter(2, 9)) && !waits.add(waiter(3, 9)));
+        assert!(waits.try_all(|_| false) && results.lock().unwrap().is_empty());
+        assert!(waits.try_all(|thread| thread == 2));
+        assert_eq!(*results.lock().unwrap(), [Ok(()), Err(Error::Interrupted)]);
+        waits.close();
+        assert_eq!(results.lock().unwrap().len(), 3);
+        assert!(!waits.try_all(|_| false) && !waits.add(waiter(4, 1)));
+        assert_eq!(results.lock().unwrap()[3], Err(Error::Interrupted));
     }
 
     #[test]

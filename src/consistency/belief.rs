@@ -2,8 +2,10 @@
 //! ones too) and listings.
 
 mod bytes;
+mod disguise;
 mod names;
 mod tracks;
+mod xattrs;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -15,12 +17,14 @@ use super::{
     mutation::{Change, Place},
     policy::Policy,
 };
+use disguise::Disguise;
 use names::Under;
 use tracks::Tracks;
+use xattrs::Xattrs;
 
 use crate::{
     hashing::{HashMap, HashSet},
-    time::{Time, Timestamp},
+    time::Time,
 };
 
 /// What keeping an inode's attributes costs, about.
@@ -44,6 +48,8 @@ struct Content {
     bytes: Extents,
     held: u64,
     serial: u64,
+    /// The file has changed since: they stay only for as long as it is open here for writing.
+    is_outdated: bool,
 }
 
 /// Attributes that are believed from now on.
@@ -53,29 +59,6 @@ pub struct Taken {
     pub shown: Attributes,
     /// They are believed until just before then; none if they are not.
     pub until: Option<Time>,
-}
-
-/// The times that a landing left in the backing directory, and the ones the program has been shown for the same
-/// change. As long as the backing directory shows `landed`, nobody else has changed the inode, and the program goes
-/// on seeing the times it knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Disguise {
-    landed: Times,
-    shown: Times,
-}
-
-/// `mtime` and `ctime` in nanoseconds since 1970: a million of them are kept for a million known files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Times {
-    mtime: i64,
-    ctime: i64,
-}
-
-impl Times {
-    /// None for what no clock shows: before 1677, after 2262.
-    fn of(attributes: &Attributes) -> Option<Times> {
-        Some(Times { mtime: attributes.mtime.as_nanos()?, ctime: attributes.ctime.as_nanos()? })
-    }
 }
 
 /// What a decision was based on: as long as nothing of it has been changed by this client since, the decision stands.
@@ -103,6 +86,10 @@ pub struct Belief {
     listings: Cache<Ino, Under<Arc<Listing>>>,
     tracks: Tracks,
     disguises: HashMap<Ino, Disguise>,
+    /// Values of extended attributes, none for one that is not there.
+    xattrs: Xattrs,
+    /// Files that are open here for writing, whose bytes stay whatever others write.
+    written: HashSet<Ino>,
     /// Files that somebody else in this client's name reads and writes without asking: nothing is believed of them.
     lent: HashSet<Ino>,
     /// Contents by number, first read first; some are gone already.
@@ -125,6 +112,8 @@ impl Belief {
             listings: Cache::new(|_, listing: &Under<Arc<Listing>>| listing.value.cost()),
             tracks: Tracks::default(),
             disguises: HashMap::default(),
+            xattrs: Xattrs::default(),
+            written: HashSet::default(),
             lent: HashSet::default(),
             read_order: VecDeque::new(),
             last_serial: 0,
@@ -232,8 +221,17 @@ impl Belief {
             return None;
         }
         self.tracks.keep(ino, &judged, policy);
-        match self.contents.get_mut(&ino).filter(|_| judged.is_same && self.attributes.newest() > before) {
-            Some(content) => content.of = self.attributes.newest(),
+        let is_written = self.written.contains(&ino);
+        let stays = |content: &Content| is_written || judged.is_same && !content.is_outdated;
+        match self
+            .contents
+            .get_mut(&ino)
+            .filter(|content| stays(content) && self.attributes.newest() > before)
+        {
+            Some(content) => {
+                content.of = self.attributes.newest();
+                content.is_outdated |= !judged.is_same;
+            }
             None => self.drop_content(ino),
         }
         self.make_room();
@@ -241,48 +239,19 @@ impl Belief {
         Some(Taken { shown: self.disguised(ino, attributes), until })
     }
 
+    /// Whether a file is open here for writing on a storage where its bytes stay as they were read as long as it is.
+    pub fn is_written_here(&mut self, ino: Ino, is_written: bool) {
+        if is_written {
+            self.written.insert(ino);
+        } else {
+            self.written.remove(&ino);
+        }
+    }
+
     /// This client has changed a directory in the store, which was `before` and is `after`: if nobody else has changed it
     /// since it was fetched, its other names are still believed.
     pub fn goes_on(&mut self, directory: Ino, before: &Attributes, after: &Attributes) {
         self.tracks.go_on(directory, before, after);
-    }
-
-    /// The `mtime` that the backing directory shows where programs are shown `shown`.
-    pub fn undisguised_mtime(&self, ino: Ino, shown: &Attributes) -> Timestamp {
-        // mtime is compared on its own: another name gives an inode another `ctime` and leaves its `mtime`.
-        let worn = |disguise: &&Disguise| shown.mtime.as_nanos() == Some(disguise.shown.mtime);
-        let landed = self.disguises.get(&ino).filter(worn).map(|disguise| disguise.landed.mtime);
-        landed.map_or(shown.mtime, Timestamp::from_nanos)
-    }
-
-    /// What to show for attributes that the backing directory shows.
-    pub fn disguised(&self, ino: Ino, mut attributes: Attributes) -> Attributes {
-        if let Some(disguise) = self.disguises.get(&ino) {
-            // Each by itself: a change of attributes gives an inode another `ctime` and leaves its `mtime`.
-            if attributes.mtime.as_nanos() == Some(disguise.landed.mtime) {
-                attributes.mtime = Timestamp::from_nanos(disguise.shown.mtime);
-            }
-            if attributes.ctime.as_nanos() == Some(disguise.landed.ctime) {
-                attributes.ctime = Timestamp::from_nanos(disguise.shown.ctime);
-            }
-        }
-        attributes
-    }
-
-    /// A landing left an inode with the times of `landed`; its programs go on seeing those of `shown`. Of two landings
-    /// at once the one that came later to the store counts.
-    pub fn disguise(&mut self, ino: Ino, landed: &Attributes, shown: &Attributes) {
-        let (landed, shown) = (Times::of(landed), Times::of(shown));
-        let newer = |disguise: &Disguise| landed.is_some_and(|landed| disguise.landed.ctime > landed.ctime);
-        if self.disguises.get(&ino).is_some_and(newer) {
-            return;
-        }
-        match (landed, shown) {
-            (Some(landed), Some(shown)) if landed != shown => {
-                self.disguises.insert(ino, Disguise { landed, shown });
-            }
-            _ => drop(self.disguises.remove(&ino)),
-        }
     }
 
     /// Notes that a decision will be based on these names and listings.
@@ -356,16 +325,12 @@ impl Belief {
         self.listings.invalidate(&ino);
     }
 
-    /// Whether programs have been shown other times of an inode than the store shows.
-    pub fn is_disguised(&self, ino: Ino) -> bool {
-        self.disguises.contains_key(&ino)
-    }
-
     /// Nobody knows the number any more: what was believed of it goes.
     pub fn forget(&mut self, ino: Ino) {
         self.distrust_inode(ino);
         self.disguises.remove(&ino);
         self.tracks.forget(ino);
+        self.xattrs.forget(ino);
     }
 
     /// Sweeps out what has expired and gives back the room that it took.
@@ -375,6 +340,7 @@ impl Belief {
         self.listings.shrink(now);
         self.drop_orphaned_contents(now);
         self.tracks.shrink();
+        self.xattrs.shrink();
         if self.disguises.len() < self.disguises.capacity() / 2 {
             self.disguises.shrink_to_fit();
         }
@@ -410,6 +376,7 @@ impl Belief {
     pub fn expire(&mut self) {
         self.attributes.invalidate_all();
         self.tracks.clear();
+        self.xattrs.clear();
         self.contents.clear();
         self.names.invalidate_all();
         self.listings.invalidate_all();

@@ -89,6 +89,15 @@ impl Patch {
         }
     }
 
+    /// Whether it covers all of `range`.
+    pub fn covers(&self, range: Range<u64>) -> bool {
+        let mut from = 0;
+        self.runs.iter().any(|(at, end)| {
+            let length = (end - std::mem::replace(&mut from, *end)) as u64;
+            *at <= range.start && range.end <= at + length
+        })
+    }
+
     /// Lays this content over `buffer`, which holds the file from `offset` on, no later than the range that was asked
     /// for. What lies past its end is left out.
     pub fn lay_over(&self, buffer: &mut [u8], offset: u64) {

@@ -25,7 +25,7 @@ mod entries;
 pub use entries::EntriesOf;
 
 use super::{
-    attributes::{Attributes, Ino},
+    attributes::{Attributes, Ino, Kind},
     belief::Known,
     cache::Ticket,
     core::Core,
@@ -211,6 +211,9 @@ impl Question for NameOf {
             let shown = may_show.then(|| core.take_attributes(known.ino, attributes, started.at, provenance));
             Bound::Found(known, shown.flatten())
         });
+        if let Some((known, _)) = fetched.filter(|(_, attributes)| attributes.kind == Kind::Directory) {
+            core.belief.found_directory(known.ino, place);
+        }
         let known = fetched.map(|(known, _)| known);
         let is_good = core.belief.believe_name(started.ticket, place.clone(), known, core.policy);
         provenance.name_until =
@@ -269,7 +272,13 @@ impl Question for BaseOf {
     ) -> Option<Self::Answer> {
         let attributes = match fetched {
             Inode::There(attributes) => attributes,
-            Inode::Gone { ghost } => return Some(core.in_flight.is_moving(self.0).then_some(ghost)),
+            Inode::Gone { ghost } => {
+                let is_moving = core.in_flight.is_moving(self.0);
+                if !is_moving {
+                    core.belief.distrust_inode(self.0);
+                }
+                return Some(is_moving.then_some(ghost));
+            }
         };
         match core.belief.believe_attributes(started.ticket, self.0, attributes, core.policy) {
             Some(taken) => {

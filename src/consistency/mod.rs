@@ -40,6 +40,7 @@ pub mod lease;
 pub mod listing;
 pub mod mutation;
 pub mod overlay;
+pub mod paging;
 pub mod policy;
 pub mod provenance;
 pub mod reading;

@@ -165,6 +165,60 @@ words! {
 }
 
 words! {
+    /// In what data is written.
+    pub enum WriteUnit {
+        /// The bytes that a program wrote.
+        Bytes = "bytes",
+        /// Whole pages, where the rest of the page is believed (fs/nfs/write.c, `nfs_can_extend_write`).
+        Pages = "pages",
+    }
+}
+
+words! {
+    /// What a file that is open here is renamed to when its name is taken away here.
+    pub enum HideAs {
+        /// It needs no name.
+        Nothing = "nothing",
+        /// `.nfs` and 24 hexadecimal digits (fs/nfs/unlink.c).
+        Nfs = "nfs",
+        /// `.fuse_hidden` and 16 (libfuse, lib/fuse.c).
+        Fuse = "fuse",
+    }
+}
+
+words! {
+    /// Which moment data that lands late is dated with, and decides who of several wrote last.
+    pub enum DatedBy {
+        /// That at which its program wrote it. A whole file that was written later by others stays.
+        Writer = "writer",
+        /// That at which it lands, on top of whatever is there.
+        Store = "store",
+    }
+}
+
+words! {
+    /// Which locks clients share through the store.
+    pub enum Locks {
+        /// None: each client keeps its own.
+        Client = "client",
+        /// Those of fcntl(2). Those of flock(2) stay with each client.
+        Fcntl = "fcntl",
+        /// Both, which exclude each other.
+        Shared = "shared",
+    }
+}
+
+words! {
+    /// What is answered if somebody else has a lock.
+    pub enum LockConflict {
+        /// EAGAIN.
+        Again = "EAGAIN",
+        /// EACCES.
+        Access = "EACCES",
+    }
+}
+
+words! {
     /// What makes data of a file land that is in flight, besides its time and fsync(2).
     pub enum FlushPoint {
         /// Closing a descriptor through which it may be written.
@@ -177,6 +231,8 @@ words! {
         Link = "link",
         /// Renaming it within its directory.
         Rename = "rename",
+        /// Taking a shared lock on it, or giving one up.
+        Lock = "lock",
     }
 }
 
@@ -199,6 +255,28 @@ pub struct Policy {
     pub delays: Delays,
     /// What makes data land earlier.
     pub flush_on: Words<FlushPoint>,
+    /// Whether looking up a name tells of changes in its directory.
+    pub lookup_asks_directory: bool,
+    /// Whether listing a directory in the store brings the attributes of what is in it.
+    pub listing_brings_attributes: bool,
+    /// Whether extended attributes are believed, for as long as the other attributes are.
+    pub believes_xattrs: bool,
+    /// Whether reads around caches (`O_DIRECT`) ask the store.
+    pub direct_reads_ask: bool,
+    /// Whether a file that is open here for writing keeps the bytes that were read, whatever others write.
+    pub writer_ignores: bool,
+    /// Which moment late data is dated with.
+    pub dated_by: DatedBy,
+    /// In what data is written.
+    pub write_unit: WriteUnit,
+    /// What becomes of an open file whose name is taken away here.
+    pub hide_open_as: HideAs,
+    /// Whether a shared lock wants a file that is open for reading, an exclusive one a file that is open for writing.
+    pub locks_need_access: bool,
+    /// Whether taking a shared lock drops what is believed of the file.
+    pub locks_refresh: bool,
+    /// What is answered if somebody else has a shared lock.
+    pub lock_conflict: LockConflict,
     /// Whether this client's own reads and sizes show its data that has not landed yet.
     pub read_your_writes: bool,
 }
@@ -215,6 +293,14 @@ impl Policy {
         }
     }
 
+    /// Whether time alone ends beliefs and makes changes land.
+    pub fn is_by_time(&self) -> bool {
+        let plain = Policy { lifetimes: self.lifetimes, delays: self.delays, ..Policy::zero() };
+        let adapts = self.lifetimes.files.adapts() || self.lifetimes.directories.adapts();
+        let Policy { locks_need_access, lock_conflict, read_your_writes, .. } = *self;
+        !adapts && *self == Policy { locks_need_access, lock_conflict, read_your_writes, ..plain }
+    }
+
     /// The backing directory itself: nothing is late and nothing is believed.
     pub const fn zero() -> Policy {
         Policy {
@@ -225,6 +311,17 @@ impl Policy {
             opendir_asks: false,
             unlinked: Unlinked::Stays,
             flush_on: Words::NONE,
+            lookup_asks_directory: false,
+            listing_brings_attributes: false,
+            believes_xattrs: false,
+            direct_reads_ask: false,
+            writer_ignores: false,
+            dated_by: DatedBy::Writer,
+            write_unit: WriteUnit::Bytes,
+            hide_open_as: HideAs::Nothing,
+            locks_need_access: false,
+            locks_refresh: false,
+            lock_conflict: LockConflict::Again,
             delays: Delays::all(Delay::fixed_millis(0)),
             read_your_writes: true,
         }

@@ -3,6 +3,7 @@
 use fuser::{InitFlags, KernelConfig, Request};
 
 use super::Adapter;
+use crate::client::Locks;
 
 /// The real file of a passthrough is on no stacked file system; then one may still be stacked on this mount.
 const STACK_DEPTH: u32 = 1;
@@ -40,6 +41,11 @@ impl Adapter {
                 self.client
                     .note("the kernel serves no file by itself: it is older than Linux 6.9".to_string());
             }
+        }
+        match self.client.shared_locks() {
+            Locks::Client => {}
+            Locks::Fcntl => wanted.push(InitFlags::FUSE_POSIX_LOCKS),
+            Locks::Shared => wanted.extend([InitFlags::FUSE_POSIX_LOCKS, InitFlags::FUSE_FLOCK_LOCKS]),
         }
         if self.client.needs_permission_checks() {
             // Turns the kernel's own permission checks on, with ACLs.

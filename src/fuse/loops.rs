@@ -26,8 +26,8 @@ use std::{
 use fuser::{
     AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, KernelConfig,
     LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, SessionACL,
-    TimeOrNow, WriteFlags,
+    ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    SessionACL, TimeOrNow, WriteFlags,
 };
 
 use super::Adapter;
@@ -323,6 +323,27 @@ impl Filesystem for Served {
         removexattr(ino: INodeNo, name: &OsStr, reply: ReplyEmpty);
         access(ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty);
         fallocate(ino: INodeNo, handle: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty);
+        getlk(
+            ino: INodeNo,
+            handle: FileHandle,
+            owner: LockOwner,
+            start: u64,
+            end: u64,
+            kind: i32,
+            pid: u32,
+            reply: ReplyLock
+        );
+        setlk(
+            ino: INodeNo,
+            handle: FileHandle,
+            owner: LockOwner,
+            start: u64,
+            end: u64,
+            kind: i32,
+            pid: u32,
+            sleep: bool,
+            reply: ReplyEmpty
+        );
         lseek(ino: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek);
         copy_file_range(
             ino_in: INodeNo,

@@ -9,6 +9,7 @@
 //! | `mod.rs` | the adapter |
 //! | `requests.rs` | each request: decode, call, reply |
 //! | `listing.rs` | the entries of a directory |
+//! | `locks.rs` | locks |
 //! | `wire.rs` | what FUSE says in the client's words, and back |
 //! | `handshake.rs` | what the kernel agrees to |
 //! | `loops.rs` | the threads that take requests |
@@ -16,6 +17,7 @@
 
 mod handshake;
 mod listing;
+mod locks;
 mod loops;
 mod passthrough;
 mod requests;

@@ -4,22 +4,22 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
 use fuser::{
     AccessFlags, CopyFileRangeFlags, FileHandle, FopenFlags, INodeNo, LockOwner, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock,
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::{
     Adapter, GENERATION,
     listing::{list, list_with_attributes},
-    quietly,
+    locks, quietly,
     wire::{
-        asked_time, caller, errno, file_attr, is_synced, reply_attr, reply_data, reply_empty, reply_entry,
-        reply_lookup, reply_written, reply_xattr,
+        asked_time, caller, errno, file_attr, is_synced, rename_how, reply_attr, reply_data, reply_empty,
+        reply_entry, reply_lookup, reply_written, reply_xattr,
     },
 };
 use crate::{
     backing::flags::O_APPEND,
-    client::{Copy, Entry, Offset, RenameHow, SetAttributes},
+    client::{Copy, Entry, Offset, SetAttributes},
     error::Error,
 };
 
@@ -122,12 +122,7 @@ impl fuser::Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let how = match flags.bits() {
-            0 => RenameHow::Replace,
-            1 => RenameHow::NoReplace,
-            2 => RenameHow::Exchange,
-            _ => return reply.error(errno(Error::Invalid)),
-        };
+        let Some(how) = rename_how(flags) else { return reply.error(errno(Error::Invalid)) };
         let (from, to) = ((parent.0, name.as_bytes()), (new_parent.0, new_name.as_bytes()));
         self.client.rename(&caller(request), from, to, how).serve(|done| reply_empty(reply, done));
     }
@@ -225,10 +220,45 @@ impl fuser::Filesystem for Adapter {
         request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
-        _lock_owner: LockOwner,
+        lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        self.client.flush(&caller(request), handle.0).serve(|done| reply_empty(reply, done));
+        let client = self.client.clone();
+        self.client.flush(&caller(request), handle.0).serve(move |done| {
+            client.release_locks_of(handle.0, lock_owner.0);
+            reply_empty(reply, done);
+        });
+    }
+
+    fn getlk(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        _pid: u32,
+        reply: ReplyLock,
+    ) {
+        locks::get(self, &caller(request), handle.0, (lock_owner.0, kind), (start, end), reply);
+    }
+
+    fn setlk(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        _pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        locks::set(self, &caller(request), handle.0, (lock_owner.0, kind), (start, end), (sleep, reply));
     }
 
     fn release(
@@ -237,11 +267,14 @@ impl fuser::Filesystem for Adapter {
         ino: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
+        lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
         quietly(|| {
+            if let Some(owner) = lock_owner {
+                self.client.release_locks_of(handle.0, owner.0);
+            }
             self.client.release(handle.0);
             self.passthrough.release(&self.client, ino.0);
         });

@@ -6,14 +6,14 @@ use std::{
 };
 
 use fuser::{
-    Errno, FileAttr, FileType, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow,
+    Errno, FileAttr, FileType, INodeNo, RenameFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow,
 };
 
 use super::{DO_NOT_KEEP, GENERATION};
 use crate::{
     backing::flags::O_SYNC,
-    client::{Attributes, Caller, Entry, Ino, Kind, Missing, Shown, Snapshot, Timestamp},
+    client::{Attributes, Caller, Entry, Ino, Kind, Missing, RenameHow, Shown, Snapshot, Timestamp},
     error::Error,
 };
 
@@ -23,6 +23,16 @@ pub(super) fn errno(error: Error) -> Errno {
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), thread: request.pid() }
+}
+
+/// What the flags of a renameat2(2) ask for; none if that is not to be had.
+pub fn rename_how(flags: RenameFlags) -> Option<RenameHow> {
+    match flags.bits() {
+        0 => Some(RenameHow::Replace),
+        1 => Some(RenameHow::NoReplace),
+        2 => Some(RenameHow::Exchange),
+        _ => None,
+    }
 }
 
 /// Whether a write with these flags is to be published before it returns.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::profiles::ProfileName;
+use super::refused::Refused;
 use super::values::{
     Factor, parse_bytes, parse_count, parse_delay, parse_factor, parse_probability, parse_span, parse_switch,
     parse_word, parse_words, written_bytes,
@@ -95,6 +97,8 @@ values! {
     f64: Probability, parse_probability, ToString::to_string;
     Factor: Factor, parse_factor, |factor| factor.0.to_string();
     String: Text, |text: &str| Ok(text.to_string()), Clone::clone;
+    ProfileName: Text, ProfileName::parse, |name| name.as_str().to_string();
+    Refused: Text, Refused::parse, ToString::to_string;
     bool: Switch, parse_switch, ToString::to_string;
     u64: Bytes, parse_bytes, ToString::to_string;
     usize: Count, parse_count, ToString::to_string;
@@ -272,12 +276,20 @@ pub trait Tunable: Default + Clone + Sized + 'static {
         changed.map(|knob| (knob.name, knob.value(self))).collect()
     }
 
+    /// Checks that the knob of this name takes this value, whatever hangs on it.
+    ///
+    /// # Errors
+    /// As for [`Tunable::set`].
+    fn check_value(name: &str, text: &str) -> Result<(), Refusal> {
+        let assigned = Self::knob(name)?.assign(&mut Self::default(), text);
+        assigned.map_err(|refusal| Refusal::new(format!("{name}: {refusal}")))
+    }
+
     /// Every knob that has a value of its own as `name=value`, separated by blanks. Rules of the storage are left out where
-    /// they are as usual.
-    fn line(&self) -> String {
-        let usual = Self::default();
+    /// they are as in `usual`.
+    fn line_beside(&self, usual: &Self) -> String {
         let is_told =
-            |knob: &&Knob<Self>| knob.topic != Topic::Storage || knob.value(self) != knob.value(&usual);
+            |knob: &&Knob<Self>| knob.topic != Topic::Storage || knob.value(self) != knob.value(usual);
         let own = |knob: &Knob<Self>| Some(format!("{}={}", knob.name, (knob.text)(self)?));
         Self::TABLE.iter().filter(is_told).filter_map(own).collect::<Vec<_>>().join(" ")
     }

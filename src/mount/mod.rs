@@ -54,7 +54,7 @@ use crate::{
     error::Refusal,
     event::{Event, EventLog},
     fuse::Adapter,
-    knobs::Knobs,
+    knobs::{Knobs, profiles},
     terms::Terms,
 };
 use attach::{Attachment, spare_for_helper};
@@ -300,6 +300,12 @@ impl Mount {
             version: env!("CARGO_PKG_VERSION"),
         };
         self.served.log.record(&self.served.clock, &start);
+        let Knobs { profile, options: mount_options, .. } = &options.knobs;
+        let ignored =
+            profiles::meaning_of(profile.as_str(), mount_options).unwrap_or_default().without_effect;
+        if !ignored.is_empty() {
+            self.served.note(format!("options that change nothing that is imitated: {}", ignored.join(",")));
+        }
         if let Some(notice) = notice {
             self.served.note(notice);
         }

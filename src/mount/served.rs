@@ -158,6 +158,7 @@ impl Served {
     }
 
     fn end(&self) -> Farewell {
+        self.client.remove_all_hidden();
         let farewell = self.client.finish(&self.give_up);
         // Whoever gives up in a hurry may be faster than the one who takes the mount away.
         let vacated = {

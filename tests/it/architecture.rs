@@ -35,7 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("fault", &["dice", "error", "operation"]),
     ("backing", &["hashing", "error"]),
     ("event", &["clock", "time", "error", "operation"]),
-    ("knobs", &["consistency", "time", "error"]),
+    ("knobs", &["consistency", "operation", "time", "error"]),
     ("dice", &["time"]),
     ("clock", &["time"]),
     ("time", &[]),
@@ -51,8 +51,20 @@ const STAYS_IN: &[(&[&str], &[&str])] = &[
     (&["libc", "nix"], &["backing/sys.rs", "backing/flags.rs", "clock.rs", "mount/", "bin/"]),
     (&["rustix"], &["mount/attach.rs", "mount/lock.rs", "bin/"]),
     // What a client tells about itself is what the control socket says.
-    (&["serde"], &["knobs/json.rs", "knobs/profiles/text.rs", "client/status.rs", "mount/protocol.rs"]),
-    (&["serde_json"], &["mount/dialogue.rs", "mount/protocol.rs", "bin/chaosfs/status.rs"]),
+    (
+        &["serde"],
+        &[
+            "knobs/json.rs",
+            "knobs/profiles/text.rs",
+            "knobs/profiles/options.rs",
+            "client/status.rs",
+            "mount/protocol.rs",
+        ],
+    ),
+    (
+        &["serde_json"],
+        &["mount/dialogue.rs", "mount/protocol.rs", "bin/chaosfs/status.rs", "bin/chaosfs/profiles.rs"],
+    ),
     (
         &["tempfile"],
         &[

@@ -4,7 +4,7 @@ use std::{env, fs, path::Path};
 
 use chaosfs::{
     Knobs,
-    knobs::{Kind, Knob, Tunable},
+    knobs::{Kind, Knob, Topic, Tunable},
 };
 
 chaosfs::knobs! {
@@ -23,8 +23,8 @@ chaosfs::knobs! {
     }
 }
 
-/// The rows of the README's table.
-fn rows<K: Tunable>() -> String {
+/// The rows of a table of those knobs that are, or are not, rules of the storage.
+fn rows<K: Tunable>(are_rules: bool) -> String {
     let row = |knob: &Knob<K>| {
         format!(
             "| `--{}` | `{}` | {} | {} |\n",
@@ -34,7 +34,7 @@ fn rows<K: Tunable>() -> String {
             in_a_sentence(&knob.summary())
         )
     };
-    K::TABLE.iter().map(row).collect()
+    K::TABLE.iter().filter(|knob| (knob.topic == Topic::Storage) == are_rules).map(row).collect()
 }
 
 /// The default as people would write it.
@@ -109,7 +109,9 @@ fn assert_part(file: &str, (before, after): (&str, &str), wanted: &str) {
 #[test]
 fn the_readme_and_python_say_what_the_table_says() {
     let table = ("| flag | variable | default | meaning |\n|---|---|---|---|\n", "| `--clock`");
-    assert_part("README.md", table, &rows::<Knobs>());
+    assert_part("README.md", table, &rows::<Knobs>(false));
+    let table = ("| flag | variable | default | meaning |\n|---|---|---|---|\n", "\n\n");
+    assert_part("docs/profiles.md", table, rows::<Knobs>(true).trim_end());
     let python = "python/src/chaosfs/_knobs.py";
     assert_part(python, ("    # From the table of knobs.\n", "\n\n#: What each may be"), &stubs::<Knobs>());
     assert_part(python, ("_TEXTS: dict[str, Callable[[str, object], str]] = {\n", "}\n"), &checks::<Knobs>());
@@ -118,15 +120,15 @@ fn the_readme_and_python_say_what_the_table_says() {
 #[test]
 fn one_entry_in_a_table_is_in_everything_that_is_made_from_it() {
     let mut others = Others::default();
-    assert_eq!(others.line(), "speed=1048576 chance=0.5");
+    assert_eq!(others.line_beside(&Others::default()), "speed=1048576 chance=0.5");
     others.set("descent", "2KiB").expect("it is in the table");
-    assert_eq!(others.line(), "speed=1048576 chance=0.5 descent=2048");
+    assert_eq!(others.line_beside(&Others::default()), "speed=1048576 chance=0.5 descent=2048");
     assert_eq!(others.changed_since(&Others::default()), [("descent", "2048".to_string())]);
     let json = chaosfs::knobs::write(&others, serde_json::value::Serializer).expect("JSON can hold it");
     assert_eq!(json, serde_json::json!({ "speed": 1_048_576, "chance": 0.5, "descent": 2048 }));
     assert_eq!(chaosfs::knobs::read::<Others, _>(json).expect("it was written so"), others);
     assert_eq!(
-        rows::<Others>(),
+        rows::<Others>(false),
         "| `--speed` | `OTHERS_SPEED` | 1MiB | how fast it goes; 0 stands still |\n\
          | `--chance` | `OTHERS_CHANCE` | 0.5 | how likely it is |\n\
          | `--descent` | `OTHERS_DESCENT` | as `--speed` | how fast it goes down |\n"

@@ -18,9 +18,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("carrying changes out there", &["store"]),
     ("landing, and who keeps inodes for how long", &["lander", "endings", "known", "lingering", "tidying"]),
     ("when a change gets there", &["changes", "sync"]),
-    ("what is seen", &["view", "setid"]),
+    ("what is seen", &["view", "asking", "setid"]),
     ("the life of a call", &["call"]),
-    ("operations", &["file_io", "namespace", "xattr"]),
+    ("operations", &["file_io", "namespace", "xattr", "locks"]),
     ("people", &["steer", "status"]),
 ];
 

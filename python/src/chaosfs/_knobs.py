@@ -26,6 +26,8 @@ class Knobs(TypedDict, total=False):
     profile: str
     #: By what to multiply every span of time that comes from the profile.
     time_scale: float
+    #: Mount options of the profile's storage, as fstab(5) has them, such as `acregmin=1,lookupcache=pos,nocto`.
+    options: str
     #: How long fetched attributes, names, absent names and listings are believed; 0 asks every time.
     meta_ttl: Span
     #: How long attributes are believed, and the bytes that were read with them.
@@ -62,6 +64,34 @@ class Knobs(TypedDict, total=False):
     unlinked: str
     #: What makes data land before its time, besides fsync(2).
     flush_on: str
+    #: Whether looking a name up tells of changes in its directory.
+    lookup_asks_directory: bool
+    #: Whether listing a directory in the store brings the attributes of what is in it, so that older ones go.
+    listing_brings_attributes: bool
+    #: Whether extended attributes are believed, for as long as the other attributes of their file are.
+    believes_xattrs: bool
+    #: Whether reads through a file opened with `O_DIRECT` ask the store.
+    direct_reads_ask: bool
+    #: Whether what others write to a file is not seen by a client that has it open for writing.
+    writer_ignores: bool
+    #: Which moment late data is dated with: that of its writer, or that at which the store gets it.
+    dated_by: str
+    #: In what data is written: the bytes that a program wrote, or the pages in which they are.
+    write_unit: str
+    #: What a file is renamed to that is open here when its name is removed or replaced: nothing, or a hidden name.
+    hide_open_as: str
+    #: Which locks clients share: none (`client`), those of fcntl(2), or those of flock(2), too.
+    locks: str
+    #: Whether locking shared needs a file open for reading, locking exclusively one open for writing; else EBADF.
+    locks_need_access: bool
+    #: Whether taking a shared lock drops what is believed of the file.
+    locks_refresh: bool
+    #: What is answered if somebody else has a shared lock.
+    lock_conflict: str
+    #: Whether renameat2(2) takes flags; else EINVAL.
+    rename_flags: bool
+    #: Calls that the storage does not have, and the errno that each answers: `link=EPERM+setxattr=EOPNOTSUPP`.
+    refuses: str
     #: The probability that an operation which can fail does so with EIO, before it has any effect.
     drop_prob: float
     #: Whether a client sees its own changes before they land.
@@ -78,6 +108,7 @@ class Knobs(TypedDict, total=False):
 _TEXTS: dict[str, Callable[[str, object], str]] = {
     "profile": arguments.text,
     "time_scale": arguments.factor,
+    "options": arguments.text,
     "meta_ttl": arguments.span,
     "attr_ttl": arguments.or_that_of("meta_ttl", arguments.span),
     "attr_ttl_max": arguments.or_that_of("attr_ttl", arguments.span),
@@ -96,6 +127,20 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "opendir_asks": arguments.switch,
     "unlinked": arguments.text,
     "flush_on": arguments.text,
+    "lookup_asks_directory": arguments.switch,
+    "listing_brings_attributes": arguments.switch,
+    "believes_xattrs": arguments.switch,
+    "direct_reads_ask": arguments.switch,
+    "writer_ignores": arguments.switch,
+    "dated_by": arguments.text,
+    "write_unit": arguments.text,
+    "hide_open_as": arguments.text,
+    "locks": arguments.text,
+    "locks_need_access": arguments.switch,
+    "locks_refresh": arguments.switch,
+    "lock_conflict": arguments.text,
+    "rename_flags": arguments.switch,
+    "refuses": arguments.text,
     "drop_prob": arguments.probability,
     "read_your_writes": arguments.switch,
     "max_in_flight": arguments.whole,

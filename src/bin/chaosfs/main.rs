@@ -8,6 +8,7 @@ mod exec;
 mod logging;
 mod mount;
 mod pages;
+mod profiles;
 mod run;
 mod status;
 mod steer;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Advance(args) => steer::advance(&args),
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(args),
+        Command::Profiles(args) => profiles::run(&args),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man => pages::man(),
     };

@@ -27,7 +27,7 @@ use crate::{
         open_files::OpenFile,
     },
     consistency::{
-        Change, Ino, Place, Route,
+        Change, Ino, Route,
         policy::{FlushPoint, OpenAsks},
     },
     error::Error,
@@ -58,7 +58,10 @@ impl Client {
         flags: i32,
         provenance: &mut Provenance,
     ) -> Result<u64, Error> {
-        self.ask_at_open(ino, provenance)?;
+        match self.in_force().policy.open_asks {
+            OpenAsks::Nothing => {}
+            asks => self.ask_at_open(ino, asks == OpenAsks::Name, provenance)?,
+        }
         let landed = self.table.has_landed(ino);
         let open = |flags| if landed { self.open_real(ino, flags).map(Some) } else { Ok(None) };
         if flags & O_TRUNC == 0 {
@@ -74,24 +77,6 @@ impl Client {
         Ok(self.open_new(ino, flags, descriptor))
     }
 
-    /// Asks the store about a file that is being opened, where the storage does.
-    fn ask_at_open(&self, ino: Ino, provenance: &mut Provenance) -> Result<(), Error> {
-        let asks = self.in_force().policy.open_asks;
-        if asks == OpenAsks::Nothing {
-            return Ok(());
-        }
-        let (directory, name) = self.table.place(ino)?;
-        let place = Place::new(directory, &name);
-        let is_there = asks != OpenAsks::Name || self.leads_to(&place, ino)?;
-        let asked = if is_there { self.ask_anew(ino, provenance) } else { Err(Error::Stale) };
-        // The kernel looks the name up once more.
-        asked.inspect_err(|error| {
-            if *error == Error::Stale {
-                self.lock().belief.distrust_name(&place);
-            }
-        })
-    }
-
     fn open_cut(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {
         let opened = self.open_real(ino, self.backing_flags(flags) | O_TRUNC)?;
         self.take_setid(caller, opened.as_fd())?;
@@ -103,7 +88,15 @@ impl Client {
         let descriptor = descriptor.and_then(|descriptor| self.table.lasting(descriptor));
         let seen = self.lock().records.of(ino).error.map_or(0, |(number, _)| number);
         let path = self.table.path(ino);
-        self.files.add(OpenFile::new(ino, path, flags, descriptor, seen))
+        let handle = self.files.add(OpenFile::new(ino, path, flags, descriptor, seen));
+        self.note_writers(ino);
+        handle
+    }
+
+    /// A file has been opened or closed: whether this client ignores what others write to it may be another matter now.
+    fn note_writers(&self, ino: Ino) {
+        let is_written = self.in_force().policy.writer_ignores && self.files.is_open_for_writing(ino);
+        self.lock().belief.is_written_here(ino, is_written);
     }
 
     /// What `close(2)` of any descriptor on an open file reports.
@@ -137,6 +130,10 @@ impl Client {
         let Some(file) = self.files.remove(handle) else { return };
         if let Some(descriptor) = file.descriptor.get().filter(|_| file.is_writable()) {
             self.keep_writer(file.ino, descriptor);
+        }
+        self.note_writers(file.ino);
+        if !self.files.is_open(file.ino) {
+            self.remove_hidden(file.ino);
         }
         self.unpin(file.ino);
     }

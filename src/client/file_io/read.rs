@@ -8,7 +8,11 @@ use std::{
 
 use super::{Call, Caller, Client, OpenFile, Provenance, Run};
 use crate::{
-    backing::sys, client::locked, consistency::reading::ReadPlan, error::Error, operation::Operation,
+    backing::{flags::O_DIRECT, sys},
+    client::locked,
+    consistency::{policy::Unlinked, reading::ReadPlan},
+    error::Error,
+    operation::Operation,
 };
 
 /// How many buffers this process keeps for the next reads, and how large ones: to clear a new one for each read takes
@@ -93,6 +97,9 @@ impl Client {
         if !file.is_readable() {
             return Err(Error::BadHandle);
         }
+        if file.flags & O_DIRECT != 0 && self.in_force().policy.direct_reads_ask {
+            self.ask_anew(file.ino, provenance)?;
+        }
         if self.shows_backing_bytes(file) {
             let mut bytes = Copied::room(size)?;
             let room = &mut bytes.buffer[..size];
@@ -106,7 +113,8 @@ impl Client {
     /// believes them.
     pub(super) fn shows_backing_bytes(&self, file: &OpenFile) -> bool {
         let state = self.lock();
-        (!self.believes() || file.is_kept()) && !state.in_flight.overlay().touches(file.ino)
+        let is_bound = self.in_force().policy.unlinked != Unlinked::Stays;
+        (!self.believes() && !is_bound || file.is_kept()) && !state.in_flight.overlay().touches(file.ino)
     }
 
     fn read_view(

@@ -129,12 +129,19 @@ impl Client {
         let stamp = self.clock.wall();
         let clears = self.setid_lost(caller, file.ino, provenance)?;
         let ino = file.ino;
+        let is_exact = file.flags & O_SYNC != 0 || self.has_part_locked(file.ino);
         self.add_on_base(ino, provenance, |state, base| {
             // The end of the file is where this client's programs see it: two appenders here never overwrite each
             // other, two on different clients may.
             let offset = match place {
                 Offset::End => state.in_flight.overlay().view(ino, base, true).size,
                 Offset::At(offset) => offset,
+            };
+            let now = self.now();
+            let policy = &self.in_force().policy;
+            let (offset, data) = match is_exact {
+                true => (offset, data),
+                false => state.core(policy).in_units(ino, base, offset, data, now),
             };
             (Change::Write { ino, offset, data, clears }, stamp)
         })?;
@@ -147,7 +154,7 @@ impl Client {
         &self,
         ino: Ino,
         provenance: &mut Provenance,
-        change: impl FnOnce(&State, &Attributes) -> (Change, Timestamp),
+        change: impl FnOnce(&mut State, &Attributes) -> (Change, Timestamp),
     ) -> Result<(), Error> {
         self.on_base(ino, provenance, |state, base, _| {
             let (change, stamp) = change(state, base);

@@ -5,6 +5,7 @@
 //! client's view can tell; that check and the acknowledgement stand on the same [`Grounds`], so two requests at once
 //! cannot both win.
 
+mod hidden;
 mod make;
 mod remove;
 mod rename;
@@ -224,7 +225,7 @@ impl Client {
     pub fn opendir(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<u64>> {
         Call::new(self, Operation::Opendir, caller, Subject::Inode(ino), move |client, _, provenance| {
             if client.in_force().policy.opendir_asks {
-                client.ask_anew(ino, provenance)?;
+                client.ask_at_open(ino, false, provenance)?;
             }
             client.pin(ino);
             Ok(client.files.add_directory(ino))

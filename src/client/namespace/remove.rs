@@ -61,6 +61,10 @@ impl Client {
     ) -> Result<bool, Error> {
         let name = self.lock().belief.grounds(&[place], &[]);
         let subject = self.find(place, Hold::Yes, provenance)?.ok_or(Error::NotFound)?;
+        self.check_not_hidden(place)?;
+        if self.hide_if_open(place, &subject, provenance)? {
+            return Ok(true);
+        }
         let change = change(place.clone(), subject.ino());
         let through = |_: &mut _| {
             self.apply(&change)?;

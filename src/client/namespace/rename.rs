@@ -32,6 +32,11 @@ impl Client {
         let rename =
             self.call_on_name(Operation::Rename, caller, from, move |client, from, _, provenance| {
                 client.check_name(&to.name)?;
+                if how != RenameHow::Replace && !client.in_force().knobs.rename_flags {
+                    return Err(Error::Invalid);
+                }
+                client.check_not_hidden(from)?;
+                client.check_not_hidden(&to)?;
                 while !client.try_rename(from, &to, how, provenance)? {}
                 Ok(())
             });
@@ -39,7 +44,7 @@ impl Client {
     }
 
     /// One try; `false` if what it was based on has changed meanwhile.
-    fn try_rename(
+    pub(in crate::client) fn try_rename(
         &self,
         from: &Place,
         to: &Place,
@@ -57,6 +62,12 @@ impl Client {
         let names = self.lock().belief.grounds(&[from, to], &[]);
         let source = self.find(from, Hold::Yes, provenance)?.ok_or(Error::NotFound)?;
         let target = self.find(to, Hold::Yes, provenance)?;
+        if let Some(other) =
+            target.as_ref().filter(|other| how == RenameHow::Replace && other.ino() != source.ino())
+            && self.hide_if_open(to, other, provenance)?
+        {
+            return Ok(false);
+        }
         let with_kind = |looked: &Looked<'_>| {
             (looked.ino(), Kind::of_mode(self.table.kind(looked.ino()).unwrap_or_default()))
         };

@@ -9,6 +9,7 @@ use crate::{
     consistency::{
         AttributeChange, Change, Ino,
         acl::{ACCESS_ACL, DEFAULT_ACL},
+        policy::{DatedBy, Policy, Unlinked},
     },
     error::Error,
     time::Timestamp,
@@ -31,11 +32,17 @@ impl Client {
             return Ok(Outcome::default());
         }
         let before = sys::stat(fd)?;
-        if self.notice_foreign_data(ino, change, &before, stamp) == Theirs::Later {
+        let Policy { unlinked, dated_by, .. } = self.in_force().policy;
+        if before.links == 0 && unlinked == Unlinked::Stale && !self.lock().has_removed(ino) {
+            return Err(Error::Stale);
+        }
+        if self.notice_foreign_data(ino, change, &before, stamp) == Theirs::Later
+            && dated_by == DatedBy::Writer
+        {
             return Ok(Outcome { stat: Some(before), is_theirs: true, ..Outcome::default() });
         }
         let changed = change_data(fd, change);
-        if changed.is_ok() {
+        if changed.is_ok() && dated_by == DatedBy::Writer {
             // Only the owner may; for anybody else it stays the time of landing.
             let _ = sys::set_times(fd, None, Some(wall(stamp)));
         }

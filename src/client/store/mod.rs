@@ -31,7 +31,7 @@ use crate::{
     backing::flags::O_RDWR,
     backing::{Stat, sys},
     client::Client,
-    consistency::{Change, Kind},
+    consistency::{Change, Kind, policy::Unlinked},
     error::Error,
     time::Timestamp,
 };
@@ -139,6 +139,9 @@ impl Client {
         match outcome {
             Err(error) if error == Error::Stale && manner == Manner::Late && self.table.has_landed(ino) => {
                 self.conflict_on_inode(change, "nothing".to_string(), "unseen");
+                if self.in_force().policy.unlinked == Unlinked::Stale {
+                    self.lock().fail(ino, error);
+                }
                 Ok(Outcome::default())
             }
             outcome => outcome,

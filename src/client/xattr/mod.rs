@@ -166,7 +166,8 @@ impl Client {
     }
 
     fn kept_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
-        {
+        let believes = self.in_force().policy.believes_xattrs;
+        let of = {
             let state = self.lock();
             match state.in_flight.overlay().xattr(ino, name) {
                 Some(Some(value)) => return Ok(value.to_vec()),
@@ -177,8 +178,23 @@ impl Client {
                 }
                 None => {}
             }
+            let now = self.now();
+            if believes && let Some(value) = state.belief.xattr(ino, name, now) {
+                return value.map(|value| value.to_vec()).ok_or(Error::NoData);
+            }
+            state.belief.fetch_xattr(ino, now).filter(|_| believes)
+        };
+        let fetched = sys::get_xattr(self.descriptor(ino)?.as_fd(), name);
+        let value = match &fetched {
+            Ok(value) => Some(value.as_slice().into()),
+            Err(error) if *error == Error::NoData => None,
+            Err(_) => return fetched,
+        };
+        if let Some(of) = of {
+            let now = self.now();
+            self.lock().belief.believe_xattr(ino, of, name, value, now);
         }
-        sys::get_xattr(self.descriptor(ino)?.as_fd(), name)
+        fetched
     }
 
     /// The names of all extended attributes that this caller may know of, each with a NUL behind it: `trusted.*` is for

@@ -61,7 +61,8 @@ impl Belief {
         self.drop_content(ino);
         self.last_serial += 1;
         let serial = self.last_serial;
-        self.contents.insert(ino, Content { of, bytes: Extents::default(), held: 0, serial });
+        self.contents
+            .insert(ino, Content { of, bytes: Extents::default(), held: 0, serial, is_outdated: false });
         self.read_order.push_back((ino, serial));
         if self.read_order.len() > 2 * self.contents.len() + 1024 {
             let contents = &self.contents;

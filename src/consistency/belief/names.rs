@@ -53,6 +53,13 @@ impl Belief {
         believed
     }
 
+    /// A directory has been found at a name: what is believed of it at another one goes.
+    pub fn found_directory(&mut self, ino: Ino, at: &Place) {
+        if let Some(former) = self.tracks.found(ino, at) {
+            self.distrust_name(&former);
+        }
+    }
+
     /// The listing believed of a directory.
     pub fn listing(&self, directory: Ino, now: Time) -> Option<Believed<Arc<Listing>>> {
         let believed = self.listings.get(&directory, now)?;

@@ -8,7 +8,7 @@ use crate::{
         Kind, Lifetimes, RenameHow,
         policy::{Evidence, Lifetime, NamesBy},
     },
-    time::FOREVER,
+    time::{FOREVER, Timestamp},
 };
 
 const POLICY: Policy = Policy::eventual();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::{
     consistency::{
         attributes::{Attributes, Ino},
+        mutation::{Name, Place},
         policy::{Evidence, NamesBy, Policy},
     },
     hashing::HashMap,
@@ -32,7 +33,7 @@ impl Seen {
 }
 
 /// How an inode was when it was fetched last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Track {
     seen: Seen,
     /// Any change since would show.
@@ -41,12 +42,14 @@ pub(super) struct Track {
     pub(super) lifetime: Duration,
     /// When it was fetched.
     since: Time,
+    /// Where it, a directory, was found last.
+    place: Option<(Ino, Name)>,
     /// Since when it has been unchanged, as a number that no two states of any inodes share.
     version: u64,
 }
 
 /// What a fetch says about an inode.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Judged {
     pub(super) track: Track,
     /// It is as it was.
@@ -74,6 +77,7 @@ impl Tracks {
             is_settled: attributes.is_settled,
             lifetime: lifetime.min,
             since: started,
+            place: self.of.get(&ino).and_then(|before| before.place.clone()),
             version: self.versions + 1,
         };
         let Some(before) = self.of.get(&ino).filter(|before| before.seen == new.seen) else {
@@ -97,8 +101,16 @@ impl Tracks {
         let adapts = lifetimes.files.adapts() || lifetimes.directories.adapts();
         if adapts || *evidence != Evidence::Nothing || *names_by == NamesBy::Directory {
             self.versions += 1;
-            self.of.insert(ino, judged.track);
+            self.of.insert(ino, judged.track.clone());
         }
+    }
+
+    /// A directory has been found at a name; where it was before, if that was another. It has only one.
+    pub(super) fn found(&mut self, ino: Ino, at: &Place) -> Option<Place> {
+        let place = &mut self.of.get_mut(&ino)?.place;
+        let before = place.replace((at.directory, at.name.clone()))?;
+        let before = Place::new(before.0, &before.1);
+        (before != *at).then_some(before)
     }
 
     /// This client itself has changed a directory, which was `before` and is `after`. If nobody else has changed it since it

@@ -11,15 +11,18 @@
 //! write-delay = "10s" # a rule may do without a source
 //! ```
 
+pub mod mounted;
+mod options;
 mod text;
 
 use std::{fs, path::Path};
 
+pub use options::Meaning;
 pub use text::{Profile, Rule};
 
 use crate::{
     error::Refusal,
-    knobs::{Factor, Kind, Knob, Knobs, parse_delay, parse_span},
+    knobs::{Factor, Kind, Knob, Knobs, Tunable, parse_delay, parse_span},
     time::{Delay, FOREVER, Span},
 };
 
@@ -32,7 +35,71 @@ macro_rules! built_in {
     };
 }
 
-built_in!["posix", "eventual", "nfs3", "nfs4"];
+built_in![
+    "posix",
+    "eventual",
+    "nfs3",
+    "nfs4",
+    "nfs4-delegation",
+    "nfs-noac",
+    "nfs-actimeo0",
+    "nfs-lookupcache-pos",
+    "nfs-lookupcache-none",
+    "nfs-nocto",
+    "nfs-ro-long",
+    "nfs-nolock",
+    "nfs-enolck",
+    "nfs-soft",
+    "efs",
+    "azure-files-nfs",
+    "smb",
+    "glusterfs",
+    "juicefs",
+    "juicefs-writeback",
+    "seaweedfs",
+    "gcsfuse",
+    "mountpoint-s3",
+    "mountpoint-s3-cache",
+    "s3fs",
+    "goofys",
+    "rclone",
+    "blobfuse2",
+    "sshfs",
+    "hdfs-nfs",
+    "docker-cached",
+    "docker-delegated",
+    "sync-folder",
+];
+
+/// The name of a profile that there is, or the path of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProfileName(String);
+
+impl Default for ProfileName {
+    fn default() -> ProfileName {
+        ProfileName::of("eventual")
+    }
+}
+
+impl ProfileName {
+    pub(super) fn of(name: &str) -> ProfileName {
+        ProfileName(name.to_string())
+    }
+
+    /// The name of a profile that can be used.
+    ///
+    /// # Errors
+    /// As for [`line_of`].
+    pub fn parse(name: &str) -> Result<ProfileName, Refusal> {
+        line_of(name)?;
+        Ok(ProfileName::of(name))
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// The names of the profiles that are in the binary.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -96,17 +163,42 @@ pub fn rules_of(name: &str) -> Result<Vec<Rule>, Refusal> {
     Ok(rules)
 }
 
-/// The knobs that a profile stands for, with its spans multiplied by `scale`.
+/// The knobs that a profile stands for, with the mount options `options`, and with all its spans multiplied by `scale`.
 ///
 /// # Errors
-/// As for [`line_of`].
-pub fn knobs_of(name: &str, scale: f64) -> Result<Knobs, Refusal> {
-    let profile = name.to_string();
-    let mut knobs = Knobs { profile, time_scale: Factor(scale), ..Knobs::zero() };
+/// As for [`line_of`]; names the option that is wrong.
+pub fn knobs_of(name: &str, options: &str, scale: f64) -> Result<Knobs, Refusal> {
+    let (profile, options) = (ProfileName::of(name), options.to_string());
+    let mut knobs = Knobs { profile, time_scale: Factor(scale), options, ..Knobs::zero() };
     for rule in rules_of(name)? {
         rule.knob.assign(&mut knobs, &scaled(rule.knob, &rule.value, scale))?;
     }
+    let meaning = meaning_of(name, &knobs.options)?;
+    for (field, value) in meaning.settings {
+        let knob = Knobs::knob(&field)?;
+        let assigned = knob.assign(&mut knobs, &scaled(knob, &value, scale));
+        assigned.map_err(|refusal| Refusal::new(format!("{field}: {refusal}")))?;
+    }
     Ok(knobs)
+}
+
+/// Whose mount options a profile takes; none if it takes none, or cannot be read.
+pub fn dialect_of(name: &str) -> Option<String> {
+    line_of(name).ok()?.into_iter().find_map(|profile| profile.options)
+}
+
+/// What mount options come to under a profile.
+///
+/// # Errors
+/// As for [`line_of`]; names the option that is wrong.
+pub fn meaning_of(name: &str, options: &str) -> Result<Meaning, Refusal> {
+    if options.is_empty() {
+        return Ok(Meaning::default());
+    }
+    let line = line_of(name)?;
+    let dialect = line.iter().find_map(|profile| profile.options.as_deref());
+    let names: Vec<&str> = line.iter().map(|profile| profile.name.as_str()).collect();
+    options::meaning(options, dialect, &names)
 }
 
 fn scaled(knob: &Knob<Knobs>, value: &str, scale: f64) -> String {

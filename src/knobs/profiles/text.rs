@@ -18,6 +18,10 @@ pub struct Profile {
     pub about: String,
     /// The profile that says what this one does not.
     pub extends: Option<String>,
+    /// Whose mount options it takes; none if those of the profile that it extends.
+    pub options: Option<String>,
+    /// What mounts of its storage look like: see [`mounted`](super::mounted).
+    pub mounted_as: Vec<String>,
     /// What it says, in the order of the table of knobs.
     pub rules: Vec<Rule>,
     /// What its storage does and chaosfs does not.
@@ -42,6 +46,9 @@ pub struct Rule {
 struct Text {
     about: String,
     extends: Option<String>,
+    options: Option<String>,
+    #[serde(default)]
+    mounted_as: Vec<String>,
     #[serde(default)]
     rules: BTreeMap<String, RuleText>,
     #[serde(default)]
@@ -66,7 +73,7 @@ struct Sourced {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Value {
+pub(super) enum Value {
     Switch(bool),
     Whole(u64),
     Number(f64),
@@ -74,7 +81,7 @@ enum Value {
 }
 
 impl Value {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Value::Switch(on) => on.to_string(),
             Value::Whole(number) => number.to_string(),
@@ -85,7 +92,7 @@ impl Value {
 }
 
 /// What chooses a profile is no rule of one.
-const CHOOSES: [&str; 2] = ["profile", "time_scale"];
+const CHOOSES: [&str; 3] = ["profile", "time_scale", "options"];
 
 impl Profile {
     /// Reads the profile `name` from its text.
@@ -96,20 +103,20 @@ impl Profile {
         let wrong = |what: String| Refusal::new(format!("profile {name}: {what}"));
         let read: Text = toml::from_str(text).map_err(|error| wrong(told(&error, text)))?;
         let rule =
-            |(field, rule): (String, RuleText)| Rule::of(&field, rule).map_err(|refusal| wrong(refusal.0));
-        let mut rules = read.rules.into_iter().map(rule).collect::<Result<Vec<_>, _>>()?;
+            |(field, rule): (&String, &RuleText)| Rule::of(field, rule).map_err(|refusal| wrong(refusal.0));
+        let mut rules = read.rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
         let order = |rule: &Rule| Knobs::TABLE.iter().position(|knob| knob.name == rule.knob.name);
         rules.sort_by_key(order);
         if let Some(twice) = rules.windows(2).find(|pair| pair[0].knob.name == pair[1].knob.name) {
             return Err(wrong(format!("{}: given twice; give it once", twice[0].knob.flag())));
         }
-        let (about, extends, not_imitated) = (read.about, read.extends, read.not_imitated);
-        Ok(Profile { name: name.to_string(), about, extends, rules, not_imitated })
+        let Text { about, extends, options, mounted_as, not_imitated, .. } = read;
+        Ok(Profile { name: name.to_string(), about, extends, options, mounted_as, rules, not_imitated })
     }
 }
 
 impl Rule {
-    fn of(field: &str, text: RuleText) -> Result<Rule, Refusal> {
+    fn of(field: &str, text: &RuleText) -> Result<Rule, Refusal> {
         let knob = Knobs::knob(field)?;
         if CHOOSES.contains(&knob.name) {
             return Err(Refusal::new(format!(
@@ -118,7 +125,7 @@ impl Rule {
         }
         let (value, source, measured) = match text {
             RuleText::Bare(value) => (value, None, false),
-            RuleText::Sourced(sourced) => (sourced.is, sourced.source, sourced.measured),
+            RuleText::Sourced(sourced) => (&sourced.is, sourced.source.clone(), sourced.measured),
         };
         let value = value.text();
         let taken = knob.assign(&mut Knobs::default(), &value);

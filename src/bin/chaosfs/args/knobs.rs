@@ -1,14 +1,24 @@
 //! The flags that tune a client, the same for `mount` and `run`. Those of the [table](chaosfs::knobs) come from it.
 
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
 use chaosfs::{
     Clock, Knobs, Refusal,
     client::check_lending,
-    knobs::{Kind, Knob, Topic, Tunable, parse_switch},
+    knobs::{
+        Kind, Knob, Topic, Tunable, parse_switch,
+        profiles::mounted::{Likeness, Mounted},
+    },
     terms::Terms,
 };
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, error::ErrorKind, parser::ValueSource,
 };
+
+use crate::voice::complain;
 
 use super::{CONSISTENCY, FAULTS, STORAGE};
 
@@ -17,6 +27,12 @@ use super::{CONSISTENCY, FAULTS, STORAGE};
 pub struct KnobArgs {
     #[command(flatten)]
     table: TableArgs<Knobs>,
+
+    /// Behave like the storage that is mounted at PATH: take the profile and the options that fit
+    ///
+    /// `-` reads a line of /proc/self/mountinfo, /proc/mounts or fstab from standard input. Says what it takes.
+    #[arg(long, value_name = "PATH", help_heading = CONSISTENCY)]
+    pub like_mount: Option<PathBuf>,
 
     /// Repeat the faults and delays of an earlier run with this seed [default: random, and logged]
     #[arg(long, env = "CHAOSFS_SEED", hide_env_values = true, value_name = "NUMBER")]
@@ -43,6 +59,49 @@ impl KnobArgs {
     pub fn knobs(&self) -> Knobs {
         self.table.0.clone()
     }
+
+    /// Takes the profile and the options of the mount that is to be imitated.
+    pub fn take_likeness(&mut self, given: &ArgMatches) -> Result<(), Error> {
+        let Some(path) = &self.like_mount else { return Ok(()) };
+        if let Some(other) = ["profile", "options"].into_iter().find(|id| super::is_flag(given, id)) {
+            let text = format!("--like-mount chooses what --{other} says; leave one of them out\n");
+            return Err(Error::raw(ErrorKind::ArgumentConflict, text));
+        }
+        let likeness = likeness_of(path).map_err(|refusal| Refusal::new(format!("--like-mount {refusal}")));
+        let likeness = likeness.map_err(super::steer::wrong)?;
+        let knobs = &mut self.table.0;
+        let taken =
+            knobs.set("profile", likeness.profile).and_then(|()| knobs.set("options", &likeness.options));
+        taken.map_err(super::steer::wrong)?;
+        let options = match likeness.options.as_str() {
+            "" => String::new(),
+            options => format!(" -o {options}"),
+        };
+        let unknown = match likeness.unknown.join(",") {
+            unknown if unknown.is_empty() => unknown,
+            unknown => format!(", and not {unknown}, which it does not know"),
+        };
+        complain(&format!("--like-mount takes --profile {}{options}{unknown}", likeness.profile));
+        Ok(())
+    }
+
+    /// What is wrong about several of them together.
+    pub fn check(&self) -> Result<(), Error> {
+        self.table.0.check().map_err(super::steer::wrong)
+    }
+}
+
+fn likeness_of(path: &Path) -> Result<Likeness, Refusal> {
+    if path != Path::new("-") {
+        return Mounted::holding(path)?.likeness();
+    }
+    let mut line = String::new();
+    let read = io::stdin().read_line(&mut line);
+    read.map_err(|error| Refusal::new(format!("-: standard input: {error}")))?;
+    let mounted = Mounted::of_line(&line).ok_or_else(|| {
+        Refusal::new("-: standard input holds no line of /proc/self/mountinfo, /proc/mounts or fstab")
+    });
+    mounted?.likeness()
 }
 
 /// One flag for each knob of a table, and what they set.
@@ -82,8 +141,12 @@ impl<K: Tunable> FromArgMatches for TableArgs<K> {
 }
 
 fn flag<K: Tunable + Send + Sync>(knob: &'static Knob<K>) -> Arg {
-    let checked = |text: &str| knob.set(&mut K::default(), text).map(|()| text.to_string());
-    let flag = Arg::new(knob.name)
+    let checked = |text: &str| knob.assign(&mut K::default(), text).map(|()| text.to_string());
+    let flag = match knob.name {
+        "options" => Arg::new(knob.name).short('o'),
+        name => Arg::new(name),
+    };
+    let flag = flag
         .long(knob.flag())
         .env(knob.variable)
         .hide_env_values(true)
@@ -101,6 +164,7 @@ fn flag<K: Tunable + Send + Sync>(knob: &'static Knob<K>) -> Arg {
             summary += &format!(" [default: that of --{}]", leader.replace('_', "-"));
             flag
         }
+        None if knob.usual().is_empty() => flag,
         None => flag.default_value(knob.usual()),
     };
     summary += &match knob.kind {
@@ -149,6 +213,17 @@ pub fn set_knob(knobs: &mut Knobs, seed: &mut Option<u64>, name: &str, value: &s
     }
     *seed = Some(parse_seed(value).map_err(|refusal| Refusal::new(format!("seed: {refusal}")))?);
     Ok(())
+}
+
+/// Checks that there is such a knob, or the seed, and that it takes this value.
+///
+/// # Errors
+/// As for [`set_knob`].
+pub fn check_knob(name: &str, value: &str) -> Result<(), Refusal> {
+    match name {
+        "seed" => set_knob(&mut Knobs::default(), &mut None, name, value),
+        _ => Knobs::check_value(name, value),
+    }
 }
 
 fn parse_seed(text: &str) -> Result<u64, Refusal> {

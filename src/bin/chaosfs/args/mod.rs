@@ -3,6 +3,7 @@
 mod exec;
 mod knobs;
 mod mount;
+mod profiles;
 mod run;
 mod status;
 mod steer;
@@ -23,6 +24,7 @@ use crate::exec::OWN_FAILURE;
 pub use exec::ExecArgs;
 pub use knobs::{KnobArgs, set_knob};
 pub use mount::MountArgs;
+pub use profiles::ProfilesArgs;
 pub use run::{ClientArg, RunArgs, variable_of};
 pub use status::{ListArgs, StatusArgs};
 pub use steer::{AdvanceArgs, SetArgs, SteerArgs};
@@ -86,6 +88,7 @@ pub enum Command {
     Advance(AdvanceArgs),
     Run(Box<RunArgs>),
     Exec(ExecArgs),
+    Profiles(ProfilesArgs),
     /// Print a completion script
     Completions {
         /// The shell to print it for
@@ -124,6 +127,8 @@ fn read() -> Result<Command, Error> {
         Command::Mount(args) => {
             mount::prefer_log_flag(args, given)?;
             args.log_named_by = log_named_by(given);
+            args.knobs.take_likeness(given)?;
+            args.knobs.check()?;
             knobs::refuse_to_lend(&args.knobs, &args.knobs.knobs(), args.debug)?;
         }
         Command::Status(args) => {
@@ -141,6 +146,8 @@ fn read() -> Result<Command, Error> {
         Command::Exec(args) => args.resolve(),
         Command::Run(args) if args.clean => run::refuse_beside_clean(given)?,
         Command::Run(args) => {
+            args.knobs.take_likeness(given)?;
+            args.knobs.check()?;
             run::check_combinations(args)?;
             args.log_named_by = log_named_by(given);
         }

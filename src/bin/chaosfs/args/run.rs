@@ -2,12 +2,15 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use chaosfs::{Knobs, Refusal, check_client_id, knobs::parse_span};
+use chaosfs::{
+    Knobs, Refusal, check_client_id,
+    knobs::{Tunable, parse_span},
+};
 use clap::{ArgMatches, Args, Error, Id, error::ErrorKind, value_parser};
 
 use super::{
     CLIENTS, KnobArgs, LOG, PROCESS, is_flag,
-    knobs::{refuse_to_lend, set_knob},
+    knobs::{check_knob, refuse_to_lend, set_knob},
     variables::MOUNT,
 };
 
@@ -93,11 +96,16 @@ pub struct ClientArg {
 
 impl ClientArg {
     /// The knobs that it has for itself over the common ones.
-    pub fn knobs(&self, mut knobs: Knobs) -> Knobs {
+    ///
+    /// # Errors
+    /// Names the client and the knob that does not go with the others.
+    pub fn knobs(&self, mut knobs: Knobs) -> Result<Knobs, Refusal> {
+        let named = |refusal: Refusal| Refusal::new(format!("client {}: {refusal}", self.name));
         for (knob, value) in &self.settings {
-            set_knob(&mut knobs, &mut None, knob, value).expect("it was checked when it was read");
+            set_knob(&mut knobs, &mut None, knob, value).map_err(named)?;
         }
-        knobs
+        knobs.check().map_err(named)?;
+        Ok(knobs)
     }
 }
 
@@ -140,7 +148,8 @@ pub fn check_combinations(args: &RunArgs) -> Result<(), Error> {
             let clients: &[ClientArg] =
                 if args.named.is_empty() { &[ClientArg::default()] } else { &args.named };
             clients.iter().try_for_each(|client| {
-                refuse_to_lend(&args.knobs, &client.knobs(args.knobs.knobs()), args.debug)
+                let knobs = client.knobs(args.knobs.knobs()).map_err(super::steer::wrong)?;
+                refuse_to_lend(&args.knobs, &knobs, args.debug)
             })
         }
     }
@@ -174,11 +183,11 @@ fn parse_client(text: &str) -> Result<ClientArg, Refusal> {
         let (knob, value) = text.split_once('=').ok_or_else(|| {
             Refusal::new(format!("client {name}: `{text}` is not a knob and its value; write KNOB=VALUE"))
         })?;
-        let set = set_knob(&mut Knobs::default(), &mut None, knob, value);
+        let set = check_knob(knob, value);
         set.map_err(|refusal| Refusal::new(format!("client {name}: {refusal}")))?;
         Ok((knob.replace('_', "-"), value.to_string()))
     };
-    let settings: Vec<_> =
+    let mut settings: Vec<_> =
         settings.into_iter().flat_map(|text| text.split(',')).map(setting).collect::<Result<_, _>>()?;
     match settings
         .iter()
@@ -188,6 +197,10 @@ fn parse_client(text: &str) -> Result<ClientArg, Refusal> {
         Some((_, (knob, _))) => {
             Err(Refusal::new(format!("client {name}: {knob}: given twice; give it once")))
         }
-        None => Ok(ClientArg { name: name.to_string(), settings }),
+        None => {
+            // What chooses a profile comes first, as on the command line.
+            settings.sort_by_key(|(knob, _)| Knobs::TABLE.iter().position(|known| known.flag() == *knob));
+            Ok(ClientArg { name: name.to_string(), settings })
+        }
     }
 }

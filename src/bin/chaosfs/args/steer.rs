@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use chaosfs::{Knobs, Refusal, knobs::parse_span};
+use chaosfs::{
+    Knobs, Refusal,
+    knobs::{Tunable, parse_span},
+};
 use clap::{Args, Error, error::ErrorKind};
 
 use super::targets::{OverArg, QuietArg, TargetArgs};
@@ -61,9 +64,8 @@ impl SetArgs {
     }
 
     fn check_changes(&self) -> Result<(), Refusal> {
-        let mut checked = Knobs::default();
         for (index, (name, value)) in self.changes.iter().enumerate() {
-            checked.set(name, value)?;
+            Knobs::check_value(name, value)?;
             if self.changes[..index].iter().any(|(other, _)| other == name) {
                 return Err(Refusal::new(format!("{name}: given twice; give it once")));
             }

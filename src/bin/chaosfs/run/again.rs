@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use chaosfs::{Knobs, knobs::Span};
+use chaosfs::knobs::Span;
 
 use super::plan::ClientPlan;
 use crate::args::{ClientArg, RunArgs, variable_of_flag};
@@ -20,9 +20,12 @@ pub fn command_line(args: &RunArgs, clients: &[ClientPlan]) -> String {
     if let Some(seed) = common_seed(args, clients) {
         flag("seed", seed.to_string().as_ref());
     }
-    for ((name, value), (_, usual)) in args.knobs.knobs().pairs().into_iter().zip(Knobs::default().pairs()) {
+    let knobs = args.knobs.knobs();
+    let settings = knobs.settings();
+    for (name, value) in knobs.pairs() {
+        let is_needed = settings.iter().any(|(needed, _)| *needed == name);
         let name = name.replace('_', "-");
-        if value != usual || is_set(&name) {
+        if is_needed || is_set(&name) {
             flag(&name, value.as_ref());
         }
     }

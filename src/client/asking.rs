@@ -1,0 +1,92 @@
+//! Asking the store although something is believed: at open, before a name that hangs on its directory is believed, and about
+//! what has been listed.
+
+use super::{Client, view::Hold};
+use crate::{
+    consistency::{Ino, Known, Listing, Place, Provenance, inquiry::Anew},
+    error::Error,
+};
+
+impl Client {
+    /// Fetches the attributes of a directory where what is believed of a name in it is valid only if it has not changed.
+    pub(super) fn ask_directory_of(&self, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {
+        let now = self.now();
+        let state = self.lock();
+        let hangs = state.belief.hangs_on_directory(place, now);
+        let is_unknown =
+            state.belief.name(place, now).is_none() && state.in_flight.overlay().name(place).is_none();
+        drop(state);
+        if !hangs && is_unknown && self.in_force().policy.lookup_asks_directory {
+            return self.ask_anew(place.directory, provenance);
+        }
+        if hangs { self.on_base(place.directory, provenance, |_, _, _| ()) } else { Ok(()) }
+    }
+
+    /// Asks the store about an inode, whatever is believed of it.
+    ///
+    /// # Errors
+    /// ESTALE if it is gone.
+    pub(super) fn ask_anew(&self, ino: Ino, provenance: &mut Provenance) -> Result<(), Error> {
+        let fetch = |_: &Anew| self.fetch_inode(ino);
+        let (base, part) = self.inquire(Anew(ino), fetch, |_, base, _| base)?;
+        provenance.add_all(&part);
+        base.map(drop).ok_or(Error::Stale)
+    }
+
+    /// The same for an inode that is being opened, and whose name `leads` to it. If it is gone, what is believed of the name
+    /// goes, too: the kernel looks it up once more.
+    pub(super) fn ask_at_open(
+        &self,
+        ino: Ino,
+        must_lead: bool,
+        provenance: &mut Provenance,
+    ) -> Result<(), Error> {
+        // What the kernel has just found by looking a second time may be gone again: it is opened all the same, or a file that
+        // others keep replacing could not be opened at all.
+        if self.lock().records.take(ino, |record| std::mem::take(&mut record.is_found)) {
+            return Ok(());
+        }
+        let (directory, name) = self.table.place(ino)?;
+        let place = Place::new(directory, &name);
+        let is_there = !must_lead || self.leads_to(&place, ino)?;
+        let asked = if is_there { self.ask_anew(ino, provenance) } else { Err(Error::Stale) };
+        asked.inspect_err(|error| {
+            if *error == Error::Stale {
+                let mut state = self.lock();
+                state.belief.distrust_name(&place);
+                state.sought.insert(place);
+            }
+        })
+    }
+
+    /// Whether a name of a landed inode still leads to it in the store. One with changes in flight is this client's own.
+    pub(super) fn leads_to(&self, place: &Place, ino: Ino) -> Result<bool, Error> {
+        if !self.table.has_landed(ino) || self.lock().in_flight.overlay().name(place).is_some() {
+            return Ok(true);
+        }
+        let found = self.fetch_name(place, Hold::No)?;
+        Ok(found.is_some_and(|(looked, _)| looked.ino() == ino))
+    }
+
+    /// A name has been looked up in the store: if that is the kernel's second look, what it found is to be opened.
+    pub(super) fn note_found(&self, place: &Place, found: Option<Known>) {
+        let mut state = self.lock();
+        if !state.sought.is_empty()
+            && state.sought.remove(place)
+            && let Some(known) = found
+        {
+            state.records.change(known.ino, |record| record.is_found = true);
+        }
+    }
+
+    /// What is believed of the inodes in a listing is asked for anew, as if it had come with the listing (READDIRPLUS).
+    pub(super) fn ask_about_listed(&self, listing: &Listing, provenance: &mut Provenance) {
+        for (_, ino, _) in listing.iter() {
+            let is_believed = self.lock().belief.attributes(ino, self.now()).is_some();
+            if is_believed {
+                // One that has gone since is missed by whoever asks for it next.
+                let _ = self.ask_anew(ino, provenance);
+            }
+        }
+    }
+}
