@@ -1,9 +1,9 @@
 //! Asking the store although something is believed: at open, before a name that hangs on its directory is believed, and about
 //! what has been listed.
 
-use super::{Client, view::Hold};
+use super::{Client, State, view::Hold};
 use crate::{
-    consistency::{Ino, Known, Listing, Place, Provenance, inquiry::Anew},
+    consistency::{Ino, Kind, Known, Listing, Place, Provenance, inquiry::Anew, policy::OpenAsks},
     error::Error,
 };
 
@@ -66,6 +66,17 @@ impl Client {
         }
         let found = self.fetch_name(place, Hold::No)?;
         Ok(found.is_some_and(|(looked, _)| looked.ino() == ino))
+    }
+
+    /// A name that is believed has been looked up: where opening asks by name, it is this one of several that is meant.
+    pub(super) fn note_place(&self, state: &State, ino: Ino, place: &Place) {
+        let is_asked_for = self.in_force().policy.open_asks == OpenAsks::Name;
+        if is_asked_for
+            && state.in_flight.about(ino).next().is_none()
+            && self.table.kind(ino).is_ok_and(|kind| Kind::of_mode(kind) != Kind::Directory)
+        {
+            self.table.moved(ino, place.directory, &place.name, true);
+        }
     }
 
     /// A name has been looked up in the store: if that is the kernel's second look, what it found is to be opened.

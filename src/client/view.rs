@@ -182,6 +182,7 @@ impl Client {
                 other => {
                     fetched.set(other);
                     let id = NodeId { ino: known.ino, serial: known.serial };
+                    self.note_place(state, known.ino, place);
                     self.table.look_up(id).then(|| Looked { client: self, id, view })
                 }
             },
@@ -316,7 +317,8 @@ impl Client {
         match self.in_force().policy.unlinked {
             Unlinked::Stays => false,
             Unlinked::Held => !self.files.is_open(ino),
-            Unlinked::Stale => true,
+            // What this client has removed itself stays for who has it open here.
+            Unlinked::Stale => !(self.files.is_open(ino) && self.lock().has_removed(ino)),
         }
     }
 

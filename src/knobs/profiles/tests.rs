@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::*;
-use crate::knobs::Tunable;
+use super::{mounted::Mounted, *};
+use crate::consistency::policy::Word;
 
 #[test]
 fn every_profile_in_the_binary_can_be_used_and_says_where_its_values_come_from() {
@@ -66,4 +66,108 @@ fn profiles_extend_others_but_not_in_a_circle() {
         "{refusal}"
     );
     assert!(load("missing.toml").expect_err("no file").to_string().starts_with("profile missing.toml: "));
+}
+
+fn with_options(profile: &str, options: &str) -> Result<Knobs, String> {
+    knobs_of(profile, options, 1.0).map_err(|refusal| refusal.0)
+}
+
+#[test]
+fn mount_options_set_what_they_set_on_the_real_storage() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let knobs =
+        with_options("nfs3", "rw,acregmin=1,acdirmax=99,lookupcache=pos,nocto,noalignwrite,rsize=4096")
+            .unwrap();
+    assert_eq!((knobs.attr_ttl, knobs.attr_ttl_max), (seconds(1), seconds(60)));
+    assert_eq!((knobs.dir_attr_ttl, knobs.dir_attr_ttl_max), (seconds(30), seconds(99)));
+    assert_eq!((knobs.absent_ttl, knobs.name_ttl), (seconds(0), Some(FOREVER)));
+    assert_eq!(
+        (knobs.opendir_asks, knobs.write_unit.word(), knobs.open_asks.word()),
+        (false, "bytes", "nothing")
+    );
+    let knobs = with_options("nfs4", "actimeo=5,vers=4.0,local_lock=all").unwrap();
+    assert_eq!((knobs.attr_ttl, knobs.dir_attr_ttl_max), (seconds(5), seconds(5)));
+    assert_eq!((knobs.open_asks.word(), knobs.locks.word()), ("name", "client"));
+    assert_eq!(with_options("nfs3", "noac").unwrap().write_delay, Delay::fixed_millis(0));
+    assert_eq!(with_options("smb", "cache=none,vers=3.1.1").unwrap().attr_ttl, seconds(0));
+    assert_eq!(with_options("sshfs", "dcache_timeout=3,idmap=user").unwrap().name_ttl, seconds(3));
+    assert_eq!(with_options("rclone", "dir_cache_time=1m,attr-timeout=2s").unwrap().attr_ttl, seconds(2));
+    assert_eq!(
+        with_options("s3fs", "stat_cache_expire=7,disable_noobj_cache").unwrap().absent_ttl,
+        seconds(0)
+    );
+    assert_eq!(with_options("gcsfuse", "stat-cache-ttl=1s,type-cache-ttl=4s").unwrap().name_ttl, seconds(4));
+}
+
+#[test]
+fn spans_from_options_are_scaled_as_the_profile_s_are() {
+    let knobs = knobs_of("nfs3", "actimeo=10", 0.1).expect("right");
+    assert_eq!(
+        (knobs.attr_ttl, knobs.write_delay),
+        (Some(Duration::from_secs(1)), Delay::fixed_millis(3000))
+    );
+}
+
+#[test]
+fn options_without_effect_are_told_and_others_refused_by_name() {
+    let meaning = meaning_of("nfs4", "rw,hard,_netdev,x-systemd.automount,actimeo=1").expect("all are known");
+    assert_eq!(meaning.without_effect, ["rw", "hard", "_netdev", "x-systemd.automount"]);
+    for (profile, options, told) in [
+        ("nfs3", "actime=3", "`actime` is no mount option of nfs3 that chaosfs knows"),
+        ("nfs3", "acregmin=soon", "acregmin: `soon` is not a whole number of seconds"),
+        ("nfs3", "acregmin", "`acregmin` needs a value"),
+        ("nfs3", "nocto=1", "`nocto` takes no value"),
+        (
+            "nfs3",
+            "lookupcache=some",
+            "lookupcache: `some` is not imitated; there are all, none, pos, positive",
+        ),
+        ("nfs3", "vers=4.2", "`vers=4.2` contradicts the profile nfs3; it goes with nfs4"),
+        ("efs", "vers=3", "`vers=3` contradicts the profile efs; it goes with nfs3"),
+        ("nfs3", "cto,nocto", "`cto` and `nocto` contradict each other"),
+        ("nfs3", "actimeo=1,actimeo=2", "`actimeo` is given twice"),
+        ("eventual", "actimeo=1", "the profile eventual takes no mount options"),
+    ] {
+        let refusal = with_options(profile, options).expect_err(options);
+        assert!(refusal.starts_with(told), "{profile} {options}: {refusal}");
+    }
+}
+
+#[test]
+fn a_backwards_lifetime_is_refused() {
+    let knobs = with_options("nfs3", "acregmin=90").expect("each by itself is right");
+    let refusal = knobs.check().expect_err("60 s at most").0;
+    assert_eq!(
+        refusal,
+        "attr_ttl_max: 60000ms is less than attr_ttl, which is 90000ms; give it at least that"
+    );
+}
+
+#[test]
+fn a_mount_is_recognised_by_its_line() {
+    let info = "98 26 0:52 / /mnt/my\\040data rw,relatime shared:5 - nfs4 srv:/export rw,vers=4.2,rsize=1048576,acregmin=7,hard,addr=10.0.0.1";
+    let mounted = Mounted::of_line(info).expect("a line of mountinfo");
+    assert_eq!((mounted.at.as_str(), mounted.kind.as_str()), ("/mnt/my data", "nfs4"));
+    let likeness = mounted.likeness().expect("it is known");
+    assert_eq!((likeness.profile, likeness.options.as_str()), ("nfs4", "acregmin=7"));
+    assert!(likeness.unknown.is_empty(), "{:?}", likeness.unknown);
+    for (line, profile) in [
+        ("srv:/x /x nfs vers=3,nolock 0 0", "nfs3"),
+        ("fs-1.efs.eu-west-1.amazonaws.com:/ /x nfs4 vers=4.1 0 0", "efs"),
+        ("acc.file.core.windows.net:/a/b /x nfs4 vers=4.1 0 0", "azure-files-nfs"),
+        ("//srv/share /x cifs vers=3.1.1,cache=strict 0 0", "smb"),
+        ("me@host: /x fuse.sshfs rw,user_id=0,group_id=0 0 0", "sshfs"),
+        ("remote: /x fuse.rclone rw 0 0", "rclone"),
+        ("srv:/vol /x fuse.glusterfs rw 0 0", "glusterfs"),
+        ("bucket /x fuse.gcsfuse rw 0 0", "gcsfuse"),
+    ] {
+        let likeness = Mounted::of_line(line).and_then(|mounted| mounted.likeness().ok());
+        assert_eq!(likeness.map(|likeness| likeness.profile), Some(profile), "{line}");
+    }
+    let other =
+        Mounted::of_line("/dev/sda1 /x ext4 rw 0 0").expect("a line").likeness().expect_err("unknown").0;
+    assert!(
+        other.starts_with("/x is a mount of type ext4 from /dev/sda1, which no profile imitates; there are ")
+    );
+    assert_eq!(Mounted::of_line("nonsense"), None);
 }

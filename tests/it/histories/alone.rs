@@ -3,7 +3,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use chaosfs::clock::Clock;
+use chaosfs::{
+    Knobs,
+    clock::Clock,
+    knobs::{Tunable, profiles},
+};
 use proptest::{prelude::*, sample::select};
 
 use crate::sandbox::as_root_among_users;
@@ -28,8 +32,28 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 struct Case {
     times: Times,
+    /// A profile in place of these knobs.
+    profile: Option<&'static str>,
     looks: bool,
     kernel: Kernel,
+}
+
+impl Case {
+    fn knobs(&self) -> Knobs {
+        let Some(name) = self.profile else { return self.times.knobs() };
+        let mut knobs = Knobs::of_profile(name).expect("it is in the binary");
+        // Programs wait for about a second: as long as a name of NFS lives at this scale. What the storage itself does
+        // otherwise than a plain directory is left out.
+        for (knob, value) in [
+            ("time_scale", "0.03"),
+            ("hide_open_as", "nothing"),
+            ("rename_flags", "true"),
+            ("refuses", "none"),
+        ] {
+            knobs.set(knob, value).expect("it is right");
+        }
+        knobs
+    }
 }
 
 /// A client over one directory, and a plain directory beside it.
@@ -52,7 +76,7 @@ impl History {
         let [shared, plain] = ["shared", "plain"].map(|name| folder.path().join(name));
         std::fs::create_dir(&shared).and_then(|()| std::fs::create_dir(&plain)).expect("two folders");
         let clock = Clock::manual();
-        let twin = Twin::new(Host::new(&shared, "a", case.times.knobs(), &clock, case.kernel));
+        let twin = Twin::new(Host::new(&shared, "a", case.knobs(), &clock, case.kernel));
         let plain = Plain::new(&plain);
         let expected = plain.look();
         History { _folder: folder, shared, twin, plain, clock, expected, last_look: None, steps: 0, case }
@@ -78,7 +102,10 @@ impl History {
     fn compare(&mut self) {
         let seen = self.twin.machine.look();
         assert_same(&format!("after step {} the client", self.steps), &seen, &self.expected);
-        if let Some(last) = self.last_look.as_ref().filter(|_| self.case.kernel != Kernel::Forgets) {
+        if let Some(last) = self.last_look.as_ref().filter(|_| self.case.kernel != Kernel::Forgets)
+            // A server dates data when it gets it.
+            && self.case.profile.is_none()
+        {
             assert_eq!(seen.marks, last.marks, "after step {}: numbers and times, and before it", self.steps);
         }
         self.twin.compare_files(self.steps, &self.plain);
@@ -114,7 +141,7 @@ fn run(case: Case, ops: &[Op]) {
 fn run_always(times: Times, ops: &[Op]) {
     for kernel in KERNELS {
         for looks in [false, true] {
-            run(Case { times, looks, kernel }, ops);
+            run(Case { times, profile: None, looks, kernel }, ops);
         }
     }
 }
@@ -122,6 +149,19 @@ fn run_always(times: Times, ops: &[Op]) {
 fn case() -> impl Strategy<Value = Case> {
     (times(), any::<bool>(), select(&KERNELS)).prop_map(|(times, looks, kernel)| Case {
         times,
+        profile: None,
+        looks,
+        kernel,
+    })
+}
+
+fn case_of_a_profile() -> impl Strategy<Value = Case> {
+    let names: Vec<&'static str> =
+        profiles::names().filter(|name| std::env::var("ONLY").map_or(true, |only| only == *name)).collect();
+    let kernels = vec![Kernel::Forgets, Kernel::Remembers];
+    (select(names), any::<bool>(), select(kernels)).prop_map(|(name, looks, kernel)| Case {
+        times: Times(0, (0, 0), (0, 0), SAME),
+        profile: Some(name),
         looks,
         kernel,
     })
@@ -133,6 +173,13 @@ fn a_program_alone_sees_a_plain_directory() {
     // stands before this client.
     if as_root_among_users("histories::alone::a_program_alone_sees_a_plain_directory") {
         proptest!(cases(600), |(case in case(), program in program(40))| run(case, &program.0));
+    }
+}
+
+#[test]
+fn a_program_alone_sees_a_plain_directory_whatever_the_profile() {
+    if as_root_among_users("histories::alone::a_program_alone_sees_a_plain_directory_whatever_the_profile") {
+        proptest!(cases(400), |(case in case_of_a_profile(), program in program(40))| run(case, &program.0));
     }
 }
 
