@@ -6,8 +6,8 @@ use crate::{
     consistency::{
         Delays, Lifetimes, Policy,
         policy::{
-            DatedBy, Evidence, FlushPoint, HideAs, Lifetime, LockConflict, Locks, NamesBy, OpenAsks,
-            Unlinked, Words, WriteUnit,
+            AppendAt, DatedBy, Evidence, FlushPoint, HideAs, Lifetime, ListingAsks, LockConflict, Locks,
+            NamesBy, OpenAsks, ReadsAsk, RenameFlag, Unlinked, Words, WriteUnit,
         },
     },
     error::Refusal,
@@ -100,8 +100,10 @@ crate::knobs! {
         /// With `inode` it asks about the inode that the name is believed to lead to, with `name` also whether it still does.
         pub open_asks: OpenAsks = EVENTUAL.open_asks, Storage, "CHAOSFS_OPEN_ASKS";
 
-        /// Whether opening a directory asks the store whether it has changed.
-        pub opendir_asks: bool = EVENTUAL.opendir_asks, Storage, "CHAOSFS_OPENDIR_ASKS";
+        /// When listing a directory asks the store whether it has changed.
+        ///
+        /// With `rewind`, also one that is held open asks whenever it is read from the start.
+        pub listing_asks: ListingAsks = EVENTUAL.listing_asks, Storage, "CHAOSFS_LISTING_ASKS";
 
         /// What becomes of a file whose last name another client has taken away.
         ///
@@ -120,11 +122,16 @@ crate::knobs! {
         /// Whether extended attributes are believed, for as long as the other attributes of their file are.
         pub believes_xattrs: bool = EVENTUAL.believes_xattrs, Storage, "CHAOSFS_BELIEVES_XATTRS";
 
-        /// Whether reads through a file opened with `O_DIRECT` ask the store.
-        pub direct_reads_ask: bool = EVENTUAL.direct_reads_ask, Storage, "CHAOSFS_DIRECT_READS_ASK";
+        /// Which reads ask the store whether the file has changed, whatever is believed of it.
+        ///
+        /// With `direct`, those through a file that was opened with `O_DIRECT`.
+        pub reads_ask: ReadsAsk = EVENTUAL.reads_ask, Storage, "CHAOSFS_READS_ASK";
 
         /// Whether what others write to a file is not seen by a client that has it open for writing.
         pub writer_ignores: bool = EVENTUAL.writer_ignores, Storage, "CHAOSFS_WRITER_IGNORES";
+
+        /// Where a write to the end of a file goes (`O_APPEND`): to its end, or to where that was when the size was fetched last.
+        pub append_at: AppendAt = EVENTUAL.append_at, Storage, "CHAOSFS_APPEND_AT";
 
         /// Which moment late data is dated with: that of its writer, or that at which the store gets it.
         ///
@@ -141,7 +148,7 @@ crate::knobs! {
         /// With `nfs` it is `.nfs` and a number, with `fuse` `.fuse_hidden` and a number. It goes when the file is closed.
         pub hide_open_as: HideAs = EVENTUAL.hide_open_as, Storage, "CHAOSFS_HIDE_OPEN_AS";
 
-        /// Which locks clients share: none (`client`), those of fcntl(2), or those of flock(2), too.
+        /// Which locks clients share: none (`client`; `local` flushes and refreshes), those of fcntl(2), or those of flock(2), too.
         ///
         /// With `shared`, locks of fcntl(2) and flock(2) exclude each other, as on NFS. It cannot be changed while the client
         /// runs.
@@ -156,8 +163,8 @@ crate::knobs! {
         /// What is answered if somebody else has a shared lock.
         pub lock_conflict: LockConflict = EVENTUAL.lock_conflict, Storage, "CHAOSFS_LOCK_CONFLICT";
 
-        /// Whether renameat2(2) takes flags; else EINVAL.
-        pub rename_flags: bool = true, Storage, "CHAOSFS_RENAME_FLAGS";
+        /// Which flags renameat2(2) takes; the others answer EINVAL.
+        pub rename_flags: Words<RenameFlag> = Words::all(), Storage, "CHAOSFS_RENAME_FLAGS";
 
         /// Calls that the storage does not have, and the errno that each answers: `link=EPERM+setxattr=EOPNOTSUPP`.
         pub refuses: Refused = Refused::default(), Storage, "CHAOSFS_REFUSES";
@@ -256,14 +263,15 @@ impl Knobs {
             names_by: self.names_by,
             evidence: self.change_evidence,
             open_asks: self.open_asks,
-            opendir_asks: self.opendir_asks,
+            listing_asks: self.listing_asks,
             unlinked: self.unlinked,
             flush_on: self.flush_on,
             lookup_asks_directory: self.lookup_asks_directory,
             listing_brings_attributes: self.listing_brings_attributes,
             believes_xattrs: self.believes_xattrs,
-            direct_reads_ask: self.direct_reads_ask,
+            reads_ask: self.reads_ask,
             writer_ignores: self.writer_ignores,
+            append_at: self.append_at,
             dated_by: self.dated_by,
             write_unit: self.write_unit,
             hide_open_as: self.hide_open_as,

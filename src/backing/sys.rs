@@ -801,6 +801,12 @@ pub fn lock_in_the_way(
     Ok((kind != LockKind::None).then_some((kind, start, end)))
 }
 
+/// A file in memory that nobody else has.
+pub fn make_private_file() -> Result<OwnedFd> {
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+    Ok(nix::sys::memfd::memfd_create(c"locks", flags)?)
+}
+
 /// Whether a thread has a supplementary group (`Groups` of its status, `proc(5)`); one that cannot be seen has none.
 pub fn has_group(thread: u32, group: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();

@@ -3,7 +3,11 @@
 
 use super::{Client, State, view::Hold};
 use crate::{
-    consistency::{Ino, Kind, Known, Listing, Place, Provenance, inquiry::Anew, policy::OpenAsks},
+    consistency::{
+        Ino, Kind, Known, Listing, Place, Provenance,
+        inquiry::Anew,
+        policy::{NamesBy, OpenAsks},
+    },
     error::Error,
 };
 
@@ -12,11 +16,14 @@ impl Client {
     pub(super) fn ask_directory_of(&self, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {
         let now = self.now();
         let state = self.lock();
-        let hangs = state.belief.hangs_on_directory(place, now);
+        let policy = &self.in_force().policy;
+        let has_no_state =
+            policy.names_by == NamesBy::Directory && !state.belief.knows_state_of(place.directory);
+        let hangs = has_no_state || state.belief.hangs_on_directory(place, now);
         let is_unknown =
             state.belief.name(place, now).is_none() && state.in_flight.overlay().name(place).is_none();
         drop(state);
-        if !hangs && is_unknown && self.in_force().policy.lookup_asks_directory {
+        if !hangs && is_unknown && policy.lookup_asks_directory {
             return self.ask_anew(place.directory, provenance);
         }
         if hangs { self.on_base(place.directory, provenance, |_, _, _| ()) } else { Ok(()) }

@@ -81,6 +81,7 @@ impl Client {
             }
             let Some(stat) = stat else { continue };
             let landed = attributes_of(stat);
+            state.belief.note_size(*ino, landed.size);
             let shown = state.in_flight.overlay().view(*ino, &state.belief.disguised(*ino, landed), false);
             let is_as_landed = is_theirs || self.in_force().policy.dated_by == DatedBy::Store;
             state.belief.disguise(*ino, &landed, if is_as_landed { &landed } else { &shown });

@@ -6,6 +6,7 @@
 //! lock, is interrupted, or the client leaves.
 
 use std::{
+    collections::hash_map::Entry,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
     time::Duration,
@@ -56,9 +57,9 @@ struct Owner {
     is_partial: bool,
 }
 
-/// The locks that programs have through this client.
+/// The locks that programs have through this client, and the files that carry them where they are this client's alone.
 #[derive(Debug, Default)]
-pub(super) struct SharedLocks(Mutex<Owners>);
+pub(super) struct SharedLocks(Mutex<Owners>, Mutex<HashMap<Ino, OwnedFd>>);
 
 impl Client {
     /// Which locks are shared through the backing directory.
@@ -167,11 +168,22 @@ impl Client {
             return Ok(owner.descriptor.clone());
         }
         let opened = match self.open_real(file.ino, O_RDWR) {
+            _ if self.shared_locks() == Locks::Local => self.private_lock_file(file.ino),
             Err(Error::AccessDenied | Error::ReadOnly) => self.open_real(file.ino, O_RDONLY),
             result => result,
         };
         let new = Owner { descriptor: Arc::new(opened?), is_partial: false };
         Ok(locked(&self.locks.0).entry(key).or_insert(new).descriptor.clone())
+    }
+
+    /// A file of this client alone that carries the locks of one inode.
+    fn private_lock_file(&self, ino: Ino) -> Result<OwnedFd, Error> {
+        let mut private = locked(&self.locks.1);
+        let file = match private.entry(ino) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(sys::make_private_file()?),
+        };
+        sys::reopen(file.as_fd(), O_RDWR)
     }
 
     fn unlock(&self, ino: Ino, wish: &LockWish) -> Result<(), Error> {
@@ -190,8 +202,13 @@ impl Client {
 
     /// An owner has closed a file: its locks go.
     pub fn release_locks(&self, ino: Ino, owner: u64) {
-        let closed = locked(&self.locks.0).remove(&(ino, owner));
-        drop(closed);
+        let mut locks = locked(&self.locks.0);
+        let closed = locks.remove(&(ino, owner));
+        let is_last = closed.is_some() && !locks.keys().any(|(of, _)| *of == ino);
+        drop(locks);
+        if is_last {
+            locked(&self.locks.1).remove(&ino);
+        }
     }
 
     /// The same for the owner of an open file that is known by its handle.

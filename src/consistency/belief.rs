@@ -7,7 +7,7 @@ mod names;
 mod tracks;
 mod xattrs;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     attributes::{Attributes, Ino},
@@ -15,7 +15,7 @@ use super::{
     extents::Extents,
     listing::Listing,
     mutation::{Change, Place},
-    policy::Policy,
+    policy::{Evidence, Policy},
 };
 use disguise::Disguise;
 use names::Under;
@@ -194,6 +194,16 @@ impl Belief {
         Some(Believed { value: self.disguised(ino, believed.value), ..*believed })
     }
 
+    /// The end of a file as it was fetched last, however long ago.
+    pub fn last_size(&self, ino: Ino) -> Option<u64> {
+        self.tracks.size(ino)
+    }
+
+    /// This client has written to the end of a file, which is `size` now.
+    pub fn note_size(&mut self, ino: Ino, size: u64) {
+        self.tracks.set_size(ino, size);
+    }
+
     /// Starts to ask for an inode's attributes.
     pub fn fetch_attributes(&self, ino: Ino, now: Time) -> Ticket {
         self.attributes.start_fetch(&ino, now)
@@ -211,7 +221,9 @@ impl Belief {
     ) -> Option<Taken> {
         self.number();
         let judged = self.tracks.judge(ino, &attributes, ticket.started(), policy);
-        let lifetime = judged.track.lifetime;
+        // Bytes outlive attributes that are asked for each time, if there is evidence that they are the same.
+        let is_for_bytes = policy.evidence != Evidence::Nothing && judged.track.lifetime.is_zero();
+        let lifetime = if is_for_bytes { Duration::from_nanos(1) } else { judged.track.lifetime };
         let (is_lent, before) = (self.is_lent(ino), self.attributes.newest());
         let is_overtaken = match is_lent {
             true => self.attributes.is_overtaken(ticket),

@@ -155,6 +155,11 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.entries.get(key).map(|entry| &entry.believed).filter(|believed| now < believed.until)
     }
 
+    /// The number of the fetch of `key` that was believed last, whether or not its time is over.
+    pub fn number_of(&self, key: &K) -> Option<u64> {
+        self.entries.get(key).map(|entry| entry.believed.number)
+    }
+
     /// Starts a fetch of `key`.
     pub fn start_fetch(&self, key: &K, now: Time) -> Ticket {
         let group = group_of(key);

@@ -7,7 +7,7 @@ use super::{
     attributes::{Attributes, Ino},
     belief::Belief,
     in_flight::InFlight,
-    policy::Policy,
+    policy::{AppendAt, Policy},
 };
 /// Belief and what is in flight, for one decision.
 pub struct Core<'a> {
@@ -20,6 +20,16 @@ impl<'a> Core<'a> {
     /// What the client knows, under `policy`.
     pub fn new(belief: &'a mut Belief, in_flight: &'a InFlight, policy: &'a Policy) -> Core<'a> {
         Core { belief, in_flight, policy }
+    }
+
+    /// Where a write to the end of a file goes of which `base` is believed.
+    pub fn end_of(&self, ino: Ino, base: &Attributes) -> u64 {
+        let known = match self.policy.append_at {
+            AppendAt::End => None,
+            AppendAt::KnownEnd => self.belief.last_size(ino),
+        };
+        let base = Attributes { size: known.unwrap_or(base.size), ..*base };
+        self.in_flight.overlay().view(ino, &base, true).size
     }
 
     /// The attributes to show for those that lie under what is in flight.

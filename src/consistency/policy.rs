@@ -201,6 +201,9 @@ words! {
     pub enum Locks {
         /// None: each client keeps its own.
         Client = "client",
+        /// None, and locking is a request to this client all the same, so that it can flush and refresh. Locks of fcntl(2) and
+        /// flock(2) exclude each other.
+        Local = "local",
         /// Those of fcntl(2). Those of flock(2) stay with each client.
         Fcntl = "fcntl",
         /// Both, which exclude each other.
@@ -215,6 +218,50 @@ words! {
         Again = "EAGAIN",
         /// EACCES.
         Access = "EACCES",
+    }
+}
+
+words! {
+    /// When listing a directory asks the store whether it has changed, whatever is believed of it.
+    pub enum ListingAsks {
+        /// Never.
+        Never = "never",
+        /// When it is opened.
+        Open = "open",
+        /// When it is opened, and whenever it is read from the start.
+        Rewind = "rewind",
+    }
+}
+
+words! {
+    /// Which reads of a file ask the store whether it has changed.
+    pub enum ReadsAsk {
+        /// None but the first after its attributes are over.
+        None = "none",
+        /// Those around caches (`O_DIRECT`).
+        Direct = "direct",
+        /// All.
+        All = "all",
+    }
+}
+
+words! {
+    /// What renameat2(2) can be asked for.
+    pub enum RenameFlag {
+        /// `RENAME_NOREPLACE`.
+        NoReplace = "noreplace",
+        /// `RENAME_EXCHANGE`.
+        Exchange = "exchange",
+    }
+}
+
+words! {
+    /// Where a write to the end of a file goes (`O_APPEND`).
+    pub enum AppendAt {
+        /// To where the file ends in the store, or in this client's view while its data lands late.
+        End = "end",
+        /// To where it ended when its size was fetched last, however long ago (fs/nfs/file.c, `nfs_file_write`).
+        KnownEnd = "known-end",
     }
 }
 
@@ -247,8 +294,8 @@ pub struct Policy {
     pub evidence: Evidence,
     /// Whether opening a file asks the store.
     pub open_asks: OpenAsks,
-    /// Whether opening a directory asks the store whether it has changed.
-    pub opendir_asks: bool,
+    /// When listing a directory asks the store whether it has changed.
+    pub listing_asks: ListingAsks,
     /// What becomes of a file without a name.
     pub unlinked: Unlinked,
     /// How long changes take to land.
@@ -261,10 +308,12 @@ pub struct Policy {
     pub listing_brings_attributes: bool,
     /// Whether extended attributes are believed, for as long as the other attributes are.
     pub believes_xattrs: bool,
-    /// Whether reads around caches (`O_DIRECT`) ask the store.
-    pub direct_reads_ask: bool,
+    /// Which reads ask the store whether the file has changed, whatever is believed of it.
+    pub reads_ask: ReadsAsk,
     /// Whether a file that is open here for writing keeps the bytes that were read, whatever others write.
     pub writer_ignores: bool,
+    /// Where a write to the end of a file goes.
+    pub append_at: AppendAt,
     /// Which moment late data is dated with.
     pub dated_by: DatedBy,
     /// In what data is written.
@@ -308,14 +357,15 @@ impl Policy {
             names_by: NamesBy::Time,
             evidence: Evidence::Nothing,
             open_asks: OpenAsks::Nothing,
-            opendir_asks: false,
+            listing_asks: ListingAsks::Never,
             unlinked: Unlinked::Stays,
             flush_on: Words::NONE,
             lookup_asks_directory: false,
             listing_brings_attributes: false,
             believes_xattrs: false,
-            direct_reads_ask: false,
+            reads_ask: ReadsAsk::None,
             writer_ignores: false,
+            append_at: AppendAt::End,
             dated_by: DatedBy::Writer,
             write_unit: WriteUnit::Bytes,
             hide_open_as: HideAs::Nothing,

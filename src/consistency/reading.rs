@@ -40,7 +40,7 @@ impl Core<'_> {
             Some(_) => (Vec::new(), Vec::new()),
             None => self.belief.bytes(ino, real, now),
         };
-        let of = self.belief.attributes(ino, now).map(|believed| believed.number);
+        let of = self.belief.fetch_of(ino, now);
         ReadPlan { range, mine, believed, gaps, is_extended, of }
     }
 

@@ -49,7 +49,7 @@ impl Core<'_> {
 
     /// Whether every question and every change goes to the backing directory.
     pub fn is_transparent(&self) -> bool {
-        self.policy.lifetimes.are_zero() && self.routes_all_through()
+        self.policy.lifetimes.are_zero() && self.policy.is_by_time() && self.routes_all_through()
     }
 
     fn delay(&self, class: DelayClass) -> Delay {

@@ -45,7 +45,9 @@ impl Adapter {
         match self.client.shared_locks() {
             Locks::Client => {}
             Locks::Fcntl => wanted.push(InitFlags::FUSE_POSIX_LOCKS),
-            Locks::Shared => wanted.extend([InitFlags::FUSE_POSIX_LOCKS, InitFlags::FUSE_FLOCK_LOCKS]),
+            Locks::Local | Locks::Shared => {
+                wanted.extend([InitFlags::FUSE_POSIX_LOCKS, InitFlags::FUSE_FLOCK_LOCKS])
+            }
         }
         if self.client.needs_permission_checks() {
             // Turns the kernel's own permission checks on, with ACLs.

@@ -288,8 +288,12 @@ pub trait Tunable: Default + Clone + Sized + 'static {
     /// Every knob that has a value of its own as `name=value`, separated by blanks. Rules of the storage are left out where
     /// they are as in `usual`.
     fn line_beside(&self, usual: &Self) -> String {
-        let is_told =
-            |knob: &&Knob<Self>| knob.topic != Topic::Storage || knob.value(self) != knob.value(usual);
+        let is_told = |knob: &&Knob<Self>| {
+            // What others follow is told wherever it is not at its default.
+            let default = Self::default();
+            let usual = if knob.then.is_some() { &default } else { usual };
+            knob.topic != Topic::Storage || knob.value(self) != knob.value(usual)
+        };
         let own = |knob: &Knob<Self>| Some(format!("{}={}", knob.name, (knob.text)(self)?));
         Self::TABLE.iter().filter(is_told).filter_map(own).collect::<Vec<_>>().join(" ")
     }

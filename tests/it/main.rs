@@ -21,6 +21,7 @@ mod mount;
 mod pages;
 mod panics;
 mod permissions;
+mod profiles;
 mod promises;
 mod races;
 mod run;

@@ -58,8 +58,8 @@ class Knobs(TypedDict, total=False):
     change_evidence: str
     #: Whether opening a file asks the store about it, and drops what was read of it if it has changed.
     open_asks: str
-    #: Whether opening a directory asks the store whether it has changed.
-    opendir_asks: bool
+    #: When listing a directory asks the store whether it has changed.
+    listing_asks: str
     #: What becomes of a file whose last name another client has taken away.
     unlinked: str
     #: What makes data land before its time, besides fsync(2).
@@ -70,17 +70,19 @@ class Knobs(TypedDict, total=False):
     listing_brings_attributes: bool
     #: Whether extended attributes are believed, for as long as the other attributes of their file are.
     believes_xattrs: bool
-    #: Whether reads through a file opened with `O_DIRECT` ask the store.
-    direct_reads_ask: bool
+    #: Which reads ask the store whether the file has changed, whatever is believed of it.
+    reads_ask: str
     #: Whether what others write to a file is not seen by a client that has it open for writing.
     writer_ignores: bool
+    #: Where a write to the end of a file goes (`O_APPEND`): to its end, or to where that was when the size was fetched last.
+    append_at: str
     #: Which moment late data is dated with: that of its writer, or that at which the store gets it.
     dated_by: str
     #: In what data is written: the bytes that a program wrote, or the pages in which they are.
     write_unit: str
     #: What a file is renamed to that is open here when its name is removed or replaced: nothing, or a hidden name.
     hide_open_as: str
-    #: Which locks clients share: none (`client`), those of fcntl(2), or those of flock(2), too.
+    #: Which locks clients share: none (`client`; `local` flushes and refreshes), those of fcntl(2), or those of flock(2), too.
     locks: str
     #: Whether locking shared needs a file open for reading, locking exclusively one open for writing; else EBADF.
     locks_need_access: bool
@@ -88,8 +90,8 @@ class Knobs(TypedDict, total=False):
     locks_refresh: bool
     #: What is answered if somebody else has a shared lock.
     lock_conflict: str
-    #: Whether renameat2(2) takes flags; else EINVAL.
-    rename_flags: bool
+    #: Which flags renameat2(2) takes; the others answer EINVAL.
+    rename_flags: str
     #: Calls that the storage does not have, and the errno that each answers: `link=EPERM+setxattr=EOPNOTSUPP`.
     refuses: str
     #: The probability that an operation which can fail does so with EIO, before it has any effect.
@@ -124,14 +126,15 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "names_by": arguments.text,
     "change_evidence": arguments.text,
     "open_asks": arguments.text,
-    "opendir_asks": arguments.switch,
+    "listing_asks": arguments.text,
     "unlinked": arguments.text,
     "flush_on": arguments.text,
     "lookup_asks_directory": arguments.switch,
     "listing_brings_attributes": arguments.switch,
     "believes_xattrs": arguments.switch,
-    "direct_reads_ask": arguments.switch,
+    "reads_ask": arguments.text,
     "writer_ignores": arguments.switch,
+    "append_at": arguments.text,
     "dated_by": arguments.text,
     "write_unit": arguments.text,
     "hide_open_as": arguments.text,
@@ -139,7 +142,7 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "locks_need_access": arguments.switch,
     "locks_refresh": arguments.switch,
     "lock_conflict": arguments.text,
-    "rename_flags": arguments.switch,
+    "rename_flags": arguments.text,
     "refuses": arguments.text,
     "drop_prob": arguments.probability,
     "read_your_writes": arguments.switch,

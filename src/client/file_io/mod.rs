@@ -60,7 +60,10 @@ impl Client {
     ) -> Result<u64, Error> {
         match self.in_force().policy.open_asks {
             OpenAsks::Nothing => {}
-            asks => self.ask_at_open(ino, asks == OpenAsks::Name, provenance)?,
+            asks => {
+                self.ask_at_open(ino, asks == OpenAsks::Name, provenance)?;
+                self.check_opening(caller, ino, provenance)?;
+            }
         }
         let landed = self.table.has_landed(ino);
         let open = |flags| if landed { self.open_real(ino, flags).map(Some) } else { Ok(None) };
@@ -75,6 +78,19 @@ impl Client {
         let descriptor = open(self.backing_flags(flags))?;
         self.change_data(&truncation, provenance)?;
         Ok(self.open_new(ino, flags, descriptor))
+    }
+
+    /// Refuses a caller who may not open a file any more. The kernel has let it by attributes that were believed, and these have
+    /// just been asked for anew. What an ACL grants is left to the kernel.
+    fn check_opening(&self, caller: &Caller, ino: Ino, provenance: &mut Provenance) -> Result<(), Error> {
+        const OTHERS_MAY_SOMETHING: u32 = 0o077;
+        const OWNER_MAY_OPEN: u32 = 0o600;
+        if caller.uid == 0 || !self.needs_permission_checks() {
+            return Ok(());
+        }
+        let attributes = self.view(ino, provenance)?;
+        let bits = if attributes.uid == caller.uid { OWNER_MAY_OPEN } else { OTHERS_MAY_SOMETHING };
+        if attributes.permissions & bits == 0 { Err(Error::AccessDenied) } else { Ok(()) }
     }
 
     fn open_cut(&self, caller: &Caller, ino: Ino, flags: i32) -> Result<u64, Error> {

@@ -10,7 +10,10 @@ use super::{Call, Caller, Client, OpenFile, Provenance, Run};
 use crate::{
     backing::{flags::O_DIRECT, sys},
     client::locked,
-    consistency::{policy::Unlinked, reading::ReadPlan},
+    consistency::{
+        policy::{ReadsAsk, Unlinked},
+        reading::ReadPlan,
+    },
     error::Error,
     operation::Operation,
 };
@@ -97,7 +100,12 @@ impl Client {
         if !file.is_readable() {
             return Err(Error::BadHandle);
         }
-        if file.flags & O_DIRECT != 0 && self.in_force().policy.direct_reads_ask {
+        let asks = match self.in_force().policy.reads_ask {
+            ReadsAsk::None => false,
+            ReadsAsk::Direct => file.flags & O_DIRECT != 0,
+            ReadsAsk::All => true,
+        };
+        if asks && self.believes() {
             self.ask_anew(file.ino, provenance)?;
         }
         if self.shows_backing_bytes(file) {

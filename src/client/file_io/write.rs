@@ -9,6 +9,7 @@ use crate::{
     consistency::{
         Attributes, Change, Ino, Route,
         mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
+        policy::AppendAt,
     },
     error::Error,
     operation::Operation,
@@ -105,6 +106,15 @@ impl Client {
     ) -> Result<usize, Error> {
         let descriptor = self.real_file(file)?;
         let written = match place {
+            Offset::End if self.in_force().policy.append_at == AppendAt::KnownEnd => {
+                let end = match self.lock().belief.last_size(file.ino) {
+                    Some(size) => size,
+                    None => sys::stat(descriptor.as_fd())?.size,
+                };
+                let written = sys::write_at(descriptor.as_fd(), data, end)?;
+                self.lock().belief.note_size(file.ino, end + written as u64);
+                written
+            }
             Offset::End => sys::append(descriptor.as_fd(), data)?,
             Offset::At(offset) => sys::write_at(descriptor.as_fd(), data, offset)?,
         };
@@ -131,17 +141,16 @@ impl Client {
         let ino = file.ino;
         let is_exact = file.flags & O_SYNC != 0 || self.has_part_locked(file.ino);
         self.add_on_base(ino, provenance, |state, base| {
+            let policy = &self.in_force().policy;
             // The end of the file is where this client's programs see it: two appenders here never overwrite each
             // other, two on different clients may.
             let offset = match place {
-                Offset::End => state.in_flight.overlay().view(ino, base, true).size,
+                Offset::End => state.core(policy).end_of(ino, base),
                 Offset::At(offset) => offset,
             };
-            let now = self.now();
-            let policy = &self.in_force().policy;
             let (offset, data) = match is_exact {
                 true => (offset, data),
-                false => state.core(policy).in_units(ino, base, offset, data, now),
+                false => state.core(policy).in_units(ino, base, offset, data, self.now()),
             };
             (Change::Write { ino, offset, data, clears }, stamp)
         })?;

@@ -20,8 +20,10 @@ use crate::{
         view::Hold,
     },
     consistency::{
-        AttributeChange, Change, Ino, Kind, Place, Snapshot, belief::Grounds, inquiry::Entering,
-        policy::FlushPoint,
+        AttributeChange, Change, Ino, Kind, Place, Snapshot,
+        belief::Grounds,
+        inquiry::Entering,
+        policy::{FlushPoint, ListingAsks},
     },
     error::Error,
     operation::Operation,
@@ -224,7 +226,7 @@ impl Client {
     /// An injected fault; ESTALE if it is gone, where the storage asks.
     pub fn opendir(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<u64>> {
         Call::new(self, Operation::Opendir, caller, Subject::Inode(ino), move |client, _, provenance| {
-            if client.in_force().policy.opendir_asks {
+            if client.in_force().policy.listing_asks != ListingAsks::Never {
                 client.ask_at_open(ino, false, provenance)?;
             }
             client.pin(ino);
@@ -247,6 +249,9 @@ impl Client {
         let subject = open.as_ref().map_or(Subject::Everything, |open| Subject::Inode(open.ino));
         Call::new(self, Operation::Readdir, caller, subject, move |client, _, provenance| {
             let open = open?;
+            if offset == 0 && client.in_force().policy.listing_asks == ListingAsks::Rewind {
+                client.ask_anew(open.ino, provenance)?;
+            }
             open.snapshot(offset == 0, || client.listing(open.ino, provenance))
         })
     }

@@ -10,7 +10,11 @@ use crate::{
         view::Hold,
         whereabouts::Progressed,
     },
-    consistency::{Change, Ino, Kind, Place, RenameHow, belief::Grounds, policy::FlushPoint},
+    consistency::{
+        Change, Ino, Kind, Place, RenameHow,
+        belief::Grounds,
+        policy::{FlushPoint, RenameFlag},
+    },
     error::Error,
     operation::Operation,
 };
@@ -32,7 +36,7 @@ impl Client {
         let rename =
             self.call_on_name(Operation::Rename, caller, from, move |client, from, _, provenance| {
                 client.check_name(&to.name)?;
-                if how != RenameHow::Replace && !client.in_force().knobs.rename_flags {
+                if flag_of(how).is_some_and(|flag| !client.in_force().knobs.rename_flags.has(flag)) {
                     return Err(Error::Invalid);
                 }
                 client.check_not_hidden(from)?;
@@ -134,5 +138,13 @@ impl Client {
             (_, Some(_)) if moving == Kind::Directory => Err(Error::NotDirectory),
             _ => Ok(Grounds::default()),
         }
+    }
+}
+
+fn flag_of(how: RenameHow) -> Option<RenameFlag> {
+    match how {
+        RenameHow::Replace => None,
+        RenameHow::NoReplace => Some(RenameFlag::NoReplace),
+        RenameHow::Exchange => Some(RenameFlag::Exchange),
     }
 }

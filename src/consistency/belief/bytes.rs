@@ -17,7 +17,7 @@ pub(super) const PIECE_COST: u64 = 256;
 impl Belief {
     /// The bytes believed within `range` of a file, and the gaps that have to be asked for.
     pub fn bytes(&self, ino: Ino, range: Range<u64>, now: Time) -> (Vec<Segment>, Vec<Range<u64>>) {
-        let of = self.attributes.get(&ino, now).map(|believed| believed.number);
+        let of = self.fetch_of(ino, now);
         match self.contents.get(&ino).filter(|content| Some(content.of) == of) {
             Some(content) => (content.bytes.within(range.clone()), content.bytes.gaps(range)),
             None => (Vec::new(), vec![range]),
@@ -36,7 +36,7 @@ impl Belief {
         now: Time,
     ) -> Vec<Segment> {
         let length = data.len() as u64;
-        let believed = self.attributes.get(&ino, now).map(|believed| believed.number);
+        let believed = self.fetch_of(ino, now);
         if length == 0 || length > self.most / 2 || believed != Some(of) {
             return Vec::new();
         }
@@ -55,6 +55,15 @@ impl Belief {
         }
         self.make_room();
         before
+    }
+
+    /// The number of the fetch of the attributes that bytes go with. Where there is evidence of changes, it counts even when its
+    /// time is over: whoever reads has been answered the attributes, anew if need be.
+    pub fn fetch_of(&self, ino: Ino, now: Time) -> Option<u64> {
+        match self.tracks.version(ino) {
+            0 => self.attributes.get(&ino, now).map(|believed| believed.number),
+            _ => self.attributes.number_of(&ino),
+        }
     }
 
     fn start_content(&mut self, ino: Ino, of: u64) {

@@ -112,6 +112,11 @@ impl Belief {
         self.is_over_under(version, directory, now)
     }
 
+    /// Whether it is known in which state a directory is, so that names can be valid for as long as it stays in that.
+    pub fn knows_state_of(&self, directory: Ino) -> bool {
+        self.tracks.version(directory) != 0
+    }
+
     fn is_over_under(&self, version: Option<u64>, directory: Ino, now: Time) -> bool {
         let may_stand = version.is_some_and(|version| version == self.tracks.version(directory));
         may_stand && self.attributes.get(&directory, now).is_none()

@@ -36,6 +36,8 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub(super) struct Track {
     seen: Seen,
+    /// How long this client takes it to be.
+    size: u64,
     /// Any change since would show.
     is_settled: bool,
     /// For how long it is believed.
@@ -74,6 +76,7 @@ impl Tracks {
         let lifetime = policy.lifetimes.of_attributes(attributes.kind);
         let new = Track {
             seen: Seen::of(attributes),
+            size: attributes.size,
             is_settled: attributes.is_settled,
             lifetime: lifetime.min,
             since: started,
@@ -122,6 +125,17 @@ impl Tracks {
             track.version = self.versions;
         }
         (track.seen, track.is_settled) = (Seen::of(after), after.is_settled);
+    }
+
+    /// The size that an inode had when it was fetched last, or was given here since.
+    pub(super) fn size(&self, ino: Ino) -> Option<u64> {
+        self.of.get(&ino).map(|track| track.size)
+    }
+
+    pub(super) fn set_size(&mut self, ino: Ino, size: u64) {
+        if let Some(track) = self.of.get_mut(&ino) {
+            track.size = size;
+        }
     }
 
     pub(super) fn forget(&mut self, ino: Ino) {

@@ -39,6 +39,11 @@ impl<W> Words<W> {
 }
 
 impl<W: Word> Words<W> {
+    /// All of them.
+    pub const fn all() -> Words<W> {
+        Words { bits: (1 << W::ALL.len()) - 1, of: PhantomData }
+    }
+
     /// Whether it is among them.
     pub fn has(&self, word: W) -> bool {
         self.bits & 1 << word.index() != 0

@@ -82,12 +82,12 @@ fn mount_options_set_what_they_set_on_the_real_storage() {
     assert_eq!((knobs.dir_attr_ttl, knobs.dir_attr_ttl_max), (seconds(30), seconds(99)));
     assert_eq!((knobs.absent_ttl, knobs.name_ttl), (seconds(0), Some(FOREVER)));
     assert_eq!(
-        (knobs.opendir_asks, knobs.write_unit.word(), knobs.open_asks.word()),
-        (false, "bytes", "nothing")
+        (knobs.listing_asks.word(), knobs.write_unit.word(), knobs.open_asks.word()),
+        ("never", "bytes", "nothing")
     );
     let knobs = with_options("nfs4", "actimeo=5,vers=4.0,local_lock=all").unwrap();
     assert_eq!((knobs.attr_ttl, knobs.dir_attr_ttl_max), (seconds(5), seconds(5)));
-    assert_eq!((knobs.open_asks.word(), knobs.locks.word()), ("name", "client"));
+    assert_eq!((knobs.open_asks.word(), knobs.locks.word()), ("name", "local"));
     assert_eq!(with_options("nfs3", "noac").unwrap().write_delay, Delay::fixed_millis(0));
     assert_eq!(with_options("smb", "cache=none,vers=3.1.1").unwrap().attr_ttl, seconds(0));
     assert_eq!(with_options("sshfs", "dcache_timeout=3,idmap=user").unwrap().name_ttl, seconds(3));

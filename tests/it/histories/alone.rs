@@ -3,11 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use chaosfs::{
-    Knobs,
-    clock::Clock,
-    knobs::{Tunable, profiles},
-};
+use chaosfs::{Knobs, clock::Clock, knobs::profiles};
 use proptest::{prelude::*, sample::select};
 
 use crate::sandbox::as_root_among_users;
@@ -47,7 +43,7 @@ impl Case {
         for (knob, value) in [
             ("time_scale", "0.03"),
             ("hide_open_as", "nothing"),
-            ("rename_flags", "true"),
+            ("rename_flags", "noreplace+exchange"),
             ("refuses", "none"),
         ] {
             knobs.set(knob, value).expect("it is right");
@@ -156,8 +152,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 fn case_of_a_profile() -> impl Strategy<Value = Case> {
-    let names: Vec<&'static str> =
-        profiles::names().filter(|name| std::env::var("ONLY").map_or(true, |only| only == *name)).collect();
+    let names: Vec<&'static str> = profiles::names().collect();
     let kernels = vec![Kernel::Forgets, Kernel::Remembers];
     (select(names), any::<bool>(), select(kernels)).prop_map(|(name, looks, kernel)| Case {
         times: Times(0, (0, 0), (0, 0), SAME),

@@ -1,0 +1,6 @@
+//! Clients that behave like real storage.
+
+mod command_line;
+mod locks;
+mod nfstest;
+mod rules;
