@@ -16,6 +16,8 @@ pub enum Purpose {
     Fault,
     /// How long a mutation takes to land.
     Delay,
+    /// How long something that was fetched is believed.
+    Lifetime,
 }
 
 /// One draw: a number in `[0, 1)` and which draw of its stream it was, counted from 0.
@@ -100,6 +102,7 @@ impl Dice {
         let purpose: &[u8] = match purpose {
             Purpose::Fault => b"fault",
             Purpose::Delay => b"delay",
+            Purpose::Lifetime => b"lifetime",
         };
         fnv1a(&[self.client.as_bytes(), purpose, operation.as_bytes(), path])
     }

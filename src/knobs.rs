@@ -50,6 +50,12 @@ crate::knobs! {
         /// Those that change nothing which chaosfs imitates are listed once in the log.
         pub options: String = String::new(), Storage, "CHAOSFS_OPTIONS", then take_profile;
 
+        /// Whether each lifetime and delay is drawn anew, evenly from 0 to what the other knobs say.
+        ///
+        /// A real client may be out of date for any time up to its bound, and a program has to survive each. The draws depend on
+        /// the seed, the path and how often that path was drawn for.
+        pub explore: bool = false, Storage, "CHAOSFS_EXPLORE";
+
         /// How long fetched attributes, names, absent names and listings are believed; 0 asks every time.
         pub meta_ttl: Duration = EVENTUAL.lifetimes.names, Consistency, "CHAOSFS_META_TTL_MS";
 

@@ -157,6 +157,8 @@ impl Client {
     }
 
     fn draw_span(&self, delay: Delay, change: &Change) -> Duration {
+        let explores = self.in_force().knobs.explore;
+        let delay = if explores { Delay { min: Duration::ZERO, ..delay } } else { delay };
         if delay.min == delay.max {
             return delay.min;
         }

@@ -13,8 +13,9 @@ use crate::{
     consistency::{
         Attributes, Ino, Kind, Listing, Origin, Place, Provenance,
         inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
-        policy::Unlinked,
+        policy::{Policy, Unlinked},
     },
+    dice::Purpose,
     error::Error,
     time::{Time, Timestamp},
 };
@@ -209,7 +210,9 @@ impl Client {
             let mut state = self.lock();
             let now = self.now();
             let in_force = self.in_force();
-            let mut core = state.core(&in_force.policy);
+            let explored = fetched.as_ref().filter(|_| in_force.knobs.explore);
+            let explored = explored.map(|_| self.explored(&in_force.policy, inquiry.question().about()));
+            let mut core = state.core(explored.as_ref().unwrap_or(&in_force.policy));
             let step = match fetched.take() {
                 Some(fetched) => core.tell(&mut inquiry, fetched, now),
                 None => core.ask(&mut inquiry, now),
@@ -225,6 +228,15 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// A policy whose lifetimes are drawn for one thing that has been fetched.
+    fn explored(&self, policy: &Policy, (ino, name): (Ino, Option<&[u8]>)) -> Policy {
+        let path = match name {
+            Some(name) => self.path_of(&Place::new(ino, name)),
+            None => self.table.path(ino),
+        };
+        policy.with_share_of_lifetimes(self.dice.draw(Purpose::Lifetime, "fetch", &path).value)
     }
 
     /// A node that is known by its number, with one more lookup counted.

@@ -67,6 +67,9 @@ pub trait Question {
     /// What the backing directory says about it.
     type Fetched;
 
+    /// What it is about: an inode, and the name in it if it is about one.
+    fn about(&self) -> (Ino, Option<&[u8]>);
+
     /// The answer from what the client has already.
     fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Self::Answer>;
 
@@ -170,6 +173,10 @@ impl Question for NameOf {
     type Answer = Bound;
     type Fetched = Option<(Known, Attributes)>;
 
+    fn about(&self) -> (Ino, Option<&[u8]>) {
+        (self.0.directory, Some(&self.0.name))
+    }
+
     fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Bound> {
         let NameOf(place) = self;
         let overlay = core.in_flight.overlay();
@@ -243,6 +250,10 @@ impl Question for BaseOf {
     type Answer = Option<Attributes>;
     type Fetched = Inode;
 
+    fn about(&self) -> (Ino, Option<&[u8]>) {
+        (self.0, None)
+    }
+
     fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Self::Answer> {
         if let Some(made) = core.in_flight.overlay().unlanded(self.0) {
             provenance.add(Origin::InFlight);
@@ -298,6 +309,10 @@ impl Question for Anew {
     type Answer = Option<Attributes>;
     type Fetched = Inode;
 
+    fn about(&self) -> (Ino, Option<&[u8]>) {
+        (self.0, None)
+    }
+
     fn known(&self, core: &Core<'_>, _now: Time, provenance: &mut Provenance) -> Option<Self::Answer> {
         let made = core.in_flight.overlay().unlanded(self.0)?;
         provenance.add(Origin::InFlight);
@@ -347,6 +362,10 @@ impl Question for Entering {
     /// Whether the directory is there.
     type Answer = bool;
     type Fetched = Inode;
+
+    fn about(&self) -> (Ino, Option<&[u8]>) {
+        (self.directory, None)
+    }
 
     fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<bool> {
         if self.is_in_doubt(core, now) {

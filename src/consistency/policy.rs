@@ -342,6 +342,21 @@ impl Policy {
         }
     }
 
+    /// The same with lifetimes of which this share, from 0 to 1, is left.
+    pub fn with_share_of_lifetimes(&self, share: f64) -> Policy {
+        let of = |span: Duration| span.mul_f64(share);
+        let both = |lifetime: Lifetime| Lifetime { min: of(lifetime.min), max: of(lifetime.max) };
+        let Lifetimes { files, directories, names, absences, listings } = self.lifetimes;
+        let lifetimes = Lifetimes {
+            files: both(files),
+            directories: both(directories),
+            names: of(names),
+            absences: of(absences),
+            listings: of(listings),
+        };
+        Policy { lifetimes, ..*self }
+    }
+
     /// Whether time alone ends beliefs and makes changes land.
     pub fn is_by_time(&self) -> bool {
         let plain = Policy { lifetimes: self.lifetimes, delays: self.delays, ..Policy::zero() };

@@ -28,6 +28,8 @@ class Knobs(TypedDict, total=False):
     time_scale: float
     #: Mount options of the profile's storage, as fstab(5) has them, such as `acregmin=1,lookupcache=pos,nocto`.
     options: str
+    #: Whether each lifetime and delay is drawn anew, evenly from 0 to what the other knobs say.
+    explore: bool
     #: How long fetched attributes, names, absent names and listings are believed; 0 asks every time.
     meta_ttl: Span
     #: How long attributes are believed, and the bytes that were read with them.
@@ -111,6 +113,7 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "profile": arguments.text,
     "time_scale": arguments.factor,
     "options": arguments.text,
+    "explore": arguments.switch,
     "meta_ttl": arguments.span,
     "attr_ttl": arguments.or_that_of("meta_ttl", arguments.span),
     "attr_ttl_max": arguments.or_that_of("attr_ttl", arguments.span),

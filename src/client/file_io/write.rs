@@ -1,6 +1,9 @@
 //! Changes of data: writing, cutting, allocating, copying.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
 
 use super::{Caller, Client, OpenFile, Provenance, State, Version, Watched};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
     consistency::{
         Attributes, Change, Ino, Route,
         mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
-        policy::AppendAt,
+        policy::{AppendAt, Policy, Unlinked, WriteUnit},
     },
     error::Error,
     operation::Operation,
@@ -105,8 +108,18 @@ impl Client {
         data: &[u8],
     ) -> Result<usize, Error> {
         let descriptor = self.real_file(file)?;
+        let Policy { write_unit, unlinked, append_at, .. } = self.in_force().policy;
+        if unlinked == Unlinked::Stale
+            && sys::stat(descriptor.as_fd())?.links == 0
+            && !self.lock().has_removed(file.ino)
+        {
+            return Err(Error::Stale);
+        }
         let written = match place {
-            Offset::End if self.in_force().policy.append_at == AppendAt::KnownEnd => {
+            Offset::At(offset) if write_unit == WriteUnit::Pages && file.flags & O_SYNC == 0 => {
+                self.write_pages(file, descriptor.as_fd(), offset, data)?
+            }
+            Offset::End if append_at == AppendAt::KnownEnd => {
                 let end = match self.lock().belief.last_size(file.ino) {
                     Some(size) => size,
                     None => sys::stat(descriptor.as_fd())?.size,
@@ -120,6 +133,25 @@ impl Client {
         };
         self.take_setid(caller, descriptor.as_fd())?;
         Ok(written)
+    }
+
+    /// Writes the whole of the pages that are believed, at once; returns how much of it was asked for.
+    fn write_pages(
+        &self,
+        file: &OpenFile,
+        descriptor: BorrowedFd<'_>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        if self.has_part_locked(file.ino) {
+            return sys::write_at(descriptor, data, offset);
+        }
+        let (start, whole) = self.on_base(file.ino, &mut Provenance::default(), |state, base, now| {
+            let policy = &self.in_force().policy;
+            state.core(policy).in_units(file.ino, base, offset, Arc::from(data), now)
+        })?;
+        let before = usize::try_from(offset - start).unwrap_or(0);
+        Ok(sys::write_at(descriptor, &whole, start)?.saturating_sub(before).min(data.len()))
     }
 
     fn write_late(

@@ -1,8 +1,9 @@
 //! Removing names.
 
-use std::sync::Arc;
+use std::{os::fd::AsFd, sync::Arc};
 
 use crate::{
+    backing::sys,
     client::{
         Caller, Client, Looked, Provenance,
         call::{Call, Run},
@@ -84,7 +85,9 @@ impl Client {
     /// A name went through: if that was the inode's last one, its data in flight, now or later, concerns nobody else.
     pub(super) fn note_removal(&self, subject: Option<&Looked<'_>>) {
         if let Some(subject) = subject
-            && self.stat_landed(subject.ino()).is_some_and(|stat| stat.links == 0)
+            && self.table.has_landed(subject.ino())
+            && let Ok(descriptor) = self.descriptor(subject.ino())
+            && sys::stat(descriptor.as_fd()).is_ok_and(|stat| stat.links == 0)
         {
             self.lock().records.change(subject.ino(), |record| record.is_nameless = true);
         }

@@ -44,6 +44,10 @@ impl Question for EntriesOf {
     /// The same, as the backing directory has them.
     type Fetched = Option<Listing>;
 
+    fn about(&self) -> (Ino, Option<&[u8]>) {
+        (self.directory, None)
+    }
+
     fn known(&self, core: &Core<'_>, now: Time, provenance: &mut Provenance) -> Option<Self::Answer> {
         if core.in_flight.overlay().unlanded(self.directory).is_some() {
             provenance.add(Origin::InFlight);

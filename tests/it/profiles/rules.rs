@@ -195,3 +195,32 @@ fn an_object_appears_as_a_whole_when_it_is_closed() {
     advance(&clients, 5);
     assert_eq!(fs::read_to_string(at(&clients, "B/object")).expect("it is there"), "all of it");
 }
+
+#[test]
+fn exploring_draws_each_lifetime_from_the_seed_and_never_beyond_its_bound() {
+    let ages = |seed| {
+        let mut knobs = Knobs::of_profile("nfs4").expect("a profile");
+        knobs.set("explore", "true").expect("it is right");
+        let builder = Clients::builder().knobs(knobs).seed(seed).manual_clock();
+        let clients = builder.clients(2).mount().expect("two clients");
+        let ages = (0..12).map(|number| {
+            let name = format!("f{number}");
+            fs::write(at(&clients, &format!("A/{name}")), "1").expect("a file");
+            let size = || fs::metadata(at(&clients, &format!("B/{name}"))).expect("it is there").size();
+            assert_eq!(size(), 1);
+            std::thread::sleep(Duration::from_millis(2));
+            fs::write(at(&clients, &format!("A/{name}")), "12").expect("it can be written");
+            (0..60).find(|_| {
+                let is_new = size() == 2;
+                clients.advance(Duration::from_millis(100)).expect("their clocks are moved by hand");
+                is_new
+            })
+        });
+        ages.map(|age| age.expect("no longer than 3 s of a file's lifetime")).collect::<Vec<_>>()
+    };
+    let first = ages(1);
+    assert!(first.iter().all(|age| *age <= 30), "{first:?}");
+    assert!(first.iter().max() > first.iter().min(), "they differ: {first:?}");
+    assert_eq!(ages(1), first, "the same seed, the same ages");
+    assert_ne!(ages(2), first);
+}

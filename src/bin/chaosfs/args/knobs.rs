@@ -158,6 +158,13 @@ fn flag<K: Tunable + Send + Sync>(knob: &'static Knob<K>) -> Arg {
             Topic::Storage => STORAGE,
             Topic::Faults => FAULTS,
         });
+    // One that is off can be switched on by its name alone.
+    let flag = match knob.kind {
+        Kind::Switch if knob.usual() == "false" => {
+            flag.num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
+        _ => flag,
+    };
     let mut summary = knob.summary();
     let flag = match knob.follows {
         Some(leader) => {

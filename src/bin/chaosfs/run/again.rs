@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use chaosfs::knobs::Span;
+use chaosfs::{
+    Knobs,
+    knobs::{Kind, Span, Tunable},
+};
 
 use super::plan::ClientPlan;
 use crate::args::{ClientArg, RunArgs, variable_of_flag};
@@ -15,8 +18,12 @@ use crate::args::{ClientArg, RunArgs, variable_of_flag};
 /// One line that a shell takes, for the run of `args` whose clients are `clients`.
 pub fn command_line(args: &RunArgs, clients: &[ClientPlan]) -> String {
     let mut words = vec![env::args_os().next().unwrap_or_else(|| "chaosfs".into()), "run".into()];
-    let mut flag =
-        |name: &str, value: &OsStr| words.extend([format!("--{name}").into(), value.to_os_string()]);
+    // A switch may go without a value, so one that has it is joined to it.
+    let is_switch = |name: &str| Knobs::knob(name).is_ok_and(|knob| knob.kind == Kind::Switch);
+    let mut flag = |name: &str, value: &OsStr| match is_switch(name) {
+        true => words.push(format!("--{name}={}", value.to_string_lossy()).into()),
+        false => words.extend([format!("--{name}").into(), value.to_os_string()]),
+    };
     if let Some(seed) = common_seed(args, clients) {
         flag("seed", seed.to_string().as_ref());
     }
