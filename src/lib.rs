@@ -75,6 +75,9 @@
 //! A **knob** is an entry of the table in `knobs.rs`, from which come its flag, its variable and all else. What decides what is seen becomes a
 //! field of `consistency/policy.rs`, which the core reads (`consistency/core.rs`): it knows no knobs.
 //!
+//! A **profile** is a file in `profiles/`: values of knobs with their sources. `knobs/profiles/` reads it, and no code asks which it is. A
+//! storage that does what no knob says needs a new knob; one whose rules there are needs a new file and its name in the list.
+//!
 //! What is documented here is what other programs may use. The modules are there for chaosfs's own command line and
 //! tests, and change without notice.
 

@@ -18,6 +18,23 @@
 //!    it is due and all that it needs has landed ([`mutation`]).
 //! 5. An own change drops what was believed about all that it touches, when it is made and when it lands.
 //!
+//! # What storage does besides
+//!
+//! All that is a matter of time is a [`Policy`] of lifetimes and delays. What else a storage does is a rule of it, each of which
+//! one place asks:
+//!
+//! | rule | where |
+//! |---|---|
+//! | lifetimes that double, evidence that a file is as it was, names that are valid while their directory is | [`belief`]: what it remembers of an inode outlives what it believes of it |
+//! | opens, listings and reads that ask whatever is believed | [`inquiry::Anew`], on which the client decides |
+//! | data that lands at flush points | the client hurries it before the call runs |
+//! | sizes, new files, names that land at once while data is late | [`route`] |
+//! | pages that go out whole, the end that an append goes to | [`paging`], [`Core::end_of`] |
+//!
+//! A name that hangs on its directory keeps the third law: it is served for as long as the directory's attributes are, and those
+//! are as old as their own lifetime at most; when they are fetched anew, a change since the name was fetched shows, or is suspected
+//! where the store's clock has not ticked since.
+//!
 //! # Why the laws hold
 //!
 //! *Nothing before it was made, nothing before it is due:* only [`InFlight::start_due`] hands out work, and not
