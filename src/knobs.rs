@@ -7,7 +7,7 @@ use crate::{
         Delays, Lifetimes, Policy,
         policy::{
             AppendAt, DatedBy, Evidence, FlushPoint, HideAs, Lifetime, ListingAsks, LockConflict, Locks,
-            NamesBy, OpenAsks, ReadsAsk, RenameFlag, Unlinked, Words, WriteUnit,
+            NamesBy, OpenAsks, ReadsAsk, RenameFlag, SecondWriter, Unlinked, Words, WriteUnit, WritesAt,
         },
     },
     error::Refusal,
@@ -144,6 +144,14 @@ crate::knobs! {
         /// With `writer`, a whole file that others have written later stays; with `store`, what lands last is on top.
         pub dated_by: DatedBy = EVENTUAL.dated_by, Storage, "CHAOSFS_DATED_BY";
 
+        /// What becomes of late data on a file that others have changed meanwhile.
+        ///
+        /// It `wins`, or it is lost and the next close, fsync or write says ESTALE (`stale`).
+        pub second_writer: SecondWriter = EVENTUAL.second_writer, Storage, "CHAOSFS_SECOND_WRITER";
+
+        /// Where in a file programs may write; elsewhere EINVAL.
+        pub writes_at: WritesAt = EVENTUAL.writes_at, Storage, "CHAOSFS_WRITES_AT";
+
         /// In what data is written: the bytes that a program wrote, or the pages in which they are.
         ///
         /// With `pages`, a page that has been read goes out whole, with the old bytes around the new ones.
@@ -279,6 +287,8 @@ impl Knobs {
             writer_ignores: self.writer_ignores,
             append_at: self.append_at,
             dated_by: self.dated_by,
+            second_writer: self.second_writer,
+            writes_at: self.writes_at,
             write_unit: self.write_unit,
             hide_open_as: self.hide_open_as,
             locks_need_access: self.locks_need_access,

@@ -81,6 +81,23 @@ def test_time_is_moved_by_hand_and_lands_what_is_due() -> None:
         assert os.listdir(b) == ["file"]
 
 
+def test_clients_behave_like_the_storage_of_a_profile() -> None:
+    with Clients({"a": {}, "b": {"options": "acdirmin=10"}}, profile="nfs4", time_scale=0.5, clock="manual") as (a, b):
+        assert not (b / "flag").exists()
+        time.sleep(0.03)  # the clock of the store ticks
+        (a / "flag").write_text("set")
+        b.advance(4.9)
+        assert not (b / "flag").exists()
+        b.advance(0.1)
+        assert (b / "flag").exists()
+        knobs = b.status()["knobs"]
+        assert (knobs["profile"], knobs["dir_attr_ttl"], knobs["time_scale"]) == ("nfs4", "5000ms", 0.5)
+    with pytest.raises(ChaosfsError, match="`nfs5` is not a profile"), Clients(2, profile="nfs5"):
+        pass
+    with pytest.raises(ValueError, match="time_scale: 0 is not a factor"):
+        Clients(2, time_scale=0)
+
+
 def test_clocks_move_together_in_due_order_across_clients() -> None:
     with Clients({"A": {"write_delay": 3.0}, "B": {"write_delay": 1.0}}, clock="manual") as clients:
         a, b = clients

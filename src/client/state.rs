@@ -75,11 +75,13 @@ pub(super) struct Watched {
     pub(super) theirs: Option<Timestamp>,
     /// A change of ours to the whole file was older than theirs and has been given up.
     pub(super) superseded: bool,
+    /// A change of ours came after theirs and was refused, and so is what belongs to it.
+    pub(super) refused: bool,
 }
 
 impl Watched {
     pub(super) fn expecting(expected: Version) -> Watched {
-        Watched { expected: Some(expected), theirs: None, superseded: false }
+        Watched { expected: Some(expected), theirs: None, superseded: false, refused: false }
     }
 }
 

@@ -234,6 +234,26 @@ words! {
 }
 
 words! {
+    /// What becomes of data that lands on a file which others have changed since this client last saw it.
+    pub enum SecondWriter {
+        /// It lands on top.
+        Wins = "wins",
+        /// It is refused: the next close, fsync or write says ESTALE, and the data is lost.
+        Stale = "stale",
+    }
+}
+
+words! {
+    /// Where in a file programs may write.
+    pub enum WritesAt {
+        /// Anywhere.
+        Anywhere = "anywhere",
+        /// At its end; EINVAL elsewhere.
+        End = "end",
+    }
+}
+
+words! {
     /// Which reads of a file ask the store whether it has changed.
     pub enum ReadsAsk {
         /// None but the first after its attributes are over.
@@ -316,6 +336,10 @@ pub struct Policy {
     pub append_at: AppendAt,
     /// Which moment late data is dated with.
     pub dated_by: DatedBy,
+    /// What becomes of data on which others were first.
+    pub second_writer: SecondWriter,
+    /// Where programs may write.
+    pub writes_at: WritesAt,
     /// In what data is written.
     pub write_unit: WriteUnit,
     /// What becomes of an open file whose name is taken away here.
@@ -382,6 +406,8 @@ impl Policy {
             writer_ignores: false,
             append_at: AppendAt::End,
             dated_by: DatedBy::Writer,
+            second_writer: SecondWriter::Wins,
+            writes_at: WritesAt::Anywhere,
             write_unit: WriteUnit::Bytes,
             hide_open_as: HideAs::Nothing,
             locks_need_access: false,

@@ -80,6 +80,10 @@ class Knobs(TypedDict, total=False):
     append_at: str
     #: Which moment late data is dated with: that of its writer, or that at which the store gets it.
     dated_by: str
+    #: What becomes of late data on a file that others have changed meanwhile.
+    second_writer: str
+    #: Where in a file programs may write; elsewhere EINVAL.
+    writes_at: str
     #: In what data is written: the bytes that a program wrote, or the pages in which they are.
     write_unit: str
     #: What a file is renamed to that is open here when its name is removed or replaced: nothing, or a hidden name.
@@ -139,6 +143,8 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "writer_ignores": arguments.switch,
     "append_at": arguments.text,
     "dated_by": arguments.text,
+    "second_writer": arguments.text,
+    "writes_at": arguments.text,
     "write_unit": arguments.text,
     "hide_open_as": arguments.text,
     "locks": arguments.text,

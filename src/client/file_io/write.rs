@@ -12,7 +12,7 @@ use crate::{
     consistency::{
         Attributes, Change, Ino, Route,
         mutation::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE},
-        policy::{AppendAt, Policy, Unlinked, WriteUnit},
+        policy::{AppendAt, Policy, Unlinked, WriteUnit, WritesAt},
     },
     error::Error,
     operation::Operation,
@@ -92,6 +92,12 @@ impl Client {
         self.report_late_error(file)?;
         if data.is_empty() {
             return Ok(0);
+        }
+        if self.in_force().policy.writes_at == WritesAt::End
+            && let Offset::At(offset) = place
+            && offset != self.view(file.ino, provenance)?.size
+        {
+            return Err(Error::Invalid);
         }
         // What it needs does not depend on the bytes: ask with none, to copy them only if they go in flight.
         let shape = Change::Write { ino: file.ino, offset: 0, data: Arc::default(), clears: 0 };

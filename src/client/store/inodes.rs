@@ -9,7 +9,7 @@ use crate::{
     consistency::{
         AttributeChange, Change, Ino,
         acl::{ACCESS_ACL, DEFAULT_ACL},
-        policy::{DatedBy, Policy, Unlinked},
+        policy::{DatedBy, Policy, SecondWriter, Unlinked},
     },
     error::Error,
     time::Timestamp,
@@ -18,6 +18,15 @@ use crate::{
 const CAPABILITIES: &[u8] = b"security.capability";
 
 impl Client {
+    /// Whether a file, as it was found, is not as it was when data for it was put in flight.
+    fn is_changed_by_others(&self, ino: Ino, found: &sys::Stat) -> bool {
+        let mut state = self.lock();
+        let Some(watched) = state.records.watched(ino) else { return false };
+        let now = Version::of(&attributes_of(found));
+        watched.refused |= watched.expected.is_some_and(|expected| expected != now);
+        watched.refused
+    }
+
     pub(super) fn carry_out_data(
         &self,
         ino: Ino,
@@ -32,7 +41,10 @@ impl Client {
             return Ok(Outcome::default());
         }
         let before = sys::stat(fd)?;
-        let Policy { unlinked, dated_by, .. } = self.in_force().policy;
+        let Policy { unlinked, dated_by, second_writer, .. } = self.in_force().policy;
+        if second_writer == SecondWriter::Stale && self.is_changed_by_others(ino, &before) {
+            return Err(Error::Stale);
+        }
         if before.links == 0 && unlinked == Unlinked::Stale && !self.lock().has_removed(ino) {
             return Err(Error::Stale);
         }

@@ -31,7 +31,10 @@ use crate::{
     backing::flags::O_RDWR,
     backing::{Stat, sys},
     client::Client,
-    consistency::{Change, Kind, policy::Unlinked},
+    consistency::{
+        Change, Kind,
+        policy::{Policy, SecondWriter, Unlinked},
+    },
     error::Error,
     time::Timestamp,
 };
@@ -139,7 +142,8 @@ impl Client {
         match outcome {
             Err(error) if error == Error::Stale && manner == Manner::Late && self.table.has_landed(ino) => {
                 self.conflict_on_inode(change, "nothing".to_string(), "unseen");
-                if self.in_force().policy.unlinked == Unlinked::Stale {
+                let Policy { unlinked, second_writer, .. } = self.in_force().policy;
+                if unlinked == Unlinked::Stale || second_writer == SecondWriter::Stale {
                     self.lock().fail(ino, error);
                 }
                 Ok(Outcome::default())

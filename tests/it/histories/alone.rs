@@ -45,6 +45,7 @@ impl Case {
             ("hide_open_as", "nothing"),
             ("rename_flags", "noreplace+exchange"),
             ("refuses", "none"),
+            ("writes_at", "anywhere"),
         ] {
             knobs.set(knob, value).expect("it is right");
         }

@@ -224,3 +224,28 @@ fn exploring_draws_each_lifetime_from_the_seed_and_never_beyond_its_bound() {
     assert_eq!(ages(1), first, "the same seed, the same ages");
     assert_ne!(ages(2), first);
 }
+
+#[test]
+fn the_second_of_two_writers_of_an_object_is_told_at_close() {
+    let clients = clients("gcsfuse");
+    fs::write(at(&clients, "A/object"), "v0").expect("a file");
+    let open = |path: &str| {
+        let mut file = File::options().write(true).truncate(true).open(at(&clients, path)).expect("it opens");
+        file.write_all(path.as_bytes()).expect("it is taken");
+        file
+    };
+    let (a, b) = (open("A/object"), open("B/object"));
+    let close = |file: File| nix::unistd::close(std::os::fd::OwnedFd::from(file));
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(close(a), Ok(()), "the first");
+    assert_eq!(close(b), Err(Errno::ESTALE), "the second");
+    assert_eq!(fs::read_to_string(clients.backing().join("object")).expect("a file"), "A/object");
+}
+
+#[test]
+fn objects_are_written_from_start_to_end() {
+    let clients = clients("goofys");
+    let mut file = File::create(at(&clients, "A/object")).expect("a file");
+    file.write_all(b"one").and_then(|()| file.write_all(b"two")).expect("in sequence");
+    assert_eq!(errno(file.write_at(b"x", 1)), Some(Errno::EINVAL));
+}
