@@ -80,7 +80,7 @@ mod tests {
         knobs.set("absent_ttl", "0").unwrap();
         let written = serde_json::to_string(&knobs).unwrap();
         for part in [
-            r#"{"profile":"eventual","time_scale":1.0,"options":"","meta_ttl":"1500ms","attr_ttl":"meta_ttl","#,
+            r#"{"profile":"eventual","time_scale":1.0,"options":"","explore":false,"meta_ttl":"1500ms","attr_ttl":"meta_ttl","#,
             r#","absent_ttl":"0ms","list_ttl":"meta_ttl","write_delay":"250us..2000ms","resize_delay":"write_delay","#,
             r#","names_by":"time","#,
             r#","drop_prob":0.125,"read_your_writes":false,"max_in_flight":268435456,"max_mutations":7,"#,

@@ -11,7 +11,7 @@ use crate::{
     consistency::{
         attributes::{Attributes, Ino},
         mutation::{Name, Place},
-        policy::{Evidence, NamesBy, Policy},
+        policy::{AppendAt, Evidence, NamesBy, Policy},
     },
     hashing::HashMap,
     time::{Time, Timestamp},
@@ -100,9 +100,10 @@ impl Tracks {
 
     /// Remembers what was judged, if anything hangs on it.
     pub(super) fn keep(&mut self, ino: Ino, judged: &Judged, policy: &Policy) {
-        let Policy { lifetimes, evidence, names_by, .. } = policy;
+        let Policy { lifetimes, evidence, names_by, append_at, .. } = policy;
         let adapts = lifetimes.files.adapts() || lifetimes.directories.adapts();
-        if adapts || *evidence != Evidence::Nothing || *names_by == NamesBy::Directory {
+        let is_appended_to = *append_at == AppendAt::KnownEnd;
+        if is_appended_to || adapts || *evidence != Evidence::Nothing || *names_by == NamesBy::Directory {
             self.versions += 1;
             self.of.insert(ino, judged.track.clone());
         }
