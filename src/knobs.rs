@@ -212,6 +212,7 @@ crate::knobs! {
 
 /// Another profile, or another scale of its time: what has the profile's value gets the new one.
 fn take_profile(knobs: &mut Knobs, before: &Knobs) -> Result<(), Refusal> {
+    knobs.profile = knobs.profile.found()?;
     let (old, new) = (before.of_its_profile()?, knobs.of_its_profile()?);
     for knob in Knobs::TABLE.iter().filter(|knob| knob.then.is_none()) {
         if knob.value(before) == knob.value(&old) {

@@ -86,13 +86,17 @@ impl ProfileName {
         ProfileName(name.to_string())
     }
 
-    /// The name of a profile that can be used.
+    /// Takes a name as it is written: whether there is such a profile shows when it is used.
+    pub(super) fn parse(name: &str) -> Result<ProfileName, Refusal> {
+        Ok(ProfileName::of(name))
+    }
+
+    /// The same profile for a process with another working directory.
     ///
     /// # Errors
     /// As for [`line_of`].
-    pub fn parse(name: &str) -> Result<ProfileName, Refusal> {
-        line_of(name)?;
-        Ok(ProfileName::of(name))
+    pub fn found(&self) -> Result<ProfileName, Refusal> {
+        line_of(&self.0).map(|line| ProfileName::of(&line[0].name))
     }
 
     /// As it is written.
@@ -106,7 +110,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|(name, _)| *name)
 }
 
-/// The profile of this name, or in the file at this path.
+/// The profile of this name, or in the file at this path, which is its name then.
 ///
 /// # Errors
 /// Says which profiles there are; or what is wrong with the file, and where in it.
@@ -114,16 +118,28 @@ pub fn load(name: &str) -> Result<Profile, Refusal> {
     if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
         return Profile::read(name, text);
     }
-    if !name.contains('/') && !name.ends_with(".toml") {
+    if !is_path(name) {
         let known: Vec<_> = names().collect();
         return Err(Refusal::new(format!(
             "`{name}` is not a profile; there are {}; one of your own is a path, such as `./mine.toml`",
             known.join(", ")
         )));
     }
-    let text = fs::read_to_string(Path::new(name));
-    let text = text.map_err(|error| Refusal::new(format!("profile {name}: {error}")))?;
-    Profile::read(name, &text)
+    let refused = |error| Refusal::new(format!("profile {name}: {error}"));
+    let path = std::path::absolute(name).map_err(refused)?;
+    let text = fs::read_to_string(&path).map_err(refused)?;
+    Profile::read(&path.to_string_lossy(), &text)
+}
+
+/// The profile that one extends, by its name or by its path from the folder of that one.
+fn base_of(profile: &Profile) -> Option<String> {
+    let base = profile.extends.clone()?;
+    let folder = Path::new(&profile.name).parent().filter(|_| is_path(&base) && is_path(&profile.name));
+    Some(folder.map_or_else(|| base.clone(), |folder| folder.join(&base).to_string_lossy().into_owned()))
+}
+
+fn is_path(name: &str) -> bool {
+    name.contains('/') || name.ends_with(".toml")
 }
 
 /// The profile of this name and those that it extends, itself first.
@@ -134,16 +150,20 @@ pub fn line_of(name: &str) -> Result<Vec<Profile>, Refusal> {
     let mut line: Vec<Profile> = Vec::new();
     let mut next = Some(name.to_string());
     while let Some(name) = next {
-        if let Some(start) = line.iter().position(|profile| profile.name == name) {
-            let names = line[start..].iter().map(|profile| profile.name.as_str()).chain([name.as_str()]);
-            let circle: Vec<_> = names.collect();
-            return Err(Refusal::new(format!("profile {name}: it extends itself ({})", circle.join(" -> "))));
-        }
         let profile = load(&name).map_err(|refusal| match line.last() {
             Some(before) => Refusal::new(format!("profile {}: extends {refusal}", before.name)),
             None => refusal,
         })?;
-        next = profile.extends.clone();
+        if let Some(start) = line.iter().position(|other| other.name == profile.name) {
+            let names = line[start..].iter().chain([&profile]).map(|profile| profile.name.as_str());
+            let circle: Vec<_> = names.collect();
+            let first = circle[0];
+            return Err(Refusal::new(format!(
+                "profile {first}: it extends itself ({})",
+                circle.join(" -> ")
+            )));
+        }
+        next = base_of(&profile);
         line.push(profile);
     }
     Ok(line)

@@ -141,7 +141,11 @@ impl<K: Tunable> FromArgMatches for TableArgs<K> {
 }
 
 fn flag<K: Tunable + Send + Sync>(knob: &'static Knob<K>) -> Arg {
-    let checked = |text: &str| knob.assign(&mut K::default(), text).map(|()| text.to_string());
+    let checked = |text: &str| {
+        // Which options there are is up to the profile, which another flag may choose.
+        let check = if knob.name == "options" { Knob::assign } else { Knob::set };
+        check(knob, &mut K::default(), text).map(|()| text.to_string())
+    };
     let flag = match knob.name {
         "options" => Arg::new(knob.name).short('o'),
         name => Arg::new(name),

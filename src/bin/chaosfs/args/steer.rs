@@ -58,9 +58,19 @@ impl SetArgs {
                 None => mountpoints.push(word.clone()),
             }
         }
-        self.check_changes().map_err(wrong)?;
+        self.check_changes().and_then(|()| self.find_profile()).map_err(wrong)?;
         self.targets = TargetArgs { mountpoints, over: self.over.clone() };
         self.targets.resolve_some()
+    }
+
+    /// The client's working directory is another one.
+    fn find_profile(&mut self) -> Result<(), Refusal> {
+        for (_, value) in self.changes.iter_mut().filter(|(name, _)| name == "profile") {
+            let mut knobs = Knobs::default();
+            knobs.set("profile", value)?;
+            *value = knobs.profile.as_str().to_string();
+        }
+        Ok(())
     }
 
     fn check_changes(&self) -> Result<(), Refusal> {
