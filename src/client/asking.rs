@@ -4,8 +4,8 @@
 use super::{Client, State, view::Hold};
 use crate::{
     consistency::{
-        Ino, Kind, Known, Listing, Place, Provenance,
-        inquiry::Anew,
+        Ino, Kind, Listing, Place, Provenance,
+        inquiry::{Anew, Bound},
         policy::{NamesBy, OpenAsks},
     },
     error::Error,
@@ -14,9 +14,12 @@ use crate::{
 impl Client {
     /// Fetches the attributes of a directory where what is believed of a name in it is valid only if it has not changed.
     pub(super) fn ask_directory_of(&self, place: &Place, provenance: &mut Provenance) -> Result<(), Error> {
+        let policy = &self.in_force().policy;
+        if policy.names_by == NamesBy::Time && !policy.lookup_asks_directory {
+            return Ok(());
+        }
         let now = self.now();
         let state = self.lock();
-        let policy = &self.in_force().policy;
         let has_no_state =
             policy.names_by == NamesBy::Directory && !state.belief.knows_state_of(place.directory);
         let hangs = has_no_state || state.belief.hangs_on_directory(place, now);
@@ -86,12 +89,10 @@ impl Client {
         }
     }
 
-    /// A name has been looked up in the store: if that is the kernel's second look, what it found is to be opened.
-    pub(super) fn note_found(&self, place: &Place, found: Option<Known>) {
-        let mut state = self.lock();
-        if !state.sought.is_empty()
-            && state.sought.remove(place)
-            && let Some(known) = found
+    /// A name has been looked up whose inode was gone when it was to be opened: what is there now is to be opened.
+    pub(super) fn note_found(&self, state: &mut State, place: &Place, bound: Bound) {
+        if state.sought.remove(place)
+            && let Bound::Found(known, _) = bound
         {
             state.records.change(known.ino, |record| record.is_found = true);
         }

@@ -151,7 +151,6 @@ impl Client {
             let fetch = |_: &NameOf| {
                 let (looked, attributes) = self.fetch_name(place, hold)?.unzip();
                 let known = looked.as_ref().map(Looked::known);
-                self.note_found(place, known);
                 fetched.set(looked);
                 Ok(known.zip(attributes))
             };
@@ -175,6 +174,9 @@ impl Client {
         bound: Bound,
         fetched: &Cell<Option<Looked<'a>>>,
     ) -> Option<Option<Looked<'a>>> {
+        if !state.sought.is_empty() {
+            self.note_found(state, place, bound);
+        }
         let held = match bound {
             Bound::Absent => return Some(None),
             Bound::InFlight(ino) => self.look_up(ino).ok(),

@@ -220,10 +220,16 @@ impl Belief {
         policy: &Policy,
     ) -> Option<Taken> {
         self.number();
-        let judged = self.tracks.judge(ino, &attributes, ticket.started(), policy);
-        // Bytes outlive attributes that are asked for each time, if there is evidence that they are the same.
-        let is_for_bytes = policy.evidence != Evidence::Nothing && judged.track.lifetime.is_zero();
-        let lifetime = if is_for_bytes { Duration::from_nanos(1) } else { judged.track.lifetime };
+        let remembers = policy.remembers();
+        let judged = remembers.then(|| self.tracks.judge(ino, &attributes, ticket.started(), policy));
+        let lifetime = match &judged {
+            None => policy.lifetimes.of_attributes(attributes.kind).min,
+            // Bytes outlive attributes that are asked for each time, if there is evidence that they are the same.
+            Some(judged) if judged.track.lifetime.is_zero() && policy.evidence != Evidence::Nothing => {
+                Duration::from_nanos(1)
+            }
+            Some(judged) => judged.track.lifetime,
+        };
         let (is_lent, before) = (self.is_lent(ino), self.attributes.newest());
         let is_overtaken = match is_lent {
             true => self.attributes.is_overtaken(ticket),
@@ -232,20 +238,12 @@ impl Belief {
         if is_overtaken {
             return None;
         }
-        self.tracks.keep(ino, &judged, policy);
-        let is_written = self.written.contains(&ino);
-        let stays = |content: &Content| is_written || judged.is_same && !content.is_outdated;
-        match self
-            .contents
-            .get_mut(&ino)
-            .filter(|content| stays(content) && self.attributes.newest() > before)
-        {
-            Some(content) => {
-                content.of = self.attributes.newest();
-                content.is_outdated |= !judged.is_same;
-            }
-            None => self.drop_content(ino),
+        let is_same = judged.as_ref().is_some_and(|judged| judged.is_same);
+        if let Some(judged) = judged {
+            self.tracks.keep(ino, judged);
         }
+        let is_believed = self.attributes.newest() > before;
+        self.keep_or_drop_content(ino, is_believed, is_same);
         self.make_room();
         let until = (!is_lent).then(|| ticket.started() + lifetime);
         Some(Taken { shown: self.disguised(ino, attributes), until })

@@ -381,6 +381,13 @@ impl Policy {
         Policy { lifetimes, ..*self }
     }
 
+    /// Whether it matters later how an inode was when it was fetched.
+    pub fn remembers(&self) -> bool {
+        let adapts = self.lifetimes.files.adapts() || self.lifetimes.directories.adapts();
+        let has_evidence = self.evidence != Evidence::Nothing || self.names_by == NamesBy::Directory;
+        adapts || has_evidence || self.append_at == AppendAt::KnownEnd
+    }
+
     /// Whether time alone ends beliefs and makes changes land.
     pub fn is_by_time(&self) -> bool {
         let plain = Policy { lifetimes: self.lifetimes, delays: self.delays, ..Policy::zero() };

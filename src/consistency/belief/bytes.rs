@@ -66,6 +66,21 @@ impl Belief {
         }
     }
 
+    /// Attributes have been fetched: bytes go on being believed with them if they are the same, or if the file is open here for
+    /// writing on a storage where others' changes are ignored then.
+    pub(super) fn keep_or_drop_content(&mut self, ino: Ino, is_believed: bool, is_same: bool) {
+        let is_written = !self.written.is_empty() && self.written.contains(&ino);
+        let of = self.attributes.newest();
+        match self.contents.get_mut(&ino) {
+            Some(content) if is_believed && (is_written || is_same && !content.is_outdated) => {
+                content.of = of;
+                content.is_outdated |= !is_same;
+            }
+            Some(_) => self.drop_content(ino),
+            None => {}
+        }
+    }
+
     fn start_content(&mut self, ino: Ino, of: u64) {
         self.drop_content(ino);
         self.last_serial += 1;

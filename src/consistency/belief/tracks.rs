@@ -11,7 +11,7 @@ use crate::{
     consistency::{
         attributes::{Attributes, Ino},
         mutation::{Name, Place},
-        policy::{AppendAt, Evidence, NamesBy, Policy},
+        policy::{Evidence, Policy},
     },
     hashing::HashMap,
     time::{Time, Timestamp},
@@ -98,15 +98,10 @@ impl Tracks {
         Judged { track: Track { lifetime, version, ..new }, is_same }
     }
 
-    /// Remembers what was judged, if anything hangs on it.
-    pub(super) fn keep(&mut self, ino: Ino, judged: &Judged, policy: &Policy) {
-        let Policy { lifetimes, evidence, names_by, append_at, .. } = policy;
-        let adapts = lifetimes.files.adapts() || lifetimes.directories.adapts();
-        let is_appended_to = *append_at == AppendAt::KnownEnd;
-        if is_appended_to || adapts || *evidence != Evidence::Nothing || *names_by == NamesBy::Directory {
-            self.versions += 1;
-            self.of.insert(ino, judged.track.clone());
-        }
+    /// Remembers what was judged.
+    pub(super) fn keep(&mut self, ino: Ino, judged: Judged) {
+        self.versions += 1;
+        self.of.insert(ino, judged.track);
     }
 
     /// A directory has been found at a name; where it was before, if that was another. It has only one.
