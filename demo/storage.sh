@@ -7,8 +7,8 @@
 on() {
     local profile=$1
     shift
-    mount_client a --profile "$profile" --time-scale 0.1 "$@"
-    mount_client b --profile "$profile" --time-scale 0.1 "$@"
+    mount_client a --profile "$profile" "$@"
+    mount_client b --profile "$profile" "$@"
 }
 
 off() {

@@ -56,7 +56,7 @@ def test_mistakes_are_told_before_anything_is_mounted() -> None:
     for clients, line in [(0, "at least one"), (["a", "a"], "two clients"), (["../a"], "cannot be named")]:
         with pytest.raises(ValueError, match=line):
             Clients(clients)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="'write_dealy' is not a knob; there are meta_ttl, attr_ttl"):
+    with pytest.raises(TypeError, match="'write_dealy' is not a knob; there are profile, time_scale"):
         Clients(2, write_dealy=1)  # type: ignore[call-arg]
 
 

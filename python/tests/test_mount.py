@@ -99,7 +99,8 @@ def test_seconds_become_what_the_client_counts_in(backing: Path, mountpoint: Pat
     with mount(backing, mountpoint, "c", 0.5, (0.25, 1.5), 0, 0.125, 7, max_in_flight=4096) as client:
         status = client.status()
     assert (status["client"], status["seed"], status["clock"]) == ("c", 7, "real")
-    assert status["knobs"] == {
+    expected = {
+        "profile": "eventual",
         "meta_ttl": "500ms",
         "attr_ttl": "meta_ttl",
         "name_ttl": "meta_ttl",
@@ -114,6 +115,14 @@ def test_seconds_become_what_the_client_counts_in(backing: Path, mountpoint: Pat
         "max_mutations": 1000000,
         "max_belief": 67108864,
     }
+    assert {name: status["knobs"][name] for name in expected} == expected
+
+
+def test_a_profile_gives_every_time_that_is_not_given(backing: Path, mountpoint: Path) -> None:
+    with mount(backing, mountpoint, profile="nfs4", options="acregmin=5", rename_delay=0.25) as client:
+        knobs = client.status()["knobs"]
+    names = ("profile", "attr_ttl", "write_delay", "rename_delay", "names_by")
+    assert [knobs[name] for name in names] == ["nfs4", "5000ms", "30000ms", "250ms", "directory"]
 
 
 def test_variables_count_only_where_nothing_is_given(

@@ -98,6 +98,10 @@ def mount(
     drop_prob: float = 0.0,
     seed: int | None = None,
     *,
+    profile: str | None = None,
+    options: str | None = None,
+    time_scale: float | None = None,
+    explore: bool | None = None,
     attr_ttl: Span | None = None,
     name_ttl: Span | None = None,
     absent_ttl: Span | None = None,
@@ -117,17 +121,24 @@ def mount(
 
     Times are seconds, or texts with a unit (``"500ms"``). ``None`` takes the variable of ``chaosfs mount``
     (``CHAOSFS_SEED``, ``CHAOSFS_CLOCK``, ...), else its default. At the end, also by an exception, what is in flight
-    lands; what could not is in the ``ChaosfsError``.
+    lands; what could not is in the ``ChaosfsError``. With a ``profile``, the times that are left at their defaults come from
+    that.
     """
+    times = {"meta_ttl": meta_ttl, "write_delay": write_delay, "rename_delay": rename_delay}
+    if profile is not None:
+        usual = {"meta_ttl": 1.5, "write_delay": 0.8, "rename_delay": 1.2}
+        times = {name: value for name, value in times.items() if value != usual[name]}
     knobs = {
-        "meta_ttl": meta_ttl,
+        **times,
+        "profile": profile,
+        "options": options,
+        "time_scale": time_scale,
+        "explore": explore,
         "attr_ttl": attr_ttl,
         "name_ttl": name_ttl,
         "absent_ttl": absent_ttl,
         "list_ttl": list_ttl,
-        "write_delay": write_delay,
         "create_delay": create_delay,
-        "rename_delay": rename_delay,
         "drop_prob": drop_prob,
         "read_your_writes": read_your_writes,
         "max_in_flight": max_in_flight,
