@@ -35,10 +35,11 @@ pub(super) struct State {
     /// What others have made impossible or invisible, conflict by conflict.
     pub(super) overtaken: Losses,
     pub(super) stopping: bool,
-    /// The names that hide files that are open here, and how many there have been.
     /// Names whose inode was gone when it was to be opened: the kernel looks them up once more, and opens what it finds.
     pub(super) sought: HashSet<Place>,
+    /// The names that hide files that are open here.
     pub(super) hidden: HashMap<Ino, Place>,
+    /// How many of them there have been.
     pub(super) hides: u64,
     /// What is to be logged as acknowledged, if that is wanted.
     pub(super) acknowledged: Vec<Event>,

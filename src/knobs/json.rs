@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Kind, Knob, Knobs, Tunable};
 
+/// A value as JSON has it, and the TOML of a profile, where times may also be whole milliseconds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Value {
+pub(super) enum Value {
     Switch(bool),
     Whole(u64),
     Number(f64),
@@ -29,7 +30,7 @@ impl Value {
     }
 
     /// As [`Knobs::set`] takes it.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Value::Switch(on) => on.to_string(),
             Value::Whole(number) => number.to_string(),

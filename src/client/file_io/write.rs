@@ -122,7 +122,7 @@ impl Client {
             return Err(Error::Stale);
         }
         let written = match place {
-            Offset::At(offset) if write_unit == WriteUnit::Pages && file.flags & O_SYNC == 0 => {
+            Offset::At(offset) if write_unit == WriteUnit::Pages && !self.is_exact(file) => {
                 self.write_pages(file, descriptor.as_fd(), offset, data)?
             }
             Offset::End if append_at == AppendAt::KnownEnd => {
@@ -141,6 +141,12 @@ impl Client {
         Ok(written)
     }
 
+    /// Whether writes go out as they are, whatever the storage's unit: where each is synced, or others may have locked the rest of
+    /// a page (fs/nfs/write.c, `nfs_can_extend_write`).
+    fn is_exact(&self, file: &OpenFile) -> bool {
+        file.flags & O_SYNC != 0 || self.has_part_locked(file.ino)
+    }
+
     /// Writes the whole of the pages that are believed, at once; returns how much of it was asked for.
     fn write_pages(
         &self,
@@ -149,9 +155,6 @@ impl Client {
         offset: u64,
         data: &[u8],
     ) -> Result<usize, Error> {
-        if self.has_part_locked(file.ino) {
-            return sys::write_at(descriptor, data, offset);
-        }
         let (start, whole) = self.on_base(file.ino, &mut Provenance::default(), |state, base, now| {
             let policy = &self.in_force().policy;
             state.core(policy).in_units(file.ino, base, offset, Arc::from(data), now)
@@ -177,7 +180,7 @@ impl Client {
         let stamp = self.clock.wall();
         let clears = self.setid_lost(caller, file.ino, provenance)?;
         let ino = file.ino;
-        let is_exact = file.flags & O_SYNC != 0 || self.has_part_locked(file.ino);
+        let is_exact = self.is_exact(file);
         self.add_on_base(ino, provenance, |state, base| {
             let policy = &self.in_force().policy;
             // The end of the file is where this client's programs see it: two appenders here never overwrite each

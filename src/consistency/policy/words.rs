@@ -58,11 +58,6 @@ impl<W: Word> Words<W> {
     pub fn iter(&self) -> impl Iterator<Item = W> {
         W::ALL.iter().copied().filter(|word| self.has(*word))
     }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.bits == 0
-    }
 }
 
 /// Makes an enum whose variants have words.

@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::text::Value;
-use crate::{error::Refusal, knobs::parse_span, time::Span};
+use crate::{
+    error::Refusal,
+    knobs::{json::Value, parse_span},
+    time::Span,
+};
 
 macro_rules! dialects {
     ($($name:literal),+ $(,)?) => {

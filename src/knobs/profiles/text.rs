@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     error::Refusal,
-    knobs::{Knob, Knobs, Tunable},
+    knobs::{Knob, Knobs, Tunable, json::Value},
 };
 
 /// A kind of storage.
@@ -69,26 +69,6 @@ struct Sourced {
     source: Option<String>,
     #[serde(default)]
     measured: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Value {
-    Switch(bool),
-    Whole(u64),
-    Number(f64),
-    Text(String),
-}
-
-impl Value {
-    pub(super) fn text(&self) -> String {
-        match self {
-            Value::Switch(on) => on.to_string(),
-            Value::Whole(number) => number.to_string(),
-            Value::Number(number) => number.to_string(),
-            Value::Text(text) => text.clone(),
-        }
-    }
 }
 
 /// What chooses a profile is no rule of one.
