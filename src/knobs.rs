@@ -6,8 +6,9 @@ use crate::{
     consistency::{
         Delays, Lifetimes, Policy,
         policy::{
-            AppendAt, DatedBy, Evidence, FlushPoint, HideAs, Lifetime, ListingAsks, LockConflict, Locks,
-            NamesBy, OpenAsks, ReadsAsk, RenameFlag, SecondWriter, Unlinked, Words, WriteUnit, WritesAt,
+            AppendAt, Attempt, DatedBy, Evidence, FlushPoint, HideAs, Lifetime, LinkCounts, ListingAsks,
+            LockConflict, Locks, NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameFlag, RequestsBy, SecondWriter,
+            Unlinked, Words, WriteUnit, WritesAt,
         },
     },
     error::Refusal,
@@ -25,7 +26,7 @@ pub use profiles::ProfileName;
 pub use refused::Refused;
 pub use table::{Kind, Knob, KnobValue, Topic, Tunable};
 pub use values::{
-    Factor, parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch,
+    Factor, Modes, parse_bytes, parse_count, parse_delay, parse_probability, parse_span, parse_switch,
 };
 
 const EVENTUAL: Policy = Policy::eventual();
@@ -106,10 +107,38 @@ crate::knobs! {
         /// With `inode` it asks about the inode that the name is believed to lead to, with `name` also whether it still does.
         pub open_asks: OpenAsks = EVENTUAL.open_asks, Storage, "CHAOSFS_OPEN_ASKS";
 
+        /// What an open that asks answers if its name leads elsewhere by now: what is there now is opened (`again`), or EIO.
+        ///
+        /// With `EIO` it does so for as long as the name is believed.
+        pub open_gone: OpenGone = EVENTUAL.open_gone, Storage, "CHAOSFS_OPEN_GONE";
+
         /// When listing a directory asks the store whether it has changed.
         ///
         /// With `rewind`, also one that is held open asks whenever it is read from the start.
         pub listing_asks: ListingAsks = EVENTUAL.listing_asks, Storage, "CHAOSFS_LISTING_ASKS";
+
+        /// Whether reading a symlink asks the store whether its name still leads to it.
+        pub symlinks_ask: bool = EVENTUAL.symlinks_ask, Storage, "CHAOSFS_SYMLINKS_ASK";
+
+        /// Whether a directory that is held open is listed again when it is read from its start, or shows what it showed first.
+        pub rewind_lists: bool = EVENTUAL.rewind_lists, Storage, "CHAOSFS_REWIND_LISTS";
+
+        /// What requests say of what they are about: which inode it is, or at which path this client knows it.
+        ///
+        /// With `path`, whatever stands at the path now is meant, and ENOENT if there is nothing; with `handle`, an open file is
+        /// still meant itself.
+        pub requests_by: RequestsBy = EVENTUAL.requests_by, Storage, "CHAOSFS_REQUESTS_BY";
+
+        /// Which changes end the belief in what they were about if they fail.
+        pub failure_heals: Words<Attempt> = EVENTUAL.failure_heals, Storage, "CHAOSFS_FAILURE_HEALS";
+
+        /// Which permissions are shown: those that are `stored`, or always these, of files and of directories: `644/755`.
+        ///
+        /// With fixed ones chmod(2) succeeds and changes nothing.
+        pub modes: Modes = Modes::Stored, Storage, "CHAOSFS_MODES";
+
+        /// What stat(2) shows as the number of names: how many there are, or always one (of a directory two: `one-or-two`).
+        pub link_counts: LinkCounts = EVENTUAL.link_counts, Storage, "CHAOSFS_LINK_COUNTS";
 
         /// What becomes of a file whose last name another client has taken away.
         ///
@@ -278,7 +307,13 @@ impl Knobs {
             names_by: self.names_by,
             evidence: self.change_evidence,
             open_asks: self.open_asks,
+            open_gone: self.open_gone,
             listing_asks: self.listing_asks,
+            symlinks_ask: self.symlinks_ask,
+            rewind_lists: self.rewind_lists,
+            requests_by: self.requests_by,
+            failure_heals: self.failure_heals,
+            link_counts: self.link_counts,
             unlinked: self.unlinked,
             flush_on: self.flush_on,
             lookup_asks_directory: self.lookup_asks_directory,

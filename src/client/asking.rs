@@ -6,7 +6,7 @@ use crate::{
     consistency::{
         Ino, Kind, Listing, Place, Provenance,
         inquiry::{Anew, Bound},
-        policy::{NamesBy, OpenAsks},
+        policy::{NamesBy, OpenAsks, OpenGone},
     },
     error::Error,
 };
@@ -60,6 +60,9 @@ impl Client {
         let place = Place::new(directory, &name);
         let is_there = !must_lead || self.leads_to(&place, ino)?;
         let asked = if is_there { self.ask_anew(ino, provenance) } else { Err(Error::Stale) };
+        if asked == Err(Error::Stale) && self.in_force().policy.open_gone == OpenGone::Error {
+            return Err(Error::InputOutput);
+        }
         asked.inspect_err(|error| {
             if *error == Error::Stale {
                 let mut state = self.lock();
@@ -76,6 +79,15 @@ impl Client {
         }
         let found = self.fetch_name(place, Hold::No)?;
         Ok(found.is_some_and(|(looked, _)| looked.ino() == ino))
+    }
+
+    fn distrust_if_elsewhere(&self, place: &Place, listed: Ino) {
+        let now = self.now();
+        let mut state = self.lock();
+        let believed = state.belief.name(place, now).and_then(|believed| believed.value);
+        if believed.is_some_and(|known| known.ino != listed) {
+            state.belief.distrust_name(place);
+        }
     }
 
     /// A name that is believed has been looked up: where opening asks by name, it is this one of several that is meant.
@@ -98,9 +110,11 @@ impl Client {
         }
     }
 
-    /// What is believed of the inodes in a listing is asked for anew, as if it had come with the listing (READDIRPLUS).
-    pub(super) fn ask_about_listed(&self, listing: &Listing, provenance: &mut Provenance) {
-        for (_, ino, _) in listing.iter() {
+    /// What is believed of the inodes in a listing is asked for anew, as if it had come with the listing (READDIRPLUS); so is a
+    /// name that is believed to lead to another inode than the listing says.
+    pub(super) fn ask_about_listed(&self, directory: Ino, listing: &Listing, provenance: &mut Provenance) {
+        for (name, ino, _) in listing.iter() {
+            self.distrust_if_elsewhere(&Place::new(directory, name), ino);
             let is_believed = self.lock().belief.attributes(ino, self.now()).is_some();
             if is_believed {
                 // One that has gone since is missed by whoever asks for it next.

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     backing::sys,
-    consistency::{Attributes, Change, Ino, Provenance, Route, policy::NamesBy},
+    consistency::{
+        Attributes, Change, Ino, Provenance, Route,
+        policy::{Attempt, NamesBy},
+    },
     dice::Purpose,
     error::Error,
     event::{Event, readable},
@@ -77,7 +80,9 @@ impl Client {
     ) -> Result<T, Error> {
         let watched = self.watch_directories(change);
         let outcome = run();
-        self.forget_beliefs(change);
+        if outcome.is_ok() || self.in_force().policy.failure_heals.has(Attempt::of(change)) {
+            self.forget_beliefs(change);
+        }
         self.have_changed_in(&watched);
         outcome
     }

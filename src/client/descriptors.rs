@@ -18,8 +18,8 @@ use std::{
 use super::{Client, open_files::OpenFile, store::Manner};
 use crate::{
     backing::flags::{O_ACCMODE, O_NOATIME, O_NOCTTY, O_SYNC, O_WRONLY},
-    backing::sys,
-    consistency::{Ino, Kind, MutationId, Place},
+    backing::{ROOT, sys},
+    consistency::{Ino, Kind, MutationId, Place, policy::RequestsBy},
     error::Error,
 };
 
@@ -40,6 +40,47 @@ impl Client {
                 self.distrust(ino);
             }
         })
+    }
+
+    /// What is meant by a request about an inode: it, or whatever stands now where this client knows it to be.
+    pub(super) fn requested(&self, ino: Ino) -> Result<Arc<OwnedFd>, Error> {
+        let is_by_path = match self.in_force().policy.requests_by {
+            RequestsBy::Inode => false,
+            RequestsBy::Handle => !self.files.is_open(ino),
+            RequestsBy::Path => true,
+        };
+        match if is_by_path { self.at_its_path(ino)? } else { None } {
+            Some(found) => Ok(found),
+            None => self.descriptor(ino),
+        }
+    }
+
+    /// What is changed: what a request means, or, where a change lands late, the inode itself.
+    pub(super) fn reached(&self, ino: Ino, manner: Manner) -> Result<Arc<OwnedFd>, Error> {
+        if manner == Manner::Through { self.requested(ino) } else { self.descriptor(ino) }
+    }
+
+    /// What stands in the store at the path of an inode. None if the store cannot know that path: some of it is still in flight,
+    /// or the inode has lost it here.
+    fn at_its_path(&self, ino: Ino) -> Result<Option<Arc<OwnedFd>>, Error> {
+        if !self.table.has_landed(ino) || self.lock().has_removed(ino) {
+            return Ok(None);
+        }
+        let mut names = Vec::new();
+        for at in std::iter::once(ino).chain(self.ancestors(ino)).take_while(|at| *at != ROOT) {
+            let (directory, name) = self.table.place(at)?;
+            if self.lock().in_flight.overlay().name(&Place::new(directory, &name)).is_some() {
+                return Ok(None);
+            }
+            names.push(name);
+        }
+        let mut at = self.table.root().clone();
+        for name in names.iter().rev() {
+            at = Arc::new(self.table.retrying(|| sys::open_path(at.as_fd(), name))?);
+        }
+        let is_of_its_kind =
+            Kind::of_mode(sys::stat(at.as_fd())?.mode) == Kind::of_mode(self.table.kind(ino)?);
+        if is_of_its_kind { Ok(Some(at)) } else { Err(Error::Stale) }
     }
 
     /// A descriptor on the file system that holds an inode, or will: on the inode itself, or on the first directory above
@@ -93,7 +134,7 @@ impl Client {
         if Kind::of_mode(self.table.kind(ino)?) != Kind::File {
             return Err(Error::Stale);
         }
-        let node = self.descriptor(ino)?;
+        let node = self.requested(ino)?;
         self.with_permission(ino, || self.table.open_lasting(|| sys::reopen(node.as_fd(), flags)))
     }
 

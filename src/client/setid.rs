@@ -27,6 +27,7 @@ use crate::{
     backing::sys,
     consistency::{Attributes, Ino, Kind, mutation::setid_lost},
     error::Error,
+    knobs::Modes,
 };
 
 impl Client {
@@ -64,6 +65,9 @@ impl Client {
         asked: &SetAttributes,
         provenance: &mut Provenance,
     ) -> Result<Option<u32>, Error> {
+        if self.in_force().knobs.modes != Modes::Stored {
+            return Ok(None);
+        }
         if asked.size.is_some() {
             // Cutting a file takes its bits away itself.
             return Ok(None);

@@ -13,7 +13,7 @@ use crate::{
     consistency::{
         Attributes, Ino, Kind, Listing, Origin, Place, Provenance,
         inquiry::{BaseOf, Bound, EntriesOf, Inode, Inquiry, NameOf, Question, Step},
-        policy::{Policy, Unlinked},
+        policy::{HideAs, Policy, Unlinked},
     },
     dice::Purpose,
     error::Error,
@@ -126,6 +126,7 @@ impl Client {
             // A program may go there without anybody asking again, and stay when it is removed.
             let _ = self.table.descriptor(looked.ino());
         }
+        let attributes = self.as_shown(looked.ino(), attributes);
         Entry { ino: looked.keep(), attributes, lease }
     }
 
@@ -252,7 +253,7 @@ impl Client {
         place: &Place,
         hold: Hold,
     ) -> Result<Option<(Looked<'_>, Attributes)>, Error> {
-        let directory = self.descriptor(place.directory)?;
+        let directory = self.requested(place.directory)?;
         let look = || self.look_at(directory.as_fd(), place, hold);
         match self.with_permission(place.directory, || self.table.retrying(look)) {
             Ok((id, stat)) => Ok(Some((Looked { client: self, id, view: None }, attributes_of(&stat)))),
@@ -282,7 +283,23 @@ impl Client {
     /// The attributes of an inode in this client's view, for the kernel.
     pub(super) fn show(&self, ino: Ino, provenance: &mut Provenance) -> Result<Shown, Error> {
         let attributes = self.view(ino, provenance)?;
-        Ok(Shown { attributes, lease: self.lease(provenance, Some(&attributes)).attributes })
+        let lease = self.lease(provenance, Some(&attributes)).attributes;
+        Ok(Shown { attributes: self.as_shown(ino, attributes), lease })
+    }
+
+    /// Attributes as the storage tells them.
+    fn as_shown(&self, ino: Ino, attributes: Attributes) -> Attributes {
+        let in_force = self.in_force();
+        let Attributes { kind, permissions, links, .. } = attributes;
+        let Policy { hide_open_as, link_counts, .. } = in_force.policy;
+        let links = match link_counts.shown(kind) {
+            // The kernel counts for itself what it has removed, and libfuse hides from it what becomes of that.
+            _ if hide_open_as == HideAs::Fuse && self.lock().hidden.contains_key(&ino) => 0,
+            Some(shown) if !self.lock().has_removed(ino) => shown,
+            _ => links,
+        };
+        let permissions = in_force.knobs.modes.shown(kind).unwrap_or(permissions);
+        Attributes { permissions, links, ..attributes }
     }
 
     /// The attributes of an inode in this client's view.
@@ -316,7 +333,7 @@ impl Client {
     }
 
     pub(super) fn fetch_inode(&self, ino: Ino) -> Result<Inode, Error> {
-        match self.descriptor(ino).and_then(|descriptor| sys::stat(descriptor.as_fd())) {
+        match self.requested(ino).and_then(|descriptor| sys::stat(descriptor.as_fd())) {
             Ok(stat) if stat.links == 0 && self.is_out_of_reach(ino) => {
                 Ok(Inode::Gone { ghost: self.ghost(ino) })
             }
@@ -361,13 +378,13 @@ impl Client {
         provenance.add_all(&part);
         let listing = listing.ok_or(Error::Stale)?;
         if part.origin() == Origin::Backing && self.in_force().policy.listing_brings_attributes {
-            self.ask_about_listed(&listing, provenance);
+            self.ask_about_listed(directory, &listing, provenance);
         }
         Ok(listing)
     }
 
     fn fetch_listing(&self, directory: Ino) -> Result<Listing, Error> {
-        let descriptor = self.descriptor(directory)?;
+        let descriptor = self.requested(directory)?;
         let device = self.table.identity(directory).ok_or(Error::Stale)?.device;
         /// So many entries take memory that is worth asking for.
         const MANY: usize = 4096;

@@ -31,6 +31,7 @@ use super::{
     core::Core,
     mutation::Place,
     overlay::Binding,
+    policy::RequestsBy,
     provenance::{Origin, Provenance},
 };
 use crate::time::Time;
@@ -218,7 +219,8 @@ impl Question for NameOf {
             let shown = may_show.then(|| core.take_attributes(known.ino, attributes, started.at, provenance));
             Bound::Found(known, shown.flatten())
         });
-        if let Some((known, _)) = fetched.filter(|(_, attributes)| attributes.kind == Kind::Directory) {
+        let directory = fetched.filter(|(_, attributes)| attributes.kind == Kind::Directory);
+        if let Some((known, _)) = directory.filter(|_| core.policy.requests_by == RequestsBy::Inode) {
             core.belief.found_directory(known.ino, place);
         }
         let known = fetched.map(|(known, _)| known);

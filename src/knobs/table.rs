@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::profiles::ProfileName;
 use super::refused::Refused;
 use super::values::{
-    Factor, parse_bytes, parse_count, parse_delay, parse_factor, parse_probability, parse_span, parse_switch,
-    parse_word, parse_words, written_bytes,
+    Factor, Modes, parse_bytes, parse_count, parse_delay, parse_factor, parse_probability, parse_span,
+    parse_switch, parse_word, parse_words, written_bytes,
 };
 use crate::{
     consistency::policy::{Word, Words},
@@ -98,6 +98,7 @@ values! {
     Factor: Factor, parse_factor, |factor| factor.0.to_string();
     String: Text, |text: &str| Ok(text.to_string()), Clone::clone;
     ProfileName: Text, ProfileName::parse, |name| name.as_str().to_string();
+    Modes: Text, Modes::parse, ToString::to_string;
     Refused: Text, Refused::parse, ToString::to_string;
     bool: Switch, parse_switch, ToString::to_string;
     u64: Bytes, parse_bytes, ToString::to_string;

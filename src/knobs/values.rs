@@ -1,10 +1,13 @@
 //! Values as people write them: spans of time, delays, probabilities, sizes, switches.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::Delay;
 use crate::{
-    consistency::policy::{Word, Words},
+    consistency::{
+        Kind as FileKind,
+        policy::{Word, Words},
+    },
     error::Refusal,
     time::FOREVER,
 };
@@ -187,6 +190,54 @@ pub fn parse_factor(text: &str) -> Result<Factor, Refusal> {
             "`{text}` is not a factor; write a number from 0.000001 to 1000000, such as `0.1`"
         ))
     })
+}
+
+/// Which permissions are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Modes {
+    /// Those that the store has.
+    Stored,
+    /// Always these.
+    #[expect(missing_docs, reason = "of what they are says their name")]
+    Fixed { files: u32, directories: u32 },
+}
+
+impl Modes {
+    /// What is shown of an inode of this kind, if that is not what the store has. Symlinks are none of both.
+    pub fn shown(self, kind: FileKind) -> Option<u32> {
+        match self {
+            Modes::Fixed { directories, .. } if kind == FileKind::Directory => Some(directories),
+            Modes::Fixed { files, .. } if kind == FileKind::File => Some(files),
+            _ => None,
+        }
+    }
+
+    /// Reads `stored`, or two numbers.
+    ///
+    /// # Errors
+    /// Says what they look like.
+    pub fn parse(text: &str) -> Result<Modes, Refusal> {
+        const MOST: u32 = 0o777;
+        if text == "stored" {
+            return Ok(Modes::Stored);
+        }
+        let octal = |digits| u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= MOST);
+        let both = text.split_once('/').and_then(|(files, directories)| octal(files).zip(octal(directories)));
+        both.map(|(files, directories)| Modes::Fixed { files, directories }).ok_or_else(|| {
+            Refusal::new(format!(
+                "`{text}` is neither `stored` nor octal permissions of files and of directories, such as `644/755`"
+            ))
+        })
+    }
+}
+
+impl fmt::Display for Modes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Modes::Stored => out.write_str("stored"),
+            Modes::Fixed { files, directories } => write!(out, "{files:o}/{directories:o}"),
+        }
+    }
 }
 
 /// Reads one of a few words.

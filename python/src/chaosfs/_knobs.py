@@ -60,8 +60,22 @@ class Knobs(TypedDict, total=False):
     change_evidence: str
     #: Whether opening a file asks the store about it, and drops what was read of it if it has changed.
     open_asks: str
+    #: What an open that asks answers if its name leads elsewhere by now: what is there now is opened (`again`), or EIO.
+    open_gone: str
     #: When listing a directory asks the store whether it has changed.
     listing_asks: str
+    #: Whether reading a symlink asks the store whether its name still leads to it.
+    symlinks_ask: bool
+    #: Whether a directory that is held open is listed again when it is read from its start, or shows what it showed first.
+    rewind_lists: bool
+    #: What requests say of what they are about: which inode it is, or at which path this client knows it.
+    requests_by: str
+    #: Which changes end the belief in what they were about if they fail.
+    failure_heals: str
+    #: Which permissions are shown: those that are `stored`, or always these, of files and of directories: `644/755`.
+    modes: str
+    #: What stat(2) shows as the number of names: how many there are, or always one (of a directory two: `one-or-two`).
+    link_counts: str
     #: What becomes of a file whose last name another client has taken away.
     unlinked: str
     #: What makes data land before its time, besides fsync(2).
@@ -133,7 +147,14 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "names_by": arguments.text,
     "change_evidence": arguments.text,
     "open_asks": arguments.text,
+    "open_gone": arguments.text,
     "listing_asks": arguments.text,
+    "symlinks_ask": arguments.switch,
+    "rewind_lists": arguments.switch,
+    "requests_by": arguments.text,
+    "failure_heals": arguments.text,
+    "modes": arguments.text,
+    "link_counts": arguments.text,
     "unlinked": arguments.text,
     "flush_on": arguments.text,
     "lookup_asks_directory": arguments.switch,

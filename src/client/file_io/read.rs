@@ -109,12 +109,20 @@ impl Client {
             self.ask_anew(file.ino, provenance)?;
         }
         if self.shows_backing_bytes(file) {
-            let mut bytes = Copied::room(size)?;
-            let room = &mut bytes.buffer[..size];
-            bytes.length = sys::read_at(self.real_file(file)?.as_fd(), room, offset)?;
-            return Ok(Bytes::Copied(bytes));
+            return self.read_backing(file, offset, size);
         }
-        self.read_view(file, offset, size, provenance)
+        match self.read_view(file, offset, size, provenance) {
+            // Its path leads nowhere any more, and its handle is still good.
+            Err(Error::NotFound) => self.read_backing(file, offset, size),
+            read => read,
+        }
+    }
+
+    fn read_backing(&self, file: &OpenFile, offset: u64, size: usize) -> Result<Bytes, Error> {
+        let mut bytes = Copied::room(size)?;
+        let room = &mut bytes.buffer[..size];
+        bytes.length = sys::read_at(self.real_file(file)?.as_fd(), room, offset)?;
+        Ok(Bytes::Copied(bytes))
     }
 
     /// Whether a file's bytes are simply those of the backing directory: none are believed, or it is the kernel that

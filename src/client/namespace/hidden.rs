@@ -44,13 +44,15 @@ impl Client {
         Ok(true)
     }
 
-    /// Refuses to take away or to move a name that hides an open file, as the NFS client does (fs/nfs/unlink.c).
+    /// Refuses to take away or to move a name that hides an open file, as the NFS client does (fs/nfs/unlink.c) and libfuse does
+    /// not.
     ///
     /// # Errors
     /// EBUSY.
     pub(super) fn check_not_hidden(&self, place: &Place) -> Result<(), Error> {
-        let is_hidden = self.lock().hidden.values().any(|hidden| hidden == place);
-        if is_hidden { Err(Error::Busy) } else { Ok(()) }
+        let is_refused = self.in_force().policy.hide_open_as == HideAs::Nfs
+            && self.lock().hidden.values().any(|hidden| hidden == place);
+        if is_refused { Err(Error::Busy) } else { Ok(()) }
     }
 
     /// A file has been closed for the last time, or the client leaves: the name that hid it goes.

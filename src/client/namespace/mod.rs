@@ -152,9 +152,12 @@ impl Client {
     /// # Errors
     /// EINVAL if it is none; whatever the backing directory answers.
     pub fn readlink(self: &Arc<Self>, caller: &Caller, ino: Ino) -> Call<'_, impl Run<Vec<u8>>> {
-        Call::new(self, Operation::Readlink, caller, Subject::Inode(ino), move |client, _, _| {
+        Call::new(self, Operation::Readlink, caller, Subject::Inode(ino), move |client, _, provenance| {
             if let Some(target) = client.lock().in_flight.overlay().target(ino) {
                 return Ok(target.to_vec());
+            }
+            if client.in_force().policy.symlinks_ask {
+                client.ask_at_open(ino, true, provenance)?;
             }
             sys::read_link(client.descriptor(ino)?.as_fd())
         })
@@ -252,7 +255,8 @@ impl Client {
             if offset == 0 && client.in_force().policy.listing_asks == ListingAsks::Rewind {
                 client.ask_anew(open.ino, provenance)?;
             }
-            open.snapshot(offset == 0, || client.listing(open.ino, provenance))
+            let is_anew = offset == 0 && client.in_force().policy.rewind_lists;
+            open.snapshot(is_anew, || client.listing(open.ino, provenance))
         })
     }
 

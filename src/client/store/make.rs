@@ -44,7 +44,7 @@ impl Client {
         flags: i32,
         manner: Manner,
     ) -> Result<Outcome, Error> {
-        let directory = self.descriptor(place.directory)?;
+        let directory = self.reached(place.directory, manner)?;
         let at = directory.as_fd();
         let make = || self.make_anew(at, place, attributes, target, flags);
         let made = match self.table.retrying(make) {

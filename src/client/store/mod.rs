@@ -158,7 +158,7 @@ impl Client {
         stamp: Timestamp,
         manner: Manner,
     ) -> Result<Outcome, Error> {
-        let node = self.descriptor(change.subject())?;
+        let node = self.reached(change.subject(), manner)?;
         let changed = match change {
             Change::SetAttributes { change, owner, .. } => {
                 set_attributes(node.as_fd(), change, *owner, stamp)

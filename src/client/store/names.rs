@@ -18,9 +18,9 @@ const RMDIR: &str = "rmdir";
 
 impl Client {
     pub(super) fn carry_out_link(&self, ino: Ino, place: &Place, manner: Manner) -> Result<Outcome, Error> {
-        let directory = self.descriptor(place.directory)?;
+        let directory = self.reached(place.directory, manner)?;
         let at = directory.as_fd();
-        let subject = self.descriptor(ino)?;
+        let subject = self.reached(ino, manner)?;
         match sys::link(subject.as_fd(), at, &place.name) {
             Err(error) if error == Error::Exists && manner == Manner::Late => {
                 let (ours, theirs) = (sys::stat(subject.as_fd())?, sys::stat_at(at, &place.name)?);
@@ -49,7 +49,7 @@ impl Client {
         ino: Ino,
         manner: Manner,
     ) -> Result<Outcome, Error> {
-        let directory = self.descriptor(place.directory)?;
+        let directory = self.reached(place.directory, manner)?;
         let at = directory.as_fd();
         let takes_directories = verb == RMDIR;
         let remove = || match takes_directories {
@@ -100,7 +100,7 @@ impl Client {
         how: RenameHow,
         manner: Manner,
     ) -> Result<Outcome, Error> {
-        let (source, target) = (self.descriptor(from.directory)?, self.descriptor(to.directory)?);
+        let (source, target) = (self.reached(from.directory, manner)?, self.reached(to.directory, manner)?);
         let (source, target) = (source.as_fd(), target.as_fd());
         let flags = match how {
             RenameHow::Replace => 0,

@@ -69,7 +69,7 @@ impl Client {
     ) -> Result<(), Error> {
         let owner = self.owner_to_ask(caller, ino, provenance)?;
         let change = Change::SetXattr { ino, name: name.into(), value: Some(value.into()), owner };
-        let through = |_: &mut _| store::set_xattr(self.descriptor(ino)?.as_fd(), name, value, flags, owner);
+        let through = |_: &mut _| store::set_xattr(self.requested(ino)?.as_fd(), name, value, flags, owner);
         let late = |_: &mut _| {
             let before = self.value_before(ino, name)?;
             match (flags & XATTR_CREATE != 0, flags & XATTR_REPLACE != 0) {
@@ -120,7 +120,7 @@ impl Client {
         let change =
             Change::SetXattr { ino, name: ACCESS_ACL.into(), value: value.as_deref().map(Into::into), owner };
         let through = |_: &mut _| {
-            store::set_xattr(self.descriptor(ino)?.as_fd(), ACCESS_ACL, &acl.to_value(), 0, owner)?;
+            store::set_xattr(self.requested(ino)?.as_fd(), ACCESS_ACL, &acl.to_value(), 0, owner)?;
             if loses_setgid { self.change_attributes(ino, permissions, owner) } else { Ok(()) }
         };
         let late = |_: &mut _| {
@@ -184,7 +184,7 @@ impl Client {
             }
             state.belief.fetch_xattr(ino, now).filter(|_| believes)
         };
-        let fetched = sys::get_xattr(self.descriptor(ino)?.as_fd(), name);
+        let fetched = sys::get_xattr(self.requested(ino)?.as_fd(), name);
         let value = match &fetched {
             Ok(value) => Some(value.as_slice().into()),
             Err(error) if *error == Error::NoData => None,
@@ -218,7 +218,7 @@ impl Client {
             let state = self.lock();
             (state.in_flight.overlay().xattrs(ino), state.in_flight.overlay().unlanded(ino).is_some())
         };
-        let base = if unlanded { Vec::new() } else { sys::list_xattrs(self.descriptor(ino)?.as_fd())? };
+        let base = if unlanded { Vec::new() } else { sys::list_xattrs(self.requested(ino)?.as_fd())? };
         let base = base.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         let mut names: Vec<Vec<u8>> = base.map(<[u8]>::to_vec).collect();
         for (name, is_there) in overlay {
@@ -244,7 +244,7 @@ impl Client {
                 _ => client.owner_to_ask(asked.caller, ino, provenance)?,
             };
             let change = Change::SetXattr { ino, name: name.as_slice().into(), value: None, owner };
-            let through = |_: &mut _| store::remove_xattr(client.descriptor(ino)?.as_fd(), &name, owner);
+            let through = |_: &mut _| store::remove_xattr(client.requested(ino)?.as_fd(), &name, owner);
             let late = |_: &mut _| client.remove_xattr_late(&change, ino, &name);
             client.submit(&change, provenance, through, late)
         })

@@ -53,7 +53,8 @@ impl Belief {
         believed
     }
 
-    /// A directory has been found at a name: what is believed of it at another one goes.
+    /// A directory has been found at a name: what is believed of it at another one goes, as the client of a storage does that
+    /// tells inodes apart.
     pub fn found_directory(&mut self, ino: Ino, at: &Place) {
         if let Some(former) = self.tracks.found(ino, at) {
             self.distrust_name(&former);

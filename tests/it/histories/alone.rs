@@ -46,6 +46,8 @@ impl Case {
             ("rename_flags", "noreplace+exchange"),
             ("refuses", "none"),
             ("writes_at", "anywhere"),
+            ("link_counts", "counted"),
+            ("modes", "stored"),
         ] {
             knobs.set(knob, value).expect("it is right");
         }

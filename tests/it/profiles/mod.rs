@@ -3,4 +3,5 @@
 mod command_line;
 mod locks;
 mod nfstest;
+mod paths;
 mod rules;

@@ -11,21 +11,21 @@ use std::{
 use chaosfs::{Clients, Knobs};
 use nix::errno::Errno;
 
-fn clients(profile: &str) -> Clients {
+pub(super) fn clients(profile: &str) -> Clients {
     let knobs = Knobs::of_profile(profile).expect("a profile");
     Clients::builder().knobs(knobs).manual_clock().clients(2).mount().expect("two clients")
 }
 
-fn at(clients: &Clients, path: &str) -> PathBuf {
+pub(super) fn at(clients: &Clients, path: &str) -> PathBuf {
     let (client, name) = path.split_once('/').expect("a client and a name");
     clients[client].mountpoint().join(name)
 }
 
-fn errno<T>(result: std::io::Result<T>) -> Option<Errno> {
+pub(super) fn errno<T>(result: std::io::Result<T>) -> Option<Errno> {
     result.err().and_then(|error| error.raw_os_error()).map(Errno::from_raw)
 }
 
-fn advance(clients: &Clients, seconds: u64) {
+pub(super) fn advance(clients: &Clients, seconds: u64) {
     clients.advance(Duration::from_secs(seconds)).expect("their clocks are moved by hand");
 }
 
