@@ -6,9 +6,9 @@ use crate::{
     consistency::{
         Delays, Lifetimes, Policy,
         policy::{
-            AppendAt, Attempt, DatedBy, Evidence, FlushPoint, HideAs, Lifetime, LinkCounts, ListingAsks,
-            LockConflict, Locks, NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameFlag, RequestsBy, SecondWriter,
-            Unlinked, Words, WriteUnit, WritesAt,
+            AppendAt, Attempt, DatedBy, DelaysFrom, Evidence, FlushPoint, HideAs, Lifetime, LinkCounts,
+            ListingAsks, LockConflict, Locks, NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameFlag, RequestsBy,
+            SecondWriter, Unlinked, Words, WriteUnit, WritesAt,
         },
     },
     error::Refusal,
@@ -145,6 +145,14 @@ crate::knobs! {
         /// It `stays`, or only those who hold it open get at it (`held`), or nobody does: ESTALE (`stale`).
         pub unlinked: Unlinked = EVENTUAL.unlinked, Storage, "CHAOSFS_UNLINKED";
 
+        /// From when the delays of data, sizes and new files count: each change, or the last close of its file for writing.
+        ///
+        /// With `close`, nothing of a file lands while it is open for writing.
+        pub delays_from: DelaysFrom = EVENTUAL.delays_from, Storage, "CHAOSFS_DELAYS_FROM";
+
+        /// Whether fsync(2) makes what it is about land. Else it returns at once, and nothing is safe.
+        pub fsync_lands: bool = EVENTUAL.fsync_lands, Storage, "CHAOSFS_FSYNC_LANDS";
+
         /// What makes data land before its time, besides fsync(2).
         pub flush_on: Words<FlushPoint> = EVENTUAL.flush_on, Storage, "CHAOSFS_FLUSH_ON";
 
@@ -223,7 +231,8 @@ crate::knobs! {
 
         /// How much memory changes in flight may take before programs that make one wait.
         ///
-        /// Data, names and symlinks count with their bytes, each change with about 0.6 KiB and each new inode with 2 KiB.
+        /// Data, names and symlinks count with their bytes, each change with about 0.6 KiB and each new inode with 2 KiB. Where
+        /// programs would wait for more than ten seconds, the oldest changes land early, as dirty pages do under pressure.
         pub max_in_flight: u64 = 256 << 20, Consistency, "CHAOSFS_MAX_IN_FLIGHT";
 
         /// How many changes may be in flight before programs that make one wait.
@@ -315,6 +324,8 @@ impl Knobs {
             failure_heals: self.failure_heals,
             link_counts: self.link_counts,
             unlinked: self.unlinked,
+            delays_from: self.delays_from,
+            fsync_lands: self.fsync_lands,
             flush_on: self.flush_on,
             lookup_asks_directory: self.lookup_asks_directory,
             listing_brings_attributes: self.listing_brings_attributes,

@@ -171,8 +171,12 @@ impl<'a, R> Call<'a, R> {
         self
     }
 
-    /// One that is over only when its inode has landed and is synced, as by `fsync(2)` or, with `data_only`, `fdatasync(2)`.
+    /// One that is over only when its inode has landed and is synced, as by `fsync(2)` or, with `data_only`, `fdatasync(2)`,
+    /// if the storage does that.
     pub(super) fn until_synced(mut self, data_only: bool) -> Self {
+        if !self.client.in_force().policy.fsync_lands {
+            return self;
+        }
         let About { subject, caller, .. } = &self.work.about;
         self.work.sync = subject.ino().map(|ino| Sync { ino, data_only, thread: caller.thread });
         self

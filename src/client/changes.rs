@@ -9,13 +9,13 @@ use super::{
 use crate::{
     backing::sys,
     consistency::{
-        Attributes, Change, Ino, Provenance, Route,
-        policy::{Attempt, NamesBy},
+        Attributes, Change, DelayClass, Ino, Provenance, Route,
+        policy::{Attempt, DelaysFrom, NamesBy},
     },
     dice::Purpose,
     error::Error,
     event::{Event, readable},
-    time::{Delay, Time, Timestamp},
+    time::{Delay, FOREVER, Time, Timestamp},
 };
 
 /// The directories of a change that is going through, as they were before it.
@@ -31,10 +31,19 @@ impl Client {
         self.lock().has_room(&self.in_force().knobs, bytes)
     }
 
-    /// Calls `done` when there may be room for so many bytes, or with EINTR when the waiting thread has been killed.
+    /// Calls `done` when there may be room for so many bytes, or with EINTR when the waiting thread has been killed. What would
+    /// let it wait for long lands early, the oldest first, as the dirty pages of a real client do where memory is short.
     pub(super) fn wait_for_room(&self, bytes: usize, thread: u32, done: Done) {
+        const LONG: Duration = Duration::from_secs(10);
+        /// Which part of what is in flight makes room at a time.
+        const PART: u64 = 8;
         let mut state = self.lock();
         state.waits.for_room(bytes, thread, done);
+        if !state.in_flight.is_held() {
+            let wanted = (state.in_flight.cost() / PART).max(bytes as u64);
+            let early = state.in_flight.oldest_after(self.now() + LONG, wanted);
+            state.in_flight.hurry(early);
+        }
         drop(state);
         self.work.notify_all();
     }
@@ -151,6 +160,8 @@ impl Client {
         }
         state.belief.changed(&change);
         sys::IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
+        let waits_for_close = is_of_content(&change) && self.waits_for_close(change.subject());
+        let span = if waits_for_close { FOREVER } else { span };
         let (due, mutation) = (self.now() + span, change.verb());
         let path = self.log.wants_operations().then(|| self.path_of_change(&change));
         self.follow(&change, Progressed::Acknowledged);
@@ -159,6 +170,30 @@ impl Client {
         state.acknowledged.extend(path.map(acknowledged));
         self.wake_lander(state);
         Ok(())
+    }
+
+    /// Whether a file is open for writing, where nothing of it leaves before it is closed.
+    fn waits_for_close(&self, ino: Ino) -> bool {
+        self.in_force().policy.delays_from == DelaysFrom::Close && self.files.is_open_for_writing(ino)
+    }
+
+    /// A file has been opened or closed: what is in flight of it waits for its last writer, or for its delay from now on.
+    pub(super) fn count_delays_anew(&self, ino: Ino) {
+        if self.in_force().policy.delays_from == DelaysFrom::Change {
+            return;
+        }
+        let waits_for_close = self.waits_for_close(ino);
+        let mut state = self.lock();
+        let content = state.in_flight.about(ino).filter(|mutation| is_of_content(&mutation.change));
+        for mutation in content.cloned().collect::<Vec<_>>() {
+            let span = match state.core(&self.in_force().policy).route(&mutation.change) {
+                _ if waits_for_close => FOREVER,
+                Route::Late(delay) => self.draw_span(delay, &mutation.change),
+                Route::Through => Duration::ZERO,
+            };
+            state.in_flight.put_at(mutation.id, self.now() + span);
+        }
+        self.wake_lander(&state);
     }
 
     fn draw_span(&self, delay: Delay, change: &Change) -> Duration {
@@ -170,4 +205,9 @@ impl Client {
         let path = self.table.path(change.subject());
         delay.at(self.dice.draw(Purpose::Delay, change.verb(), &path).value)
     }
+}
+
+/// Whether a change makes a file or its content what it is.
+fn is_of_content(change: &Change) -> bool {
+    change.is_data() || change.delay_class() == DelayClass::NewFile
 }

@@ -273,6 +273,29 @@ impl InFlight {
         all
     }
 
+    /// Gives a mutation another time, if it has not been hurried or started.
+    pub fn put_at(&mut self, id: MutationId, due: Time) {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.due > Time::ZERO) else { return };
+        if self.ready.remove(&(entry.due, id)) {
+            self.ready.insert((due, id));
+            entry.due = due;
+        } else if !self.started.contains(&id) {
+            entry.due = due;
+        }
+    }
+
+    /// The oldest mutations that are due after `time`, so many as take `cost` together.
+    pub fn oldest_after(&self, time: Time, cost: u64) -> Vec<MutationId> {
+        let mut taken = 0;
+        let late = self.entries.values().filter(|entry| entry.due > time);
+        let late = late.take_while(|entry| {
+            let is_wanted = taken < cost;
+            taken += entry.mutation.change.cost();
+            is_wanted
+        });
+        late.map(|entry| entry.mutation.id).collect()
+    }
+
     /// Makes everything due at once, and whatever is added from now on. Nothing is held any more.
     pub fn hurry_everything(&mut self) {
         self.hurry = true;

@@ -8,9 +8,9 @@ mod rules;
 use std::time::Duration;
 
 pub use rules::{
-    AppendAt, Attempt, DatedBy, Evidence, FlushPoint, HideAs, LinkCounts, ListingAsks, LockConflict, Locks,
-    NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameFlag, RequestsBy, SecondWriter, Unlinked, WriteUnit,
-    WritesAt,
+    AppendAt, Attempt, DatedBy, DelaysFrom, Evidence, FlushPoint, HideAs, LinkCounts, ListingAsks,
+    LockConflict, Locks, NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameFlag, RequestsBy, SecondWriter,
+    Unlinked, WriteUnit, WritesAt,
 };
 pub use words::{Word, Words};
 
@@ -152,6 +152,10 @@ pub struct Policy {
     pub unlinked: Unlinked,
     /// How long changes take to land.
     pub delays: Delays,
+    /// From when they count.
+    pub delays_from: DelaysFrom,
+    /// Whether fsync(2) waits until what it is about has landed.
+    pub fsync_lands: bool,
     /// What makes data land earlier.
     pub flush_on: Words<FlushPoint>,
     /// Whether looking up a name tells of changes in its directory.
@@ -243,6 +247,8 @@ impl Policy {
             failure_heals: Words::all(),
             link_counts: LinkCounts::Counted,
             unlinked: Unlinked::Stays,
+            delays_from: DelaysFrom::Change,
+            fsync_lands: true,
             flush_on: Words::NONE,
             lookup_asks_directory: false,
             listing_brings_attributes: false,

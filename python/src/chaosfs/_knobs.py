@@ -78,6 +78,10 @@ class Knobs(TypedDict, total=False):
     link_counts: str
     #: What becomes of a file whose last name another client has taken away.
     unlinked: str
+    #: From when the delays of data, sizes and new files count: each change, or the last close of its file for writing.
+    delays_from: str
+    #: Whether fsync(2) makes what it is about land. Else it returns at once, and nothing is safe.
+    fsync_lands: bool
     #: What makes data land before its time, besides fsync(2).
     flush_on: str
     #: Whether looking a name up tells of changes in its directory.
@@ -156,6 +160,8 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "modes": arguments.text,
     "link_counts": arguments.text,
     "unlinked": arguments.text,
+    "delays_from": arguments.text,
+    "fsync_lands": arguments.switch,
     "flush_on": arguments.text,
     "lookup_asks_directory": arguments.switch,
     "listing_brings_attributes": arguments.switch,

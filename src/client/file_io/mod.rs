@@ -106,6 +106,7 @@ impl Client {
         let path = self.table.path(ino);
         let handle = self.files.add(OpenFile::new(ino, path, flags, descriptor, seen));
         self.note_writers(ino);
+        self.count_delays_anew(ino);
         handle
     }
 
@@ -148,6 +149,7 @@ impl Client {
             self.keep_writer(file.ino, descriptor);
         }
         self.note_writers(file.ino);
+        self.count_delays_anew(file.ino);
         if !self.files.is_open(file.ino) {
             self.remove_hidden(file.ino);
         }

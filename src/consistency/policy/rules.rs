@@ -206,6 +206,16 @@ words! {
 }
 
 words! {
+    /// From when the delays of data, of sizes and of new files count.
+    pub enum DelaysFrom {
+        /// From each change.
+        Change = "change",
+        /// From when the last who has the file open for writing closes it.
+        Close = "close",
+    }
+}
+
+words! {
     /// Where in a file programs may write.
     pub enum WritesAt {
         /// Anywhere.

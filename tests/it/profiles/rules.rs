@@ -249,3 +249,29 @@ fn objects_are_written_from_start_to_end() {
     file.write_all(b"one").and_then(|()| file.write_all(b"two")).expect("in sequence");
     assert_eq!(errno(file.write_at(b"x", 1)), Some(Errno::EINVAL));
 }
+
+#[test]
+fn nothing_of_a_file_leaves_before_it_is_closed_where_delays_count_from_that() {
+    let clients = clients("rclone");
+    let mut file = File::create(at(&clients, "A/f")).expect("a file");
+    file.write_all(b"text").expect("it is taken");
+    file.sync_all().expect("it says so");
+    advance(&clients, 60);
+    assert!(!at(&clients, "B/f").exists() && clients.backing().read_dir().expect("a listing").count() == 0);
+    drop(file);
+    let landed = || {
+        advance(&clients, 6);
+        fs::read_to_string(clients.backing().join("f")).unwrap_or_default()
+    };
+    crate::sandbox::eventually("it is uploaded", landed, |text| text == "text");
+}
+
+#[test]
+fn a_file_that_is_larger_than_what_may_be_in_flight_can_be_written_all_the_same() {
+    let mut knobs = Knobs::of_profile("s3fs").expect("a profile");
+    knobs.set("max-in-flight", "1MiB").expect("it is right");
+    let clients = Clients::builder().knobs(knobs).manual_clock().clients(1).mount().expect("a client");
+    let large = vec![7; 5 << 20];
+    fs::write(at(&clients, "A/large"), &large).expect("it is taken");
+    assert!(fs::read(clients.backing().join("large")).expect("a file") == large);
+}
