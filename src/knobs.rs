@@ -7,8 +7,8 @@ use crate::{
         Delays, Lifetimes, Policy,
         policy::{
             AppendAt, Attempt, DatedBy, DelaysFrom, Evidence, FlushPoint, HideAs, Lifetime, LinkCounts,
-            ListingAsks, LockConflict, Locks, NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameFlag, RequestsBy,
-            SecondWriter, Unlinked, Words, WriteUnit, WritesAt,
+            ListingAsks, LockConflict, Locks, NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameBy, RenameFlag,
+            RequestsBy, SecondWriter, Unlinked, Words, WriteUnit, WritesAt,
         },
     },
     error::Refusal,
@@ -144,6 +144,15 @@ crate::knobs! {
         ///
         /// It `stays`, or only those who hold it open get at it (`held`), or nobody does: ESTALE (`stale`).
         pub unlinked: Unlinked = EVENTUAL.unlinked, Storage, "CHAOSFS_UNLINKED";
+
+        /// What a rename is in the store: a `move`, which of `file-move` no directory with anything in it can be, or a `copy`.
+        ///
+        /// With `copy`, the new name appears first, the old one goes `copy-time` later, and a directory goes piece by piece. Only
+        /// then does the call return. With `file-move`, renaming such a directory fails with EMFILE.
+        pub rename_by: RenameBy = EVENTUAL.rename_by, Storage, "CHAOSFS_RENAME_BY";
+
+        /// How long a rename that copies takes for each thing that it copies.
+        pub copy_time: Delay = EVENTUAL.copy_time, Storage, "CHAOSFS_COPY_TIME";
 
         /// From when the delays of data, sizes and new files count: each change, or the last close of its file for writing.
         ///
@@ -324,6 +333,8 @@ impl Knobs {
             failure_heals: self.failure_heals,
             link_counts: self.link_counts,
             unlinked: self.unlinked,
+            rename_by: self.rename_by,
+            copy_time: self.copy_time,
             delays_from: self.delays_from,
             fsync_lands: self.fsync_lands,
             flush_on: self.flush_on,

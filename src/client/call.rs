@@ -3,27 +3,26 @@
 //! 1. **verdict**: the fault injector lets it pass or fails it, before it has any effect;
 //! 2. **room**: one that can add a change waits while too much is in flight;
 //! 3. **run**: the operation itself, which answers from the client's view or makes a change;
-//! 4. **sync**: one that promises safety waits until what it changed has landed and is synced;
+//! 4. **end**: one that promises safety waits until what it changed has landed and is synced, one that makes several steps in
+//!    the store until it has made them;
 //! 5. **answer**: it is logged and answered.
 //!
 //! A call that waits holds no thread: what is left of its life is kept in [`Waits`](super::waits::Waits) and goes on when its
 //! wait is over. A call that panics answers EIO and leaves the client alive.
 
 use std::{
-    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     time::Duration,
 };
 
 use super::{Caller, Client, open_files::OpenFile, sync::Sync, view::Hold};
 use crate::{
     backing::sys,
-    consistency::{Ino, Origin, Place, Provenance, policy::FlushPoint},
+    consistency::{
+        Ino, Origin, Place, Provenance,
+        policy::{FlushPoint, RenameBy},
+    },
     error::Error,
     event::{Event, readable},
     fault::Verdict,
@@ -108,11 +107,19 @@ pub enum Flushed {
     Name(Place),
 }
 
+/// What a call waits for once it has run.
+enum End {
+    /// What it was about is safe.
+    Synced(Sync),
+    /// A rename to this name has landed.
+    Renamed(Place),
+}
+
 /// What a call takes along while it waits.
 struct Work<R> {
     about: About,
     flushed: Option<Flushed>,
-    sync: Option<Sync>,
+    end: Option<End>,
     run: R,
 }
 
@@ -141,7 +148,7 @@ impl<'a, R> Call<'a, R> {
             client,
             data: &[],
             can_add: operation.can_change(),
-            work: Work { about, flushed: None, sync: None, run },
+            work: Work { about, flushed: None, end: None, run },
         }
     }
 
@@ -178,7 +185,15 @@ impl<'a, R> Call<'a, R> {
             return self;
         }
         let About { subject, caller, .. } = &self.work.about;
-        self.work.sync = subject.ino().map(|ino| Sync { ino, data_only, thread: caller.thread });
+        self.work.end = subject.ino().map(|ino| End::Synced(Sync { ino, data_only, thread: caller.thread }));
+        self
+    }
+
+    /// One that is over only when a rename to this name that is made in several steps has made them all.
+    pub(super) fn until_renamed(mut self, to: Place) -> Self {
+        if self.client.in_force().policy.rename_by == RenameBy::Copy {
+            self.work.end = Some(End::Renamed(to));
+        }
         self
     }
 }
@@ -280,12 +295,12 @@ impl<R> Work<R> {
         T: Send + 'static,
         E: Failure,
     {
-        let Work { about, sync, run, .. } = self;
+        let Work { about, end, run, .. } = self;
         let mut provenance = Provenance::default();
         let asked = Asked { caller: &about.caller, data };
         let ran = catch_unwind(AssertUnwindSafe(|| run(client, asked, &mut provenance)));
-        match (sync, ran.unwrap_or_else(|_| Err(Error::InputOutput.into()))) {
-            (Some(sync), Ok(value)) => about.sync(client, sync, (provenance, value), answer),
+        match (end, ran.unwrap_or_else(|_| Err(Error::InputOutput.into()))) {
+            (Some(end), Ok(value)) => about.wait(client, end, (provenance, value), answer),
             (_, result) => about.over(client, &provenance, result, answer),
         }
     }
@@ -316,17 +331,17 @@ impl About {
         }
     }
 
-    fn sync<T, E>(
+    fn wait<T, E>(
         self,
         client: &Arc<Client>,
-        sync: Sync,
+        end: End,
         (provenance, value): (Provenance, T),
         answer: impl FnOnce(Result<T, E>) + Send + 'static,
     ) where
         T: Send + 'static,
         E: Failure,
     {
-        let later = client.clone();
+        let (later, thread) = (client.clone(), self.caller.thread);
         let done = move |synced: Result<(), Error>| {
             if let (Err(_), Subject::File(Ok(file))) = (synced, &self.subject) {
                 // It has just reported the latest landing error.
@@ -334,7 +349,10 @@ impl About {
             }
             self.over(&later, &provenance, synced.map(|()| value).map_err(E::from), answer);
         };
-        client.publish(sync, Box::new(done));
+        match end {
+            End::Synced(sync) => client.publish(sync, Box::new(done)),
+            End::Renamed(to) => client.await_rename(&to, thread, Box::new(done)),
+        }
     }
 
     fn fail<T, E: Failure>(&self, client: &Client, error: Error, answer: impl FnOnce(Result<T, E>)) {
@@ -397,11 +415,6 @@ impl Client {
         })
     }
 
-    /// Writes down something that a person should know.
-    pub fn note(&self, text: String) {
-        self.log.record(&self.clock, &Event::Note { text });
-    }
-
     fn log_answer(&self, about: &About, error: Option<&Error>, provenance: &Provenance) {
         self.log_acknowledged();
         let now = self.now();
@@ -419,29 +432,6 @@ impl Client {
             until: provenance.until(),
         };
         self.log.record(&self.clock, &event);
-    }
-
-    /// Logs what has been acknowledged since the last time. Not as it is: nothing is written under the state's lock.
-    fn log_acknowledged(&self) {
-        let acknowledged = std::mem::take(&mut self.lock().acknowledged);
-        acknowledged.iter().for_each(|event| self.log.record(&self.clock, event));
-    }
-}
-
-/// How often each operation was asked for.
-#[derive(Debug, Default)]
-pub(super) struct OperationCounts([AtomicU64; Operation::ALL.len()]);
-
-impl OperationCounts {
-    pub(super) fn count(&self, operation: Operation) {
-        self.0[operation as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The operations that were asked for and how often.
-    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
-        let named = Operation::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
-        named.map(|(operation, count)| (operation.to_string(), count)).collect()
     }
 }
 

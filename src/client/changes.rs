@@ -12,10 +12,9 @@ use crate::{
         Attributes, Change, DelayClass, Ino, Provenance, Route,
         policy::{Attempt, DelaysFrom, NamesBy},
     },
-    dice::Purpose,
     error::Error,
     event::{Event, readable},
-    time::{Delay, FOREVER, Time, Timestamp},
+    time::{FOREVER, Time, Timestamp},
 };
 
 /// The directories of a change that is going through, as they were before it.
@@ -194,16 +193,6 @@ impl Client {
             state.in_flight.put_at(mutation.id, self.now() + span);
         }
         self.wake_lander(&state);
-    }
-
-    fn draw_span(&self, delay: Delay, change: &Change) -> Duration {
-        let explores = self.in_force().knobs.explore;
-        let delay = if explores { Delay { min: Duration::ZERO, ..delay } } else { delay };
-        if delay.min == delay.max {
-            return delay.min;
-        }
-        let path = self.table.path(change.subject());
-        delay.at(self.dice.draw(Purpose::Delay, change.verb(), &path).value)
     }
 }
 

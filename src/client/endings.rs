@@ -29,6 +29,7 @@ impl Client {
     /// Carries a mutation out on the backing directory, and takes in how that ends.
     pub(super) fn try_to_land(&self, mutation: &Arc<Mutation>) {
         match self.table.retrying(|| self.carry_out(&mutation.change, mutation.stamp, Manner::Late)) {
+            Ok(outcome) if outcome.has_more => self.go_on_with(mutation),
             Ok(outcome) if outcome.is_unreachable => {
                 let state = self.lock();
                 let fallen = with_what_falls(&state, mutation);
@@ -52,6 +53,15 @@ impl Client {
             }
             Err(error) => self.give_up(mutation, error),
         }
+    }
+
+    /// A landing that takes several steps has made one. While leaving there is no time between them.
+    fn go_on_with(&self, mutation: &Arc<Mutation>) {
+        let span = self.draw_span(self.in_force().policy.copy_time, &mutation.change);
+        let mut state = self.lock();
+        let then = if state.leaving { Time::ZERO } else { self.now() + span };
+        state.in_flight.goes_on(mutation.id, then);
+        self.wake_lander(&state);
     }
 
     /// What a landing has left of an inode that it touched.

@@ -14,9 +14,10 @@ use super::{Client, State, endings::LAST_RETRY, locked, prepare_thread, tidying:
 use crate::{
     backing::sys,
     clock::{Clock, Deadline},
-    consistency::Mutation,
+    consistency::{Change, Mutation},
+    dice::Purpose,
     error::Error,
-    time::Time,
+    time::{Delay, Time},
 };
 
 /// Threads that land. Two, so that one slow landing does not hold up all others.
@@ -206,6 +207,17 @@ impl Client {
             landed.or_else(|_| catch_unwind(AssertUnwindSafe(|| self.put_off(mutation, Error::InputOutput))));
         self.counters.landings.fetch_add(1, Ordering::Relaxed);
         self.progress.step();
+    }
+
+    /// How long a change takes to land, or one step of it.
+    pub(super) fn draw_span(&self, delay: Delay, change: &Change) -> Duration {
+        let explores = self.in_force().knobs.explore;
+        let delay = if explores { Delay { min: Duration::ZERO, ..delay } } else { delay };
+        if delay.min == delay.max {
+            return delay.min;
+        }
+        let path = self.table.path(change.subject());
+        delay.at(self.dice.draw(Purpose::Delay, change.verb(), &path).value)
     }
 
     /// Lands everything now and returns when that is done, when `give_up` becomes true, or when what is left hangs. The

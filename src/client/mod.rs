@@ -35,6 +35,7 @@ mod endings;
 #[cfg(test)]
 mod failures;
 mod file_io;
+mod journal;
 mod known;
 mod lander;
 mod lending;
@@ -118,7 +119,8 @@ use crate::{
     terms::Terms,
     time::Time,
 };
-use call::{OperationCounts, Subject};
+use call::Subject;
+use journal::OperationCounts;
 use known::Looked;
 use open_files::OpenFiles;
 use progress::Progress;

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard,
@@ -12,7 +13,7 @@ use std::{
 use super::{Client, State, locked, records::InodeRecord, store::Manner, waits::Done};
 use crate::{
     backing::sys,
-    consistency::{Ino, MutationId},
+    consistency::{Change, Ino, MutationId, Place},
     error::Error,
     time::Time,
 };
@@ -63,6 +64,24 @@ impl Client {
             drop(state);
             return done(Ok(()));
         }
+        state.waits.for_landing(missing, thread, done);
+        self.land_hurried(state);
+    }
+
+    /// Calls `done` when the renames to this name that are in flight have landed, in their own time; what is due lands now.
+    pub(super) fn await_rename(self: &Arc<Self>, to: &Place, thread: u32, done: Done) {
+        let mut state = self.lock();
+        let leads_there = |change: &Change| matches!(change, Change::Rename { to: there, .. } if there == to);
+        let ids = state.in_flight.all().filter(|(mutation, _)| leads_there(&mutation.change));
+        let missing: BTreeSet<MutationId> = ids.map(|(mutation, _)| mutation.id).collect();
+        if missing.is_empty() {
+            drop(state);
+            return done(Ok(()));
+        }
+        let now = self.now();
+        let due = missing.iter().copied().filter(|id| state.in_flight.due(*id).is_some_and(|due| due <= now));
+        let due: Vec<MutationId> = due.collect();
+        state.in_flight.hurry(due);
         state.waits.for_landing(missing, thread, done);
         self.land_hurried(state);
     }

@@ -273,6 +273,13 @@ impl InFlight {
         all
     }
 
+    /// A started mutation has made a step, and makes the next one at `then`.
+    pub fn goes_on(&mut self, id: MutationId, then: Time) {
+        self.started.remove(&id);
+        self.entry(id).due = then;
+        self.ready.insert((then, id));
+    }
+
     /// Gives a mutation another time, if it has not been hurried or started.
     pub fn put_at(&mut self, id: MutationId, due: Time) {
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.due > Time::ZERO) else { return };

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 pub use rules::{
     AppendAt, Attempt, DatedBy, DelaysFrom, Evidence, FlushPoint, HideAs, LinkCounts, ListingAsks,
-    LockConflict, Locks, NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameFlag, RequestsBy, SecondWriter,
-    Unlinked, WriteUnit, WritesAt,
+    LockConflict, Locks, NamesBy, OpenAsks, OpenGone, ReadsAsk, RenameBy, RenameFlag, RequestsBy,
+    SecondWriter, Unlinked, WriteUnit, WritesAt,
 };
 pub use words::{Word, Words};
 
-use super::{attributes::Kind, mutation::DelayClass};
+use super::{
+    attributes::Kind,
+    mutation::{Change, DelayClass, RenameHow},
+};
 use crate::time::Delay;
 
 /// How long attributes are believed: `min` after a change was seen, and doubled up to `max` each time a refetch finds none
@@ -152,7 +155,11 @@ pub struct Policy {
     pub unlinked: Unlinked,
     /// How long changes take to land.
     pub delays: Delays,
-    /// From when they count.
+    /// What a rename is.
+    pub rename_by: RenameBy,
+    /// How long each thing that it copies takes.
+    pub copy_time: Delay,
+    /// From when delays count.
     pub delays_from: DelaysFrom,
     /// Whether fsync(2) waits until what it is about has landed.
     pub fsync_lands: bool,
@@ -217,6 +224,11 @@ impl Policy {
         Policy { lifetimes, ..*self }
     }
 
+    /// Whether a change is a rename that copies.
+    pub fn copies(&self, change: &Change) -> bool {
+        self.rename_by == RenameBy::Copy && matches!(change, Change::Rename { how: RenameHow::Replace, .. })
+    }
+
     /// Whether it matters later how an inode was when it was fetched.
     pub fn remembers(&self) -> bool {
         let adapts = self.lifetimes.files.adapts() || self.lifetimes.directories.adapts();
@@ -247,6 +259,8 @@ impl Policy {
             failure_heals: Words::all(),
             link_counts: LinkCounts::Counted,
             unlinked: Unlinked::Stays,
+            rename_by: RenameBy::Move,
+            copy_time: Delay::ZERO,
             delays_from: DelaysFrom::Change,
             fsync_lands: true,
             flush_on: Words::NONE,

@@ -5,6 +5,7 @@
 //!
 //! - nothing delays it: its class has no delay and landing is not held, or the client is leaving and delays nothing new,
 //!   or it is data of a file that is lent, which other programs of this client read in the store;
+//! - it is one step in the store, which a rename is not where that copies;
 //! - nothing in flight is in its way ([`mutation`](super::mutation) says what must land before what).
 //!
 //! What goes late may find at the end of its call that the reason is gone. It then lands at once.
@@ -12,6 +13,7 @@
 use super::{
     core::Core,
     mutation::{Change, DelayClass},
+    policy::RenameBy,
 };
 use crate::time::Delay;
 
@@ -30,7 +32,8 @@ impl Core<'_> {
         let class = change.delay_class();
         let is_data = matches!(class, DelayClass::Data | DelayClass::Size);
         let is_lent = is_data && self.belief.is_lent(change.subject());
-        if (is_lent || self.applies_at_once(class)) && !self.in_flight.blocks(change) {
+        let is_at_once = is_lent || self.applies_at_once(class);
+        if is_at_once && !self.policy.copies(change) && !self.in_flight.blocks(change) {
             Route::Through
         } else {
             Route::Late(self.delay(class))
@@ -44,7 +47,8 @@ impl Core<'_> {
 
     /// Whether every change goes through.
     pub fn routes_all_through(&self) -> bool {
-        self.policy.delays.are_zero() && self.in_flight.is_empty() && !self.in_flight.is_held()
+        let is_one_step = self.policy.rename_by != RenameBy::Copy;
+        is_one_step && self.policy.delays.are_zero() && self.in_flight.is_empty() && !self.in_flight.is_held()
     }
 
     /// Whether every question and every change goes to the backing directory.

@@ -11,7 +11,7 @@ use crate::architecture::{Source, first_word, sources};
 const LAYERS: &[(&str, &[&str])] = &[
     (
         "the state and its lock",
-        &["mod", "state", "records", "waits", "progress", "losses", "open_files", "lending"],
+        &["mod", "state", "records", "waits", "progress", "losses", "open_files", "lending", "journal"],
     ),
     ("where inodes are", &["whereabouts"]),
     ("descriptors on the backing directory", &["descriptors"]),

@@ -78,6 +78,10 @@ class Knobs(TypedDict, total=False):
     link_counts: str
     #: What becomes of a file whose last name another client has taken away.
     unlinked: str
+    #: What a rename is in the store: a `move`, which of `file-move` no directory with anything in it can be, or a `copy`.
+    rename_by: str
+    #: How long a rename that copies takes for each thing that it copies.
+    copy_time: Delay
     #: From when the delays of data, sizes and new files count: each change, or the last close of its file for writing.
     delays_from: str
     #: Whether fsync(2) makes what it is about land. Else it returns at once, and nothing is safe.
@@ -160,6 +164,8 @@ _TEXTS: dict[str, Callable[[str, object], str]] = {
     "modes": arguments.text,
     "link_counts": arguments.text,
     "unlinked": arguments.text,
+    "rename_by": arguments.text,
+    "copy_time": arguments.delay,
     "delays_from": arguments.text,
     "fsync_lands": arguments.switch,
     "flush_on": arguments.text,

@@ -13,7 +13,7 @@ use crate::{
     consistency::{
         Change, Ino, Kind, Place, RenameHow,
         belief::Grounds,
-        policy::{FlushPoint, RenameFlag},
+        policy::{FlushPoint, RenameBy, RenameFlag},
     },
     error::Error,
     operation::Operation,
@@ -33,8 +33,9 @@ impl Client {
     ) -> Call<'_, impl Run<()>> {
         let (from, to) = (Place::new(from.0, from.1), Place::new(to.0, to.1));
         let (moved, stays_there) = (from.clone(), from.directory == to.directory);
-        let rename =
-            self.call_on_name(Operation::Rename, caller, from, move |client, from, _, provenance| {
+        let new_name = to.clone();
+        let rename = self
+            .call_on_name(Operation::Rename, caller, from, move |client, from, _, provenance| {
                 client.check_name(&to.name)?;
                 if flag_of(how).is_some_and(|flag| !client.in_force().knobs.rename_flags.has(flag)) {
                     return Err(Error::Invalid);
@@ -43,7 +44,8 @@ impl Client {
                 client.check_not_hidden(&to)?;
                 while !client.try_rename(from, &to, how, provenance)? {}
                 Ok(())
-            });
+            })
+            .until_renamed(new_name);
         if stays_there { rename.flushes(FlushPoint::Rename, Flushed::Name(moved)) } else { rename }
     }
 
@@ -72,6 +74,7 @@ impl Client {
         {
             return Ok(false);
         }
+        self.check_may_move(source.ino(), provenance)?;
         let with_kind = |looked: &Looked<'_>| {
             (looked.ino(), Kind::of_mode(self.table.kind(looked.ino()).unwrap_or_default()))
         };
@@ -87,6 +90,18 @@ impl Client {
         };
         let late = |provenance: &mut _| self.rename_late(&change, names, provenance);
         self.submit(&change, provenance, through, late)
+    }
+
+    /// Refuses to move a directory with anything in it where the store would have to copy all that.
+    fn check_may_move(&self, ino: Ino, provenance: &mut Provenance) -> Result<(), Error> {
+        let moves_files_only = self.in_force().policy.rename_by == RenameBy::FileMove;
+        if !moves_files_only || Kind::of_mode(self.table.kind(ino)?) != Kind::Directory {
+            return Ok(());
+        }
+        match self.check_empty(ino, provenance) {
+            Err(Error::NotEmpty) => Err(Error::TooManyOpen),
+            checked => checked.map(drop),
+        }
     }
 
     /// Moves whatever stands there.

@@ -104,7 +104,7 @@ impl Client {
             let watched = Watched::expecting(Version::of(&attributes_of(&stat)));
             self.lock().records.change(ino, |record| record.watched = Some(watched));
         }
-        Ok(Outcome { stat: Some(stat), opened, is_theirs, is_unreachable: false })
+        Ok(Outcome { stat: Some(stat), opened, is_theirs, ..Outcome::default() })
     }
 
     fn make_anew(

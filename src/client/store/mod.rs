@@ -21,6 +21,7 @@
 //! | data, attributes | the file removed by somebody | changed where nobody sees it |
 
 mod conflicts;
+mod copying;
 mod inodes;
 mod make;
 mod names;
@@ -63,6 +64,8 @@ pub(in crate::client) struct Outcome {
     pub(in crate::client) opened: Option<OwnedFd>,
     /// The store stays as somebody else has left it, and its times are theirs.
     pub(in crate::client) is_theirs: bool,
+    /// This was one step, and there are more.
+    pub(in crate::client) has_more: bool,
     /// There is no place any more where the change could be seen.
     pub(in crate::client) is_unreachable: bool,
 }

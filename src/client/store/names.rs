@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Manner, Outcome, is_directory};
+use super::{Manner, Outcome, copying::Ends, is_directory};
 use crate::{
     backing::{
         Identity, Stat,
@@ -10,7 +10,7 @@ use crate::{
         sys,
     },
     client::{Client, view::attributes_of},
-    consistency::{Change, Ino, Place, RenameHow},
+    consistency::{Change, Ino, Place, RenameHow, policy::RenameBy},
     error::Error,
 };
 
@@ -111,6 +111,11 @@ impl Client {
             sys::rename(source, &from.name, target, &to.name, flags)?;
             return Ok(Outcome::default());
         }
+        let ends = Ends { source: (source, from), target: (target, to) };
+        let copies = self.in_force().policy.rename_by == RenameBy::Copy && how == RenameHow::Replace;
+        if copies && self.has_begun_to_copy(&ends, ino)? {
+            return Ok(Outcome { has_more: self.copy_on(&ends, ino)?, ..Outcome::default() });
+        }
         if let Some(replaced) = replaced {
             self.hold_on_to(replaced);
         }
@@ -146,7 +151,7 @@ impl Client {
             (None, Some(_)) => self.conflict_with_nothing("rename", to, "renamed"),
             _ => {}
         }
-        Ok(Outcome::default())
+        Ok(Outcome { has_more: copies && self.leave_behind(&ends)?, ..Outcome::default() })
     }
 
     /// A late rename failed: if it is for what others have done, it is a conflict, and dropped.

@@ -72,6 +72,19 @@ words! {
 }
 
 words! {
+    /// What a rename is in the store.
+    pub enum RenameBy {
+        /// One step.
+        Move = "move",
+        /// One step for files and for empty directories; other directories cannot be renamed: EMFILE (gcsfuse, fs/fs.go, on buckets
+        /// that know no directories).
+        FileMove = "file-move",
+        /// Copying everything to the new name and then removing it at the old one, of a directory one after the other.
+        Copy = "copy",
+    }
+}
+
+words! {
     /// What a client tries to change.
     pub enum Attempt {
         /// A name and a new inode.

@@ -48,6 +48,7 @@ impl Case {
             ("writes_at", "anywhere"),
             ("link_counts", "counted"),
             ("modes", "stored"),
+            ("rename_by", "move"),
         ] {
             knobs.set(knob, value).expect("it is right");
         }

@@ -3,5 +3,6 @@
 mod command_line;
 mod locks;
 mod nfstest;
+mod objects;
 mod paths;
 mod rules;
