@@ -108,11 +108,12 @@ pub enum Flushed {
 }
 
 /// What a call waits for once it has run.
+#[derive(Clone, Copy)]
 enum End {
     /// What it was about is safe.
     Synced(Sync),
-    /// A rename to this name has landed.
-    Renamed(Place),
+    /// The rename of what it was about has landed.
+    Renamed,
 }
 
 /// What a call takes along while it waits.
@@ -189,10 +190,10 @@ impl<'a, R> Call<'a, R> {
         self
     }
 
-    /// One that is over only when a rename to this name that is made in several steps has made them all.
-    pub(super) fn until_renamed(mut self, to: Place) -> Self {
+    /// One that is over only when a rename of its name that is made in several steps has made them all.
+    pub(super) fn until_renamed(mut self) -> Self {
         if self.client.in_force().policy.rename_by == RenameBy::Copy {
-            self.work.end = Some(End::Renamed(to));
+            self.work.end = Some(End::Renamed);
         }
         self
     }
@@ -342,6 +343,7 @@ impl About {
         E: Failure,
     {
         let (later, thread) = (client.clone(), self.caller.thread);
+        let name = if let Subject::Name(place) = &self.subject { Some(place.clone()) } else { None };
         let done = move |synced: Result<(), Error>| {
             if let (Err(_), Subject::File(Ok(file))) = (synced, &self.subject) {
                 // It has just reported the latest landing error.
@@ -349,9 +351,10 @@ impl About {
             }
             self.over(&later, &provenance, synced.map(|()| value).map_err(E::from), answer);
         };
-        match end {
-            End::Synced(sync) => client.publish(sync, Box::new(done)),
-            End::Renamed(to) => client.await_rename(&to, thread, Box::new(done)),
+        match (end, name) {
+            (End::Synced(sync), _) => client.publish(sync, Box::new(done)),
+            (End::Renamed, Some(from)) => client.await_rename(&from, thread, Box::new(done)),
+            (End::Renamed, None) => done(Ok(())),
         }
     }
 

@@ -109,12 +109,15 @@ pub use crate::{
 use crate::{
     backing::{self, InodeTable, ROOT},
     clock::Clock,
-    consistency::{Place, Policy, Provenance},
+    consistency::{
+        Place, Policy, Provenance,
+        policy::{HideAs, LinkCounts},
+    },
     dice::Dice,
     error::{Error, Refusal},
     event::EventLog,
     fault::Injector,
-    knobs::Knobs,
+    knobs::{Knobs, Modes},
     operation::Operation,
     terms::Terms,
     time::Time,
@@ -185,11 +188,17 @@ struct InForce {
     knobs: Knobs,
     policy: Policy,
     injector: Injector,
+    /// Attributes are shown as the store has them.
+    shows_stored: bool,
 }
 
 impl InForce {
     fn new(knobs: Knobs) -> InForce {
-        InForce { injector: Injector::new(knobs.drop_prob), policy: knobs.policy(), knobs }
+        let policy = knobs.policy();
+        let shows_stored = knobs.modes == Modes::Stored
+            && policy.link_counts == LinkCounts::Counted
+            && policy.hide_open_as != HideAs::Fuse;
+        InForce { injector: Injector::new(knobs.drop_prob), policy, knobs, shows_stored }
     }
 }
 
@@ -274,6 +283,11 @@ impl Client {
 
     fn now(&self) -> Time {
         self.clock.now()
+    }
+
+    /// Asked for each answer with attributes in it, so nothing is cloned.
+    fn shows_stored(&self) -> bool {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).shows_stored
     }
 
     fn in_force(&self) -> Arc<InForce> {

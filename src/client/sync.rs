@@ -68,11 +68,12 @@ impl Client {
         self.land_hurried(state);
     }
 
-    /// Calls `done` when the renames to this name that are in flight have landed, in their own time; what is due lands now.
-    pub(super) fn await_rename(self: &Arc<Self>, to: &Place, thread: u32, done: Done) {
+    /// Calls `done` when the renames of this name that are in flight have landed, in their own time; what is due lands now.
+    pub(super) fn await_rename(self: &Arc<Self>, from: &Place, thread: u32, done: Done) {
         let mut state = self.lock();
-        let leads_there = |change: &Change| matches!(change, Change::Rename { to: there, .. } if there == to);
-        let ids = state.in_flight.all().filter(|(mutation, _)| leads_there(&mutation.change));
+        let is_meant =
+            |change: &Change| matches!(change, Change::Rename { from: there, .. } if there == from);
+        let ids = state.in_flight.all().filter(|(mutation, _)| is_meant(&mutation.change));
         let missing: BTreeSet<MutationId> = ids.map(|(mutation, _)| mutation.id).collect();
         if missing.is_empty() {
             drop(state);

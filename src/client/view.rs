@@ -118,7 +118,7 @@ impl Client {
     pub(super) fn entry_of(
         &self,
         looked: Looked<'_>,
-        attributes: Attributes,
+        mut attributes: Attributes,
         provenance: &Provenance,
     ) -> Entry {
         let lease = self.lease(provenance, Some(&attributes));
@@ -126,7 +126,7 @@ impl Client {
             // A program may go there without anybody asking again, and stay when it is removed.
             let _ = self.table.descriptor(looked.ino());
         }
-        let attributes = self.as_shown(looked.ino(), attributes);
+        self.tell(looked.ino(), &mut attributes);
         Entry { ino: looked.keep(), attributes, lease }
     }
 
@@ -282,24 +282,34 @@ impl Client {
 
     /// The attributes of an inode in this client's view, for the kernel.
     pub(super) fn show(&self, ino: Ino, provenance: &mut Provenance) -> Result<Shown, Error> {
-        let attributes = self.view(ino, provenance)?;
+        let mut attributes = self.view(ino, provenance)?;
         let lease = self.lease(provenance, Some(&attributes)).attributes;
-        Ok(Shown { attributes: self.as_shown(ino, attributes), lease })
+        self.tell(ino, &mut attributes);
+        Ok(Shown { attributes, lease })
     }
 
-    /// Attributes as the storage tells them.
-    fn as_shown(&self, ino: Ino, attributes: Attributes) -> Attributes {
+    /// Makes attributes what the storage tells of them.
+    #[inline]
+    fn tell(&self, ino: Ino, attributes: &mut Attributes) {
+        if !self.shows_stored() {
+            self.tell_otherwise(ino, attributes);
+        }
+    }
+
+    fn tell_otherwise(&self, ino: Ino, attributes: &mut Attributes) {
         let in_force = self.in_force();
-        let Attributes { kind, permissions, links, .. } = attributes;
         let Policy { hide_open_as, link_counts, .. } = in_force.policy;
-        let links = match link_counts.shown(kind) {
+        let state = self.lock();
+        match link_counts.shown(attributes.kind) {
             // The kernel counts for itself what it has removed, and libfuse hides from it what becomes of that.
-            _ if hide_open_as == HideAs::Fuse && self.lock().hidden.contains_key(&ino) => 0,
-            Some(shown) if !self.lock().has_removed(ino) => shown,
-            _ => links,
-        };
-        let permissions = in_force.knobs.modes.shown(kind).unwrap_or(permissions);
-        Attributes { permissions, links, ..attributes }
+            _ if hide_open_as == HideAs::Fuse && state.hidden.contains_key(&ino) => attributes.links = 0,
+            Some(shown) if !state.has_removed(ino) => attributes.links = shown,
+            _ => {}
+        }
+        drop(state);
+        if let Some(permissions) = in_force.knobs.modes.shown(attributes.kind) {
+            attributes.permissions = permissions;
+        }
     }
 
     /// The attributes of an inode in this client's view.

@@ -33,7 +33,6 @@ impl Client {
     ) -> Call<'_, impl Run<()>> {
         let (from, to) = (Place::new(from.0, from.1), Place::new(to.0, to.1));
         let (moved, stays_there) = (from.clone(), from.directory == to.directory);
-        let new_name = to.clone();
         let rename = self
             .call_on_name(Operation::Rename, caller, from, move |client, from, _, provenance| {
                 client.check_name(&to.name)?;
@@ -45,7 +44,7 @@ impl Client {
                 while !client.try_rename(from, &to, how, provenance)? {}
                 Ok(())
             })
-            .until_renamed(new_name);
+            .until_renamed();
         if stays_there { rename.flushes(FlushPoint::Rename, Flushed::Name(moved)) } else { rename }
     }
 
