@@ -109,7 +109,7 @@ crate::knobs! {
 
         /// What an open that asks answers if its name leads elsewhere by now: what is there now is opened (`again`), or EIO.
         ///
-        /// With `EIO` it does so for as long as the name is believed.
+        /// With `EIO` it does so for as long as the name is believed, and what is there now is not as large as is believed.
         pub open_gone: OpenGone = EVENTUAL.open_gone, Storage, "CHAOSFS_OPEN_GONE";
 
         /// When listing a directory asks the store whether it has changed.

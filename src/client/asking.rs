@@ -58,9 +58,14 @@ impl Client {
         }
         let (directory, name) = self.table.place(ino)?;
         let place = Place::new(directory, &name);
-        let is_there = !must_lead || self.leads_to(&place, ino)?;
+        let open_gone = self.in_force().policy.open_gone;
+        let is_there = match open_gone {
+            _ if !must_lead => true,
+            OpenGone::Again => self.leads_to(&place, ino)?,
+            OpenGone::Error => self.is_as_large(&place, ino, provenance)?,
+        };
         let asked = if is_there { self.ask_anew(ino, provenance) } else { Err(Error::Stale) };
-        if asked == Err(Error::Stale) && self.in_force().policy.open_gone == OpenGone::Error {
+        if asked == Err(Error::Stale) && open_gone == OpenGone::Error {
             return Err(Error::InputOutput);
         }
         asked.inspect_err(|error| {
@@ -79,6 +84,17 @@ impl Client {
         }
         let found = self.fetch_name(place, Hold::No)?;
         Ok(found.is_some_and(|(looked, _)| looked.ino() == ino))
+    }
+
+    /// Whether a name of a landed inode leads in the store to something as large as this client believes, which is all that a
+    /// storage can check that knows paths alone. One with changes in flight is this client's own.
+    fn is_as_large(&self, place: &Place, ino: Ino, provenance: &mut Provenance) -> Result<bool, Error> {
+        if !self.table.has_landed(ino) || self.lock().in_flight.about(ino).next().is_some() {
+            return Ok(true);
+        }
+        let believed = self.view(ino, provenance)?.size;
+        let found = self.fetch_name(place, Hold::No)?;
+        Ok(found.is_some_and(|(_, attributes)| attributes.size == believed))
     }
 
     fn distrust_if_elsewhere(&self, place: &Place, listed: Ino) {

@@ -50,11 +50,11 @@ words! {
 }
 
 words! {
-    /// What an open answers if its name does not lead any more to what it is believed to lead to, where opening asks.
+    /// What an open by name answers if that does not lead any more to what it is believed to lead to.
     pub enum OpenGone {
         /// The name is looked up once more, and what is there now is opened.
         Again = "again",
-        /// EIO, for as long as the name is believed.
+        /// What is there now is opened if it is as large as is believed, else EIO, for as long as the name is believed.
         Error = "EIO",
     }
 }
