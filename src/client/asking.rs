@@ -97,15 +97,6 @@ impl Client {
         Ok(found.is_some_and(|(_, attributes)| attributes.size == believed))
     }
 
-    fn distrust_if_elsewhere(&self, place: &Place, listed: Ino) {
-        let now = self.now();
-        let mut state = self.lock();
-        let believed = state.belief.name(place, now).and_then(|believed| believed.value);
-        if believed.is_some_and(|known| known.ino != listed) {
-            state.belief.distrust_name(place);
-        }
-    }
-
     /// A name that is believed has been looked up: where opening asks by name, it is this one of several that is meant.
     pub(super) fn note_place(&self, state: &State, ino: Ino, place: &Place) {
         let is_asked_for = self.in_force().policy.open_asks == OpenAsks::Name;
@@ -130,8 +121,14 @@ impl Client {
     /// name that is believed to lead to another inode than the listing says.
     pub(super) fn ask_about_listed(&self, directory: Ino, listing: &Listing, provenance: &mut Provenance) {
         for (name, ino, _) in listing.iter() {
-            self.distrust_if_elsewhere(&Place::new(directory, name), ino);
-            let is_believed = self.lock().belief.attributes(ino, self.now()).is_some();
+            let (place, now) = (Place::new(directory, name), self.now());
+            let mut state = self.lock();
+            let believed = state.belief.name(&place, now).and_then(|believed| believed.value);
+            if believed.is_some_and(|known| known.ino != ino) {
+                state.belief.distrust_name(&place);
+            }
+            let is_believed = state.belief.attributes(ino, now).is_some();
+            drop(state);
             if is_believed {
                 // One that has gone since is missed by whoever asks for it next.
                 let _ = self.ask_anew(ino, provenance);

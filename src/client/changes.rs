@@ -150,17 +150,12 @@ impl Client {
         if !change.inodes().into_iter().all(is_there) {
             return Err(Error::Stale);
         }
-        let span = match state.core(&self.in_force().policy).route(&change) {
-            Route::Late(delay) => self.draw_span(delay, &change),
-            Route::Through => Duration::ZERO,
-        };
+        let span = self.span_of(state, &change);
         for ino in change.inodes() {
             self.table.pin(ino);
         }
         state.belief.changed(&change);
         sys::IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
-        let waits_for_close = is_of_content(&change) && self.waits_for_close(change.subject());
-        let span = if waits_for_close { FOREVER } else { span };
         let (due, mutation) = (self.now() + span, change.verb());
         let path = self.log.wants_operations().then(|| self.path_of_change(&change));
         self.follow(&change, Progressed::Acknowledged);
@@ -171,9 +166,18 @@ impl Client {
         Ok(())
     }
 
-    /// Whether a file is open for writing, where nothing of it leaves before it is closed.
-    fn waits_for_close(&self, ino: Ino) -> bool {
-        self.in_force().policy.delays_from == DelaysFrom::Close && self.files.is_open_for_writing(ino)
+    /// How long from now a change takes to land. Nothing of a file leaves while it is open for writing, where delays count from its
+    /// close.
+    fn span_of(&self, state: &mut State, change: &Change) -> Duration {
+        let policy = &self.in_force().policy;
+        let waits_for_close = policy.delays_from == DelaysFrom::Close
+            && is_of_content(change)
+            && self.files.is_open_for_writing(change.subject());
+        match state.core(policy).route(change) {
+            _ if waits_for_close => FOREVER,
+            Route::Late(delay) => self.draw_span(delay, change),
+            Route::Through => Duration::ZERO,
+        }
     }
 
     /// A file has been opened or closed: what is in flight of it waits for its last writer, or for its delay from now on.
@@ -181,15 +185,10 @@ impl Client {
         if self.in_force().policy.delays_from == DelaysFrom::Change {
             return;
         }
-        let waits_for_close = self.waits_for_close(ino);
         let mut state = self.lock();
         let content = state.in_flight.about(ino).filter(|mutation| is_of_content(&mutation.change));
         for mutation in content.cloned().collect::<Vec<_>>() {
-            let span = match state.core(&self.in_force().policy).route(&mutation.change) {
-                _ if waits_for_close => FOREVER,
-                Route::Late(delay) => self.draw_span(delay, &mutation.change),
-                Route::Through => Duration::ZERO,
-            };
+            let span = self.span_of(&mut state, &mutation.change);
             state.in_flight.put_at(mutation.id, self.now() + span);
         }
         self.wake_lander(&state);

@@ -59,6 +59,9 @@ impl Client {
     fn go_on_with(&self, mutation: &Arc<Mutation>) {
         let span = self.draw_span(self.in_force().policy.copy_time, &mutation.change);
         let mut state = self.lock();
+        if state.in_flight.get(mutation.id).is_none() {
+            return;
+        }
         let then = if state.leaving { Time::ZERO } else { self.now() + span };
         state.in_flight.goes_on(mutation.id, then);
         self.wake_lander(&state);

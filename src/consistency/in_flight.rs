@@ -58,6 +58,8 @@ pub struct InFlight {
     bytes: u64,
     cost: u64,
     last_id: MutationId,
+    /// None is due later. It is no more than a bound, so that nobody searches for what is late where nothing is.
+    latest: Time,
     /// How many were tried in vain.
     delayed: usize,
     hurry: bool,
@@ -113,6 +115,7 @@ impl InFlight {
         }
         self.leave_traces(id, touches);
         let due = if self.hurry { Time::ZERO } else { due };
+        self.latest = if self.entries.is_empty() { due } else { self.latest.max(due) };
         if needs.is_empty() {
             self.ready.insert((due, id));
         }
@@ -244,14 +247,11 @@ impl InFlight {
     /// A started mutation could not land for a passing reason: it stays and is due again at `again`. Returns how
     /// often it has been tried.
     pub fn postpone(&mut self, id: MutationId, again: Time) -> u32 {
-        self.started.remove(&id);
+        self.goes_on(id, again);
         let entry = self.entry(id);
-        let first_time = entry.tries == 0;
         entry.tries += 1;
-        entry.due = again;
         let tries = entry.tries;
-        self.delayed += usize::from(first_time);
-        self.ready.insert((again, id));
+        self.delayed += usize::from(tries == 1);
         tries
     }
 
@@ -276,12 +276,14 @@ impl InFlight {
     /// A started mutation has made a step, and makes the next one at `then`.
     pub fn goes_on(&mut self, id: MutationId, then: Time) {
         self.started.remove(&id);
+        self.latest = self.latest.max(then);
         self.entry(id).due = then;
         self.ready.insert((then, id));
     }
 
     /// Gives a mutation another time, if it has not been hurried or started.
     pub fn put_at(&mut self, id: MutationId, due: Time) {
+        self.latest = self.latest.max(due);
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.due > Time::ZERO) else { return };
         if self.ready.remove(&(entry.due, id)) {
             self.ready.insert((due, id));
@@ -293,6 +295,9 @@ impl InFlight {
 
     /// The oldest mutations that are due after `time`, so many as take `cost` together.
     pub fn oldest_after(&self, time: Time, cost: u64) -> Vec<MutationId> {
+        if self.latest <= time {
+            return Vec::new();
+        }
         let mut taken = 0;
         let late = self.entries.values().filter(|entry| entry.due > time);
         let late = late.take_while(|entry| {

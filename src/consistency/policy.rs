@@ -16,7 +16,7 @@ pub use words::{Word, Words};
 
 use super::{
     attributes::Kind,
-    mutation::{Change, DelayClass, RenameHow},
+    mutation::{DelayClass, RenameHow},
 };
 use crate::time::Delay;
 
@@ -224,9 +224,9 @@ impl Policy {
         Policy { lifetimes, ..*self }
     }
 
-    /// Whether a change is a rename that copies.
-    pub fn copies(&self, change: &Change) -> bool {
-        self.rename_by == RenameBy::Copy && matches!(change, Change::Rename { how: RenameHow::Replace, .. })
+    /// Whether such a rename copies.
+    pub fn copies(&self, how: RenameHow) -> bool {
+        self.rename_by == RenameBy::Copy && how == RenameHow::Replace
     }
 
     /// Whether it matters later how an inode was when it was fetched.

@@ -33,7 +33,8 @@ impl Core<'_> {
         let is_data = matches!(class, DelayClass::Data | DelayClass::Size);
         let is_lent = is_data && self.belief.is_lent(change.subject());
         let is_at_once = is_lent || self.applies_at_once(class);
-        if is_at_once && !self.policy.copies(change) && !self.in_flight.blocks(change) {
+        let copies = matches!(change, Change::Rename { how, .. } if self.policy.copies(*how));
+        if is_at_once && !copies && !self.in_flight.blocks(change) {
             Route::Through
         } else {
             Route::Late(self.delay(class))

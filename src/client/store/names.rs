@@ -10,7 +10,7 @@ use crate::{
         sys,
     },
     client::{Client, view::attributes_of},
-    consistency::{Change, Ino, Place, RenameHow, policy::RenameBy},
+    consistency::{Change, Ino, Place, RenameHow},
     error::Error,
 };
 
@@ -112,7 +112,7 @@ impl Client {
             return Ok(Outcome::default());
         }
         let ends = Ends { source: (source, from), target: (target, to) };
-        let copies = self.in_force().policy.rename_by == RenameBy::Copy && how == RenameHow::Replace;
+        let copies = self.in_force().policy.copies(how);
         if copies && self.has_begun_to_copy(&ends, ino)? {
             return Ok(Outcome { has_more: self.copy_on(&ends, ino)?, ..Outcome::default() });
         }

@@ -388,3 +388,16 @@ fn bytes_are_counted_until_they_have_landed() {
     in_flight.landed(1);
     assert_eq!((in_flight.len(), in_flight.bytes()), (2, 4));
 }
+
+#[test]
+fn what_is_late_is_found_the_oldest_first_also_when_it_got_its_time_later() {
+    let mut in_flight = in_flight([(write(FILE), 5), (write(OTHER), 90), (chmod(DIRECTORY), 90)]);
+    let after = |in_flight: &InFlight, millis, cost| in_flight.oldest_after(Time::from_millis(millis), cost);
+    assert!(after(&in_flight, 90, 1).is_empty());
+    assert_eq!(after(&in_flight, 10, 1), [2]);
+    assert_eq!(after(&in_flight, 10, u64::MAX), [2, 3]);
+    in_flight.put_at(1, Time::from_millis(200));
+    assert_eq!(after(&in_flight, 100, u64::MAX), [1]);
+    in_flight.hurry([1, 2, 3]);
+    assert!(after(&in_flight, 0, u64::MAX).is_empty());
+}
